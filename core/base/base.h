@@ -1,0 +1,118 @@
+/* base.h: what every room of the engine stands on: errors, memory, threads, random numbers, events,
+ * file writing, small text helpers. Private to core/. Names start with di_ (distac internal). */
+#ifndef DISTAC_BASE_H
+#define DISTAC_BASE_H
+
+#include "../distac.h"
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#if defined(__GNUC__)
+#define DI_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+#else
+#define DI_PRINTF(fmt, args)
+#endif
+
+/* Leaves the function with the status of a failed call. The text is already set by whoever failed. */
+#define DI_TRY(call)                                                                                            \
+    do {                                                                                                        \
+        distac_status di_status_ = (call);                                                                      \
+        if (di_status_ != DISTAC_OK) return di_status_;                                                         \
+    } while (0)
+
+/* ---- errors (status.c) ---- */
+/* Sets this thread's error text "FUNCTION: text" and returns code. Never allocates. */
+distac_status di_fail_at(distac_status code, const char *function, const char *format, ...) DI_PRINTF(3, 4);
+#define di_fail(code, ...) di_fail_at((code), __func__, __VA_ARGS__)
+#define DI_REQUIRE(condition, what)                                                                             \
+    do {                                                                                                        \
+        if (!(condition)) return di_fail(DISTAC_EINVAL, "%s", (what));                                          \
+    } while (0)
+
+/* ---- context and memory (context.c, memory.c) ---- */
+typedef struct di_pool di_pool;
+struct di_kernels;
+struct distac_context {
+    atomic_int refs;
+    atomic_int cancel;
+    int32_t threads;
+    uint64_t seed;
+    atomic_llong memory_limit, memory_used, memory_peak;
+    di_pool *pool;                          /* made at first use */
+    const struct di_kernels *kernels_f32;   /* see backend/backend.h */
+    const struct di_kernels *kernels_f64;
+    const char *isa;                        /* "scalar", "avx2", "avx512" */
+    struct di_events *events;
+};
+void di_context_retain(distac_context *context);
+/* 64-byte aligned, counted against the context's limit, huge pages advised from 2 MiB on, NOT zeroed. NULL
+ * with the error set if over the limit or out of memory. bytes 0 gives a valid pointer. */
+void *di_alloc(distac_context *context, size_t bytes);
+void *di_alloc_zeroed(distac_context *context, size_t bytes);
+/* bytes as given to di_alloc; NULL is fine. */
+void di_free(distac_context *context, void *memory, size_t bytes);
+/* Small bookkeeping (structs, names): plain libc memory, not counted. NULL sets the error. */
+void *di_new(size_t bytes); /* zeroed; free() it */
+char *di_strdup(const char *text);
+/* DISTAC_ECANCELED with the error set after distac_cancel, else OK. Long work calls it between pieces. */
+distac_status di_poll(distac_context *context);
+
+/* ---- threads (pool.c): ours, made once; results never depend on their number ---- */
+/* Runs task(arg, i) for i in 0..count-1 on the context's threads, the caller included; returns when all are
+ * done. Tasks must not depend on order or on which thread runs them. Nested calls run serially. OpenMP and BLAS
+ * threads inside tasks are set to one. */
+typedef void (*di_task)(void *arg, int64_t index);
+void di_parallel(distac_context *context, int64_t count, di_task task, void *arg);
+
+/* ---- random numbers (rng.c): Philox 4x32-10 ---- */
+void di_philox(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]);
+double di_uniform(uint64_t seed, uint64_t stream, uint64_t index); /* [0,1), 53 bits, a pure function */
+double di_normal(uint64_t seed, uint64_t stream, uint64_t index);
+uint64_t di_below(uint64_t seed, uint64_t stream, uint64_t index, uint64_t bound);
+/* Permutation of 0..n-1, a pure function of (seed, stream). */
+void di_permutation(uint64_t seed, uint64_t stream, int64_t n, int64_t *out);
+
+/* ---- events (events.c) ---- */
+void di_progress(distac_context *context, const char *what, int64_t done, int64_t total);
+void di_warn(distac_context *context, const char *format, ...) DI_PRINTF(2, 3);
+
+/* ---- text (text.c) ---- */
+typedef struct di_text {
+    char *bytes; /* NUL-terminated, NULL while empty */
+    size_t length, capacity;
+    bool failed; /* out of memory once: content is cut */
+} di_text;
+void di_text_add(di_text *text, const char *format, ...) DI_PRINTF(2, 3);
+void di_text_free(di_text *text);
+/* The candidate with the smallest edit distance to name, NULL if none is near. */
+const char *di_nearest(const char *name, int64_t count, const char *const *candidates);
+distac_strings *di_strings_new(void);
+distac_status di_strings_add(distac_strings *strings, const char *text);
+
+/* ---- files (files.c) ---- */
+/* A file that appears under its final name only when whole. */
+typedef struct di_writer di_writer;
+distac_status di_writer_open(const char *path, di_writer **out);
+distac_status di_writer_put(di_writer *writer, const void *bytes, size_t count);
+/* fsync, rename, fsync of the folder; frees the writer whatever happens. */
+distac_status di_writer_commit(di_writer *writer);
+/* Removes the temporary file and frees the writer; NULL is fine. */
+void di_writer_abort(di_writer *writer);
+/* A regular file mapped read-only; bytes may be 0 (data NULL). Refuses anything that is no regular file. */
+typedef struct di_map {
+    const uint8_t *data;
+    size_t bytes;
+} di_map;
+distac_status di_map_open(const char *path, di_map *out);
+void di_map_close(di_map *map);
+
+/* ---- hashing (hash.c) ---- */
+typedef struct di_sha256 {
+    uint64_t state[32]; /* opaque */
+} di_sha256;
+void di_sha256_init(di_sha256 *hash);
+void di_sha256_update(di_sha256 *hash, const void *bytes, size_t count);
+void di_sha256_hex(di_sha256 *hash, char out[65]);
+
+#endif

@@ -1,0 +1,754 @@
+/* distac.h: the public interface of libdistac, an engine that conditions task vectors by knowledge
+ * distillation (DisTaC) and merges fine-tuned models. Plain C11; C++ and LuaJIT's ffi.cdef read it too.
+ *
+ * Reading guide. Every function returns a distac_status (0 is good, negative is an error whose text is
+ * distac_last_error()) or, for plain getters, the value itself. Handles are opaque and reference
+ * counted; a handle keeps alive what it needs. Results come back through the last parameter `out`.
+ * Tensors are row-major. Sizes are in elements unless a name says bytes. Arrays come as a pair
+ * (n_NAME, NAME). NULL is allowed only where DISTAC_NULLABLE stands. Every *_release accepts NULL.
+ *
+ * Tags at the start of a comment:
+ *   [new]    *out is a new reference: the caller releases it
+ *   [view]   like [new], but it shares storage with its source
+ *   [borrow] the result stays valid while its owner lives (for texts: until the next call on the owner)
+ *   [any]    callable from any thread; everything else: one thread at a time per context
+ * Every function may fail with ENOMEM and EINVAL (a NULL handle); other errors are named.
+ *
+ * The block between the two fences is also the input of bindings/gen.lua, which makes both Lua
+ * bindings from it. Its grammar is small on purpose; bindings/gen.lua states it. */
+#ifndef DISTAC_H
+#define DISTAC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define DISTAC_API __attribute__((visibility("default")))
+#else
+#define DISTAC_API
+#endif
+#define DISTAC_NULLABLE /* the next parameter may be NULL (nil in Lua) */
+#define DISTAC_FILL     /* the next pointer is written by the callee, n_NAME values */
+
+/* fence: begin */
+
+/* ---- Status ------------------------------------------------------------------------------------ */
+
+typedef int32_t distac_status;
+enum {
+    DISTAC_OK = 0,
+    DISTAC_ENOMEM = -1,    /* out of memory, or over the context's memory limit */
+    DISTAC_EINVAL = -2,    /* an argument makes no sense */
+    DISTAC_ESHAPE = -3,    /* shapes do not fit */
+    DISTAC_EDTYPE = -4,    /* element types do not fit */
+    DISTAC_EIO = -5,       /* the operating system refused: open, read, write, rename */
+    DISTAC_EFORMAT = -6,   /* a file breaks its format's rules */
+    DISTAC_ENOTFOUND = -7, /* a name (tensor, method, parameter, file) does not exist */
+    DISTAC_ENUMERIC = -8,  /* NaN or infinity where a number is needed */
+    DISTAC_ECANCELED = -9, /* distac_cancel was called */
+    DISTAC_ESTATE = -10,   /* the object is not in the state for this call */
+    DISTAC_EDEVICE = -11,  /* the device failed */
+    DISTAC_EUNSUPPORTED = -12
+};
+
+/* [any] Text of the last failure on this thread: "" if none. Valid until the next failure. */
+DISTAC_API const char *distac_last_error(void);
+/* [any] Name of a status, "ESHAPE" for DISTAC_ESHAPE, "OK" for 0; "EUNKNOWN" for any other number. */
+DISTAC_API const char *distac_status_name(distac_status status);
+/* [any] Semantic version, "0.1.0". */
+DISTAC_API const char *distac_version(void);
+/* [any] Changes whenever this header changes incompatibly; both bindings check it. */
+DISTAC_API int32_t distac_abi_version(void);
+
+/* ---- Context: device, threads, memory limit, seed, cancel, events ------------------------------- */
+
+typedef struct distac_context distac_context;
+
+typedef struct distac_context_desc {
+    int32_t threads;      /* worker threads; 0: one per core. Results never depend on it */
+    int64_t memory_limit; /* bytes of tensors and workspaces; 0: none */
+    uint64_t seed;        /* default seed of everything random */
+    const char *device;   /* "cpu", "cuda", "cuda:1"; NULL: "cpu" */
+    const char *kernels;  /* "auto", "scalar", "avx2", "avx512"; NULL: "auto" */
+} distac_context_desc;
+
+typedef struct distac_context_info {
+    int32_t threads;
+    int64_t memory_limit;
+    int64_t memory_used; /* bytes held now */
+    int64_t memory_peak; /* most bytes held at once since creation or the last reset */
+    uint64_t seed;
+    const char *device;
+    const char *kernels; /* the vector kernels in use: "scalar", "avx2", "avx512" */
+} distac_context_info;
+
+typedef struct distac_device_info {
+    const char *name; /* "cpu", "cuda:0" */
+    const char *text; /* what it is, for people */
+    int64_t memory;   /* bytes */
+    int32_t units;    /* cores or multiprocessors */
+} distac_device_info;
+
+typedef struct distac_event {
+    int32_t kind;     /* 0 progress, 1 note, 2 warning */
+    int64_t done;     /* progress: units finished */
+    int64_t total;    /* progress: units in all, 0 if unknown */
+    const char *what; /* the text; valid until the next distac_event_next on this context */
+} distac_event;
+
+/* [new] Opens a device and its threads (made at the first use). desc NULL: all defaults.
+ * Errors: EDEVICE (no such device), EINVAL (a value out of range). */
+DISTAC_API distac_status distac_context_create(DISTAC_NULLABLE const distac_context_desc *desc,
+                                               distac_context **out);
+/* [any] Drops a reference. Every object keeps its context alive. */
+DISTAC_API void distac_context_release(distac_context *context);
+/* What the context is and how much memory it holds. */
+DISTAC_API distac_status distac_context_get_info(distac_context *context, distac_context_info *out);
+/* Sets memory_peak to memory_used. */
+DISTAC_API distac_status distac_context_reset_peak(distac_context *context);
+/* Changes the number of threads (0: one per core). */
+DISTAC_API distac_status distac_context_set_threads(distac_context *context, int32_t threads);
+/* Changes the memory limit in bytes (0: none); what is held already stays. */
+DISTAC_API distac_status distac_context_set_memory_limit(distac_context *context, int64_t bytes);
+/* [any] Makes running and later work fail with ECANCELED. Async-signal-safe. */
+DISTAC_API void distac_cancel(distac_context *context);
+/* [any] Forgets a cancel. */
+DISTAC_API void distac_cancel_clear(distac_context *context);
+/* [any] 1 after distac_cancel, else 0. */
+DISTAC_API int32_t distac_cancelled(distac_context *context);
+/* Takes the oldest waiting event. Returns 1 and fills *event, or 0 if none waits. The queue keeps the
+ * newest 256; progress events of the same text replace each other. */
+DISTAC_API int32_t distac_event_next(distac_context *context, distac_event *event);
+/* [any] Number of devices: 1 (the CPU) + usable GPUs. */
+DISTAC_API int32_t distac_device_count(void);
+/* [any] Describes device `index`, 0 is the CPU. Errors: EINVAL (index). */
+DISTAC_API distac_status distac_device_get_info(int32_t index, distac_device_info *out);
+
+/* ---- Tensors ------------------------------------------------------------------------------------ */
+
+typedef struct distac_tensor distac_tensor;
+
+/* Arithmetic works on F32 and F64; F16, BF16 and the integer types are stored, read, written and cast. */
+enum {
+    DISTAC_F64 = 0,
+    DISTAC_F32 = 1,
+    DISTAC_F16 = 2,
+    DISTAC_BF16 = 3,
+    DISTAC_I64 = 4,
+    DISTAC_I32 = 5,
+    DISTAC_I16 = 6,
+    DISTAC_I8 = 7,
+    DISTAC_U8 = 8,
+    DISTAC_BOOL = 9,
+    DISTAC_U16 = 10,
+    DISTAC_U32 = 11,
+    DISTAC_U64 = 12,
+    DISTAC_F8_E4M3 = 13, /* carried, not computed with */
+    DISTAC_F8_E5M2 = 14, /* carried, not computed with */
+    DISTAC_DTYPE_COUNT = 15
+};
+
+/* [any] "f32" and so on; NULL for an unknown number. */
+DISTAC_API const char *distac_dtype_name(int32_t dtype);
+/* [any] The number of "f32" or "float32", "bf16" or "bfloat16", …; -1 if unknown. */
+DISTAC_API int32_t distac_dtype_from_name(const char *name);
+/* [any] Bytes of an element. */
+DISTAC_API int64_t distac_dtype_bytes(int32_t dtype);
+
+/* [new] A tensor of zeros. shape has n_shape (0 to 16) sizes >= 0. */
+DISTAC_API distac_status distac_tensor_create(distac_context *context, int32_t dtype, int32_t n_shape,
+                                              const int64_t *shape, distac_tensor **out);
+/* [any] Drops a reference. */
+DISTAC_API void distac_tensor_release(distac_tensor *tensor);
+DISTAC_API int32_t distac_tensor_dtype(const distac_tensor *tensor);
+DISTAC_API int32_t distac_tensor_rank(const distac_tensor *tensor);
+/* Size of dimension dim (0-based); -1 if there is no such dimension. */
+DISTAC_API int64_t distac_tensor_size(const distac_tensor *tensor, int32_t dim);
+/* Elements between neighbours along dim. */
+DISTAC_API int64_t distac_tensor_stride(const distac_tensor *tensor, int32_t dim);
+DISTAC_API int64_t distac_tensor_numel(const distac_tensor *tensor);
+/* 1 if the elements lie in one row-major run. */
+DISTAC_API int32_t distac_tensor_contiguous(const distac_tensor *tensor);
+/* 1 if writing is refused: the tensor lies in a mapped file. */
+DISTAC_API int32_t distac_tensor_readonly(const distac_tensor *tensor);
+/* [borrow] Name of the tensor's device, "cpu". */
+DISTAC_API const char *distac_tensor_device(const distac_tensor *tensor);
+/* [borrow] First element in host memory; NULL for a tensor on another device. */
+DISTAC_API void *distac_tensor_data(const distac_tensor *tensor);
+
+/* Copies all elements, row-major, to values (numbers beyond 2^53 lose bits). Errors: ESHAPE unless
+ * n_values equals numel. */
+DISTAC_API distac_status distac_tensor_read(const distac_tensor *tensor, int64_t n_values,
+                                            DISTAC_FILL double *values);
+/* Copies values to all elements, row-major, rounding to the type. Errors: ESHAPE, ESTATE (read-only). */
+DISTAC_API distac_status distac_tensor_write(distac_tensor *tensor, int64_t n_values, const double *values);
+/* The one element of a tensor with numel 1. Errors: ESHAPE. */
+DISTAC_API distac_status distac_tensor_item(const distac_tensor *tensor, double *out);
+
+/* [view] Same elements, other shape; contiguous tensors only; one size may be -1. Errors: ESHAPE. */
+DISTAC_API distac_status distac_tensor_reshape(const distac_tensor *tensor, int32_t n_shape,
+                                               const int64_t *shape, distac_tensor **out);
+/* [view] Elements start, start+1, … (length of them) along dim. Errors: EINVAL. */
+DISTAC_API distac_status distac_tensor_narrow(const distac_tensor *tensor, int32_t dim, int64_t start,
+                                              int64_t length, distac_tensor **out);
+/* [view] Element index along dim; the dimension goes away. Errors: EINVAL. */
+DISTAC_API distac_status distac_tensor_select(const distac_tensor *tensor, int32_t dim, int64_t index,
+                                              distac_tensor **out);
+/* [view] Two dimensions exchanged. Errors: EINVAL. */
+DISTAC_API distac_status distac_tensor_transpose(const distac_tensor *tensor, int32_t dim0, int32_t dim1,
+                                                 distac_tensor **out);
+/* [new] A contiguous copy in dtype (the same or another; round to nearest even). */
+DISTAC_API distac_status distac_tensor_cast(const distac_tensor *tensor, int32_t dtype, distac_tensor **out);
+/* dst = src, converting; shapes equal. Errors: ESHAPE, ESTATE (read-only). */
+DISTAC_API distac_status distac_tensor_copy(distac_tensor *dst, const distac_tensor *src);
+/* All elements = value. Errors: ESTATE (read-only). */
+DISTAC_API distac_status distac_tensor_fill(distac_tensor *tensor, double value);
+/* Standard normal (kind 0) or uniform [0,1) (kind 1) numbers: element i is a pure function of
+ * (seed, stream, i). Errors: EDTYPE (float types only). */
+DISTAC_API distac_status distac_tensor_random(distac_tensor *tensor, int32_t kind, uint64_t seed,
+                                              uint64_t stream);
+
+enum {
+    DISTAC_ADD = 0,
+    DISTAC_SUB = 1,
+    DISTAC_MUL = 2,
+    DISTAC_DIV = 3,
+    DISTAC_POW = 4,
+    DISTAC_MAX = 5,
+    DISTAC_MIN = 6,
+    DISTAC_EQ = 7, /* comparisons give 1 or 0 in the operands' type */
+    DISTAC_LT = 8,
+    DISTAC_LE = 9
+};
+/* [new] a op b, element by element, with broadcasting as NumPy does it. Both F32 or both F64 (F16 and
+ * BF16 operands are widened to F32). Errors: ESHAPE, EDTYPE. */
+DISTAC_API distac_status distac_tensor_binary(int32_t op, const distac_tensor *a, const distac_tensor *b,
+                                              distac_tensor **out);
+/* [new] a op value; with swapped != 0, value op a. */
+DISTAC_API distac_status distac_tensor_binary_scalar(int32_t op, const distac_tensor *a, double value,
+                                                     int32_t swapped, distac_tensor **out);
+enum {
+    DISTAC_NEG = 0,
+    DISTAC_ABS = 1,
+    DISTAC_SQRT = 2,
+    DISTAC_EXP = 3,
+    DISTAC_LOG = 4,
+    DISTAC_TANH = 5,
+    DISTAC_SIGN = 6,
+    DISTAC_SIGMOID = 7,
+    DISTAC_ERF = 8,
+    DISTAC_GELU = 9,
+    DISTAC_QUICK_GELU = 10,
+    DISTAC_ISFINITE = 11
+};
+/* [new] op applied to every element. */
+DISTAC_API distac_status distac_tensor_unary(int32_t op, const distac_tensor *a, distac_tensor **out);
+enum {
+    DISTAC_SUM = 0, /* sums and norms accumulate in double */
+    DISTAC_MEAN = 1,
+    DISTAC_RMAX = 2,
+    DISTAC_RMIN = 3,
+    DISTAC_ARGMAX = 4, /* I64, 0-based; the first of equal values */
+    DISTAC_NORM = 5    /* Euclidean */
+};
+/* [new] Reduces dimension dim (-1: everything, giving rank 0). keep != 0 leaves a size-1 dimension. */
+DISTAC_API distac_status distac_tensor_reduce(int32_t op, const distac_tensor *a, int32_t dim, int32_t keep,
+                                              distac_tensor **out);
+/* [new] Softmax (log_space 0) or log-softmax (1) over the last dimension. */
+DISTAC_API distac_status distac_tensor_softmax(const distac_tensor *a, int32_t log_space, distac_tensor **out);
+/* [new] a [M,K] times b [K,N] -> [M,N]; leading dimensions, if any, are equal batches. Errors: ESHAPE. */
+DISTAC_API distac_status distac_tensor_matmul(const distac_tensor *a, const distac_tensor *b,
+                                              distac_tensor **out);
+/* Thin singular value decomposition a [M,N] = u [M,R] diag(s [R]) vt [R,N], R = min(M,N), s descending,
+ * computed in double. The three are preallocated and overwritten. Errors: ESHAPE, ENUMERIC. */
+DISTAC_API distac_status distac_tensor_svd(const distac_tensor *a, distac_tensor *u, distac_tensor *s,
+                                           distac_tensor *vt);
+/* Eigenvalues w [N] ascending and eigenvectors v [N,N] (columns) of a symmetric a [N,N] (lower triangle
+ * used), computed in double. Preallocated and overwritten. Errors: ESHAPE, ENUMERIC. */
+DISTAC_API distac_status distac_tensor_eigh(const distac_tensor *a, distac_tensor *w, distac_tensor *v);
+/* Number of NaN and infinite elements; *first is the row-major index of the first, -1 if none. */
+DISTAC_API distac_status distac_tensor_nonfinite(const distac_tensor *tensor, int64_t *first, int64_t *out);
+
+/* ---- Random numbers ------------------------------------------------------------------------------ */
+
+typedef struct distac_rng distac_rng;
+/* [new] Counter-based generator (Philox 4x32-10): draw number i is a pure function of (seed, stream, i). */
+DISTAC_API distac_status distac_rng_create(uint64_t seed, uint64_t stream, distac_rng **out);
+DISTAC_API void distac_rng_release(distac_rng *rng);
+/* Uniform in [0,1), 53 bits. */
+DISTAC_API double distac_rng_uniform(distac_rng *rng);
+/* Standard normal. */
+DISTAC_API double distac_rng_normal(distac_rng *rng);
+/* Uniform integer in [0, bound), without bias. 0 for bound <= 1. */
+DISTAC_API int64_t distac_rng_below(distac_rng *rng, int64_t bound);
+
+/* ---- Files and hashes ---------------------------------------------------------------------------- */
+
+typedef struct distac_strings distac_strings; /* a list of texts */
+DISTAC_API void distac_strings_release(distac_strings *strings);
+DISTAC_API int64_t distac_strings_count(const distac_strings *strings);
+/* [borrow] Item `index` (0-based), NULL if there is none. */
+DISTAC_API const char *distac_strings_get(const distac_strings *strings, int64_t index);
+
+/* 0 nothing there, 1 regular file, 2 folder, 3 something else. */
+DISTAC_API int32_t distac_path_kind(const char *path);
+/* Bytes of a regular file, -1 if it is none. */
+DISTAC_API int64_t distac_path_bytes(const char *path);
+/* Makes a folder and its parents; fine if it exists. Errors: EIO. */
+DISTAC_API distac_status distac_path_make(const char *path);
+/* [new] Names in a folder sorted by bytes, without "." and "..". Errors: EIO. */
+DISTAC_API distac_status distac_path_list(const char *path, distac_strings **out);
+/* Removes a file or an empty folder; fine if it is not there. Errors: EIO. */
+DISTAC_API distac_status distac_path_remove(const char *path);
+/* [new] The absolute path as the one item. Errors: EIO. */
+DISTAC_API distac_status distac_path_absolute(const char *path, distac_strings **out);
+/* Replaces a file's content so that its final name never shows half of it: temporary file in the same
+ * folder, fsync, rename, fsync of the folder. Errors: EIO. */
+DISTAC_API distac_status distac_path_write(const char *path, const char *text, int64_t bytes);
+/* [new] SHA-256 of a text as 64 hexadecimal digits. */
+DISTAC_API distac_status distac_hash_text(const char *text, int64_t bytes, distac_strings **out);
+/* [new] SHA-256 of a file's bytes. Errors: EIO. */
+DISTAC_API distac_status distac_hash_file(const char *path, distac_strings **out);
+/* [any] Seconds of a monotonic clock. */
+DISTAC_API double distac_clock(void);
+
+/* ---- Checkpoints: named tensors with metadata ---------------------------------------------------- */
+
+typedef struct distac_checkpoint distac_checkpoint;
+
+/* [new] Opens a safetensors file. The header is checked against every rule of the format (and against
+ * duplicates, unknown fields, holes); tensors are mapped, read when touched. Errors: EIO, EFORMAT (text
+ * names file, byte offset and rule). */
+DISTAC_API distac_status distac_checkpoint_open(distac_context *context, const char *path,
+                                                distac_checkpoint **out);
+/* [new] An empty checkpoint in memory. */
+DISTAC_API distac_status distac_checkpoint_create(distac_context *context, distac_checkpoint **out);
+DISTAC_API void distac_checkpoint_release(distac_checkpoint *checkpoint);
+/* [borrow] The file it was opened from, "" if none. */
+DISTAC_API const char *distac_checkpoint_path(const distac_checkpoint *checkpoint);
+DISTAC_API int64_t distac_checkpoint_count(const distac_checkpoint *checkpoint);
+/* [borrow] Name of tensor `index`, NULL if there is none. Names are sorted by bytes. */
+DISTAC_API const char *distac_checkpoint_name(const distac_checkpoint *checkpoint, int64_t index);
+/* Index of a name, -1 if absent. */
+DISTAC_API int64_t distac_checkpoint_find(const distac_checkpoint *checkpoint, const char *name);
+/* [view] Tensor `index`. Errors: EINVAL. */
+DISTAC_API distac_status distac_checkpoint_tensor(const distac_checkpoint *checkpoint, int64_t index,
+                                                  distac_tensor **out);
+/* Adds or replaces a tensor (shared, not copied). Errors: ESTATE (opened from a file), EINVAL (name). */
+DISTAC_API distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *name,
+                                               distac_tensor *tensor);
+DISTAC_API int64_t distac_checkpoint_metadata_count(const distac_checkpoint *checkpoint);
+/* [borrow] Metadata key `index`, sorted; NULL if there is none. */
+DISTAC_API const char *distac_checkpoint_metadata_key(const distac_checkpoint *checkpoint, int64_t index);
+/* [borrow] Value of a metadata key, NULL if absent. */
+DISTAC_API const char *distac_checkpoint_metadata(const distac_checkpoint *checkpoint, const char *key);
+/* Sets a metadata entry; value NULL removes it. In memory only. Errors: ESTATE. */
+DISTAC_API distac_status distac_checkpoint_set_metadata(distac_checkpoint *checkpoint, const char *key,
+                                                        DISTAC_NULLABLE const char *value);
+/* Writes a safetensors file: temporary name, fsync, rename; same content, same bytes. dtype -1 keeps each
+ * tensor's type; F32, F16, BF16 convert the float tensors. Errors: EIO, ENUMERIC (a finite value does not
+ * fit the narrower type). */
+DISTAC_API distac_status distac_checkpoint_save(const distac_checkpoint *checkpoint, const char *path,
+                                                int32_t dtype);
+/* [new] alpha*a + beta*b in F32 (F64 where both are F64) for every float tensor; integer tensors are left
+ * out. The task vector of a model is (1, model, -1, base). All missing, extra and mis-shaped tensors are
+ * listed in one error with the nearest names. Errors: ESHAPE, ENOTFOUND. */
+DISTAC_API distac_status distac_checkpoint_combine(double alpha, const distac_checkpoint *a, double beta,
+                                                   const distac_checkpoint *b, distac_checkpoint **out);
+/* [new] alpha*a for every float tensor. */
+DISTAC_API distac_status distac_checkpoint_scale(double alpha, const distac_checkpoint *a,
+                                                 distac_checkpoint **out);
+/* Euclidean norm of all float tensors together, accumulated in double. */
+DISTAC_API distac_status distac_checkpoint_norm(const distac_checkpoint *checkpoint, double *out);
+/* Norm of tensor `index`. */
+DISTAC_API distac_status distac_checkpoint_tensor_norm(const distac_checkpoint *checkpoint, int64_t index,
+                                                       double *out);
+
+/* ---- Merging: operators on task vectors ---------------------------------------------------------- */
+
+typedef struct distac_merge distac_merge; /* a method with its parameters */
+
+/* [any] Number of methods; names are "average", "task_arithmetic", "ties", "consensus_ta", … */
+DISTAC_API int32_t distac_merge_method_count(void);
+/* [any] Name of a method; NULL if there is none. */
+DISTAC_API const char *distac_merge_method_name(int32_t index);
+/* [any] One line: what it does and the paper. */
+DISTAC_API const char *distac_merge_method_text(int32_t index);
+/* [any] Number of a method's parameters. */
+DISTAC_API int32_t distac_merge_param_count(int32_t method);
+typedef struct distac_merge_param {
+    const char *name;
+    const char *text;
+    double value;   /* default */
+    double minimum; /* both ends included */
+    double maximum;
+    int32_t list; /* 1: a list, one number per model, is allowed */
+} distac_merge_param;
+/* [any] Describes parameter `index` of a method. Errors: EINVAL. */
+DISTAC_API distac_status distac_merge_param_info(int32_t method, int32_t index, distac_merge_param *out);
+/* [new] An operator with default parameters. Errors: ENOTFOUND (text names the nearest method). */
+DISTAC_API distac_status distac_merge_create(distac_context *context, const char *method, distac_merge **out);
+DISTAC_API void distac_merge_release(distac_merge *merge);
+/* Sets a parameter. Errors: ENOTFOUND (text names the nearest), EINVAL (out of range, or a list where a
+ * number is wanted). */
+DISTAC_API distac_status distac_merge_set(distac_merge *merge, const char *param, int32_t n_values,
+                                          const double *values);
+/* [new] The merged direction D (before lambda) of n_taus task vectors, tensors in F32: the model is
+ * base + lambda*D. Errors: as combine; ENUMERIC (a non-finite input; text names tensor and index). */
+DISTAC_API distac_status distac_merge_delta(const distac_merge *merge, int32_t n_taus,
+                                            distac_checkpoint *const *taus, distac_checkpoint **out);
+/* Merges whole models and streams base + lambda*D to a safetensors file (see distac_checkpoint_save).
+ * Tensors are read and written one at a time; integer tensors come from the base. metadata is taken from
+ * `metadata` if given. dtype -1: each tensor's type in the base. Errors: as distac_merge_delta, EIO. */
+DISTAC_API distac_status distac_merge_files(const distac_merge *merge, const distac_checkpoint *base,
+                                            int32_t n_models, distac_checkpoint *const *models,
+                                            const char *path, int32_t dtype,
+                                            DISTAC_NULLABLE const distac_checkpoint *metadata);
+
+/* ---- ViT: the image encoder of CLIP -------------------------------------------------------------- */
+
+typedef struct distac_vit distac_vit;
+
+enum { DISTAC_ACT_GELU = 0, DISTAC_ACT_QUICK_GELU = 1 };
+
+typedef struct distac_vit_config {
+    int32_t image;      /* side in pixels */
+    int32_t patch;      /* side in pixels; divides image */
+    int32_t channels;   /* of the image */
+    int32_t width;      /* W */
+    int32_t layers;     /* L */
+    int32_t heads;      /* divides width */
+    int32_t mlp;        /* hidden width of the MLP, usually 4 W */
+    int32_t dim;        /* D, the feature dimension */
+    int32_t activation; /* DISTAC_ACT_GELU or DISTAC_ACT_QUICK_GELU */
+} distac_vit_config;
+
+/* [new] A ViT in the CLIP layout (conv1 without bias, class token, ln_pre, pre-LN blocks, ln_post on the
+ * class token, proj [W,D]) with all parameters zero. dtype F32 or F64. Errors: EINVAL (text names the field). */
+DISTAC_API distac_status distac_vit_create(distac_context *context, const distac_vit_config *config,
+                                           int32_t dtype, distac_vit **out);
+/* [new] Reads the architecture from tensor shapes ("visual.*" names) and the weights with it. heads 0: from
+ * the metadata "vit.heads", else width/64. activation -1: from the metadata "vit.activation", else an
+ * error, never a guess. Weights are converted to dtype. Errors: ENOTFOUND, ESHAPE (all at once), EINVAL. */
+DISTAC_API distac_status distac_vit_open(distac_context *context, const distac_checkpoint *checkpoint,
+                                         int32_t activation, int32_t heads, int32_t dtype, distac_vit **out);
+DISTAC_API void distac_vit_release(distac_vit *vit);
+DISTAC_API distac_status distac_vit_get_config(const distac_vit *vit, distac_vit_config *out);
+/* [new] Same architecture and weights, own storage. */
+DISTAC_API distac_status distac_vit_clone(const distac_vit *vit, distac_vit **out);
+/* Number of parameter tensors. */
+DISTAC_API int64_t distac_vit_param_count(const distac_vit *vit);
+/* [borrow] "visual.conv1.weight", …, in the order of the flat buffer; NULL if there is none. */
+DISTAC_API const char *distac_vit_param_name(const distac_vit *vit, int64_t index);
+/* [view] Parameter `index` in its own shape. */
+DISTAC_API distac_status distac_vit_param(const distac_vit *vit, int64_t index, distac_tensor **out);
+/* [view] All parameters as one vector [P]. */
+DISTAC_API distac_status distac_vit_params(const distac_vit *vit, distac_tensor **out);
+/* Random initialisation: matrices N(0, 1/fan_in), residual outputs divided by sqrt(2 L), embeddings
+ * N(0, 0.02^2), LayerNorm 1 and 0, biases 0. A pure function of seed. */
+DISTAC_API distac_status distac_vit_init(distac_vit *vit, uint64_t seed);
+/* Copies the weights of a checkpoint in. All misfits are listed in one error. Errors: ENOTFOUND, ESHAPE. */
+DISTAC_API distac_status distac_vit_load(distac_vit *vit, const distac_checkpoint *checkpoint);
+/* [new] The parameters as a checkpoint; copy 0: views into the model, 1: a copy. Metadata holds vit.heads and
+ * vit.activation. */
+DISTAC_API distac_status distac_vit_checkpoint(const distac_vit *vit, int32_t copy, distac_checkpoint **out);
+/* [new] Image features [B,D], not normalised, of images [B,C,H,W] in the model's dtype. Errors: ESHAPE. */
+DISTAC_API distac_status distac_vit_features(distac_vit *vit, const distac_tensor *images, distac_tensor **out);
+/* [new] As distac_vit_features, keeping what distac_vit_backward needs. */
+DISTAC_API distac_status distac_vit_forward(distac_vit *vit, const distac_tensor *images, distac_tensor **out);
+/* grads [P] += gradient for dfeatures [B,D] of the images of the last distac_vit_forward. Errors: ESTATE (no
+ * forward before), ESHAPE. */
+DISTAC_API distac_status distac_vit_backward(distac_vit *vit, const distac_tensor *dfeatures,
+                                             distac_tensor *grads);
+/* Bytes of workspace for a batch; training != 0 includes what the backward pass keeps. */
+DISTAC_API int64_t distac_vit_workspace(const distac_vit *vit, int64_t batch, int32_t training);
+
+/* ---- Head: logits = weight . f / |f| ------------------------------------------------------------- */
+
+typedef struct distac_head distac_head;
+/* [new] A classification head. weight [C,D] is copied; the logit scale is part of it. normalize 1: features are
+ * divided by their norm first (the default of the method); 0: used as they are. */
+DISTAC_API distac_status distac_head_create(const distac_tensor *weight, int32_t normalize, distac_head **out);
+DISTAC_API void distac_head_release(distac_head *head);
+/* [view] The weight [C,D]. */
+DISTAC_API distac_status distac_head_weight(const distac_head *head, distac_tensor **out);
+/* [new] Logits [B,C] of features [B,D]. Errors: ESHAPE, EDTYPE. */
+DISTAC_API distac_status distac_head_logits(const distac_head *head, const distac_tensor *features,
+                                            distac_tensor **out);
+/* [new] Gradient for the features from dlogits [B,C]; dweight [C,D], if given, is added to. */
+DISTAC_API distac_status distac_head_backward(const distac_head *head, const distac_tensor *features,
+                                              const distac_tensor *dlogits,
+                                              DISTAC_NULLABLE distac_tensor *dweight, distac_tensor **out);
+
+/* ---- Losses: value and gradient with respect to the logits, mean over the batch ------------------ */
+
+enum { DISTAC_LOSS_CROSS_ENTROPY = 0, DISTAC_LOSS_FOCAL = 1 };
+typedef struct distac_loss_desc {
+    int32_t kind;           /* DISTAC_LOSS_… */
+    double label_smoothing; /* alpha in [0,1): (1-alpha)*CE + alpha*mean over classes (paper sec. 3.2) */
+    double gamma;           /* focal loss: -(1-p)^gamma log p (Lin et al. 2017) */
+    double mixup;           /* 1: one lambda ~ U(0,1) per step mixes images and losses; 0: off (Zhang et al. 2018) */
+} distac_loss_desc;
+/* Classification loss of logits [B,C] with labels I64 [B]; dlogits [B,C], if given, is overwritten. (mixup is a
+ * matter of the training step and is not applied here.) Errors: ESHAPE, EINVAL (a label outside 0..C-1). */
+DISTAC_API distac_status distac_loss(const distac_loss_desc *desc, const distac_tensor *logits,
+                                     const distac_tensor *labels, DISTAC_NULLABLE distac_tensor *dlogits,
+                                     double *out);
+/* Distillation loss t_teacher*t_student * mean KL(softmax(teacher/t_teacher) || softmax(student/t_student))
+ * (Algorithm 1). dstudent, if given, is overwritten. Errors: ESHAPE, EINVAL (temperature <= 0). */
+DISTAC_API distac_status distac_loss_kd(const distac_tensor *teacher, const distac_tensor *student,
+                                        double t_teacher, double t_student,
+                                        DISTAC_NULLABLE distac_tensor *dstudent, double *out);
+
+typedef struct distac_metrics {
+    int64_t count;
+    int64_t correct;
+    double accuracy;   /* top-1, argmax takes the first of equal logits */
+    double entropy;    /* mean -sum p ln p, nats */
+    double nll;        /* mean -ln p of the label */
+    double confidence; /* mean largest p */
+    double ece;        /* expected calibration error, 15 equal bins (Guo et al. 2017) */
+} distac_metrics;
+/* Metrics of logits [N,C]; without labels only entropy and confidence are set. */
+DISTAC_API distac_status distac_logits_metrics(const distac_tensor *logits,
+                                               DISTAC_NULLABLE const distac_tensor *labels,
+                                               distac_metrics *out);
+/* Reliability diagram: for each of n_bins equal bins (b/M,(b+1)/M] of confidence three numbers: count, mean
+ * confidence, accuracy. n_values is 3*n_bins. */
+DISTAC_API distac_status distac_logits_reliability(const distac_tensor *logits, const distac_tensor *labels,
+                                                   int64_t n_values, DISTAC_FILL double *values);
+/* The temperature T > 0 that minimises the mean negative log-likelihood of logits/T. */
+DISTAC_API distac_status distac_logits_temperature(const distac_tensor *logits, const distac_tensor *labels,
+                                                   double *out);
+
+/* ---- Optimizer ----------------------------------------------------------------------------------- */
+
+typedef struct distac_optimizer distac_optimizer;
+typedef struct distac_adamw_desc {
+    double lr;           /* default rate of distac_optimizer_step */
+    double beta1;        /* 0: 0.9 */
+    double beta2;        /* 0: 0.999 */
+    double eps;          /* 0: 1e-8 */
+    double weight_decay; /* decoupled (Loshchilov & Hutter 2019) */
+    double clip;         /* global L2 norm of the gradient before the update; 0: off */
+    int32_t coupled;     /* 1: weight decay is added to the gradient (plain Adam) */
+} distac_adamw_desc;
+/* [new] AdamW for n parameters of dtype. Errors: EINVAL. */
+DISTAC_API distac_status distac_adamw_create(distac_context *context, const distac_adamw_desc *desc, int64_t n,
+                                             int32_t dtype, distac_optimizer **out);
+DISTAC_API void distac_optimizer_release(distac_optimizer *optimizer);
+/* One update of params [n] with grads [n]; lr < 0: the default rate. *out is the gradient's norm before
+ * clipping. A non-finite gradient changes nothing. Errors: ENUMERIC, ESHAPE. */
+DISTAC_API distac_status distac_optimizer_step(distac_optimizer *optimizer, distac_tensor *params,
+                                               distac_tensor *grads, double lr, double *out);
+/* Number of updates done. */
+DISTAC_API int64_t distac_optimizer_steps(const distac_optimizer *optimizer);
+/* [view] First (0) or second (1) moment [n], for saving and restoring. */
+DISTAC_API distac_status distac_optimizer_moment(const distac_optimizer *optimizer, int32_t index,
+                                                 distac_tensor **out);
+/* Sets the number of updates done (with the moments: restores a saved optimizer). */
+DISTAC_API distac_status distac_optimizer_set_steps(distac_optimizer *optimizer, int64_t steps);
+/* Learning rate of step (0-based): linear warm-up (step+1)/warmup, then half a cosine to 0 at `steps`. */
+DISTAC_API double distac_schedule_cosine(double lr, int64_t step, int64_t warmup, int64_t steps);
+
+/* ---- Training steps ------------------------------------------------------------------------------ */
+
+typedef struct distac_trainer distac_trainer;
+typedef struct distac_step_stats {
+    double loss;      /* classification or KD loss, without the anchor term */
+    double anchor;    /* beta*|theta-theta0|^2 (KD only) */
+    double grad_norm; /* before clipping */
+    double accuracy;  /* of the batch (classification only) */
+    double entropy;   /* mean entropy of the student's softmax at T = 1 */
+} distac_step_stats;
+/* [new] Fine-tuning: updates vit by the loss of `head`'s logits. The head is frozen unless head_optimizer is
+ * given. micro > 0: gradients are accumulated over micro-batches of that many images (the loss is the
+ * mean over the whole batch). seed drives Mixup. Errors: ESHAPE, EDTYPE. */
+DISTAC_API distac_status distac_trainer_create(distac_vit *vit, distac_head *head, distac_optimizer *optimizer,
+                                               DISTAC_NULLABLE distac_optimizer *head_optimizer,
+                                               const distac_loss_desc *loss, int64_t micro, uint64_t seed,
+                                               distac_trainer **out);
+/* One step on images [B,C,H,W] and labels I64 [B]. Errors: ENUMERIC (nothing was changed), ESHAPE. */
+DISTAC_API distac_status distac_trainer_step(distac_trainer *trainer, const distac_tensor *images,
+                                             const distac_tensor *labels, double lr, distac_step_stats *out);
+DISTAC_API void distac_trainer_release(distac_trainer *trainer);
+
+typedef struct distac_kd distac_kd;
+typedef struct distac_kd_desc {
+    double t_teacher; /* temperature of the teacher's softmax */
+    double t_student; /* temperature of the student's softmax */
+    double beta;      /* weight of |theta-theta0|^2; theta0 is the student when the object is made */
+    int64_t micro;    /* as distac_trainer_create */
+} distac_kd_desc;
+/* [new] DisTaC's distillation step (Algorithm 1). teacher NULL: teacher logits are given to each step. The
+ * student starts at theta_pre + kappa*tau, made by the caller. Errors: ESHAPE, EINVAL. */
+DISTAC_API distac_status distac_kd_create(distac_vit *student, DISTAC_NULLABLE distac_vit *teacher,
+                                          distac_head *head, distac_optimizer *optimizer,
+                                          const distac_kd_desc *desc, distac_kd **out);
+DISTAC_API void distac_kd_release(distac_kd *kd);
+/* One step on images [B,C,H,W]; teacher_logits [B,C] replace the teacher's forward pass. Errors: ENUMERIC
+ * (nothing was changed), ESHAPE, ESTATE (neither a teacher nor its logits). */
+DISTAC_API distac_status distac_kd_step(distac_kd *kd, const distac_tensor *images,
+                                        DISTAC_NULLABLE const distac_tensor *teacher_logits, double lr,
+                                        distac_step_stats *out);
+/* [view] The anchor theta0 [P]; write it to restore an interrupted run. */
+DISTAC_API distac_status distac_kd_anchor(const distac_kd *kd, distac_tensor **out);
+
+/* ---- Images -------------------------------------------------------------------------------------- */
+
+typedef struct distac_image distac_image; /* 8-bit pixels, interleaved, 1 (grey) or 3 (RGB) channels */
+/* [new] Decodes a PNG file (palette, 16 bit, alpha and interlace included; alpha is dropped). channels 0: as
+ * the file, 1: grey, 3: RGB. Errors: EIO, EFORMAT. */
+DISTAC_API distac_status distac_image_load(distac_context *context, const char *path, int32_t channels,
+                                           distac_image **out);
+/* [new] From a U8 tensor [H,W] or [H,W,C]. Errors: ESHAPE, EDTYPE. */
+DISTAC_API distac_status distac_image_from_tensor(const distac_tensor *pixels, distac_image **out);
+DISTAC_API void distac_image_release(distac_image *image);
+DISTAC_API int32_t distac_image_width(const distac_image *image);
+DISTAC_API int32_t distac_image_height(const distac_image *image);
+DISTAC_API int32_t distac_image_channels(const distac_image *image);
+/* [new] The pixels as a U8 tensor [H,W,C]. */
+DISTAC_API distac_status distac_image_pixels(const distac_image *image, distac_tensor **out);
+/* [new] Bicubic resize, antialiased, with the bits of Pillow. */
+DISTAC_API distac_status distac_image_resize(const distac_image *image, int32_t width, int32_t height,
+                                             distac_image **out);
+/* [new] Shortest side to `size` (bicubic), centre crop to size x size: CLIP's evaluation geometry. */
+DISTAC_API distac_status distac_image_fit(const distac_image *image, int32_t size, distac_image **out);
+/* [new] Float tensor [C,H,W] = (u/255 - mean)/std per channel. n_mean = n_std = channels. */
+DISTAC_API distac_status distac_image_tensor(const distac_image *image, int32_t n_mean, const double *mean,
+                                             int32_t n_std, const double *std, distac_tensor **out);
+/* Writes a PNG file atomically. Errors: EIO. */
+DISTAC_API distac_status distac_image_save(const distac_image *image, const char *path);
+
+/* ---- Data sets and loaders ----------------------------------------------------------------------- */
+
+typedef struct distac_dataset distac_dataset;
+/* [new] From tensors: images U8 [N,C,H,W], labels I64 [N] in 0..classes-1. */
+DISTAC_API distac_status distac_dataset_create(const distac_tensor *images,
+                                               DISTAC_NULLABLE const distac_tensor *labels, int64_t classes,
+                                               distac_dataset **out);
+/* [new] IDX files, plain or gzip. labels_path NULL: unlabelled. Errors: EIO, EFORMAT. */
+DISTAC_API distac_status distac_dataset_idx(distac_context *context, const char *images_path,
+                                            DISTAC_NULLABLE const char *labels_path, distac_dataset **out);
+/* [new] A folder of class folders (labelled, classes sorted by name), or a flat folder of images (unlabelled).
+ * Images are fitted to size x size and converted to `channels`. Errors: EIO, EFORMAT (text names the file). */
+DISTAC_API distac_status distac_dataset_folder(distac_context *context, const char *path, int32_t size,
+                                               int32_t channels, distac_dataset **out);
+/* [new] A task of the embedded benchmark mini8, one of its eight names, split 0 train, 1 validation, 2 test.
+ * root holds the glyph sheets; fashion_dir the four Fashion-MNIST IDX files. A pure function of the files.
+ * Errors: ENOTFOUND, EIO, EFORMAT. */
+DISTAC_API distac_status distac_dataset_mini8(distac_context *context, const char *root,
+                                              const char *fashion_dir, const char *task, int32_t split,
+                                              distac_dataset **out);
+/* [new] Rendered glyph sheet of mini8 (e.g. "latin") as a data set of clean 32x32
+ * masters. Errors: EIO, EFORMAT. */
+DISTAC_API distac_status distac_dataset_glyphs(distac_context *context, const char *root, const char *sheet,
+                                               distac_dataset **out);
+DISTAC_API void distac_dataset_release(distac_dataset *dataset);
+DISTAC_API int64_t distac_dataset_size(const distac_dataset *dataset);
+DISTAC_API int64_t distac_dataset_classes(const distac_dataset *dataset);
+/* 1 if it has labels. */
+DISTAC_API int32_t distac_dataset_labelled(const distac_dataset *dataset);
+/* [borrow] Name of a class, NULL if there is none. */
+DISTAC_API const char *distac_dataset_class_name(const distac_dataset *dataset, int64_t index);
+/* Shape of an image: channels, height, width. */
+DISTAC_API distac_status distac_dataset_image_shape(const distac_dataset *dataset, int64_t n_values,
+                                                    DISTAC_FILL double *values);
+/* Batches are (u/255 - mean)/std; the default is mean 0, std 1. */
+DISTAC_API distac_status distac_dataset_normalize(distac_dataset *dataset, int32_t n_mean, const double *mean,
+                                                  int32_t n_std, const double *std);
+/* [new] The listed samples (0-based), sharing pixels. Errors: EINVAL. */
+DISTAC_API distac_status distac_dataset_subset(const distac_dataset *dataset, int64_t n_indices,
+                                               const int64_t *indices, distac_dataset **out);
+/* [new] Images start … start+count-1 as F32 [count,C,H,W], normalised. Errors: EINVAL, EFORMAT. */
+DISTAC_API distac_status distac_dataset_images(const distac_dataset *dataset, int64_t start, int64_t count,
+                                               distac_tensor **out);
+/* [new] Their labels, I64 [count]. Errors: EINVAL, ESTATE (unlabelled). */
+DISTAC_API distac_status distac_dataset_labels(const distac_dataset *dataset, int64_t start, int64_t count,
+                                               distac_tensor **out);
+/* [new] SHA-256 over pixels, labels, shape and normalisation, as the one item. */
+DISTAC_API distac_status distac_dataset_hash(const distac_dataset *dataset, distac_strings **out);
+/* [new] Logits [count,C] of samples start … start+count-1; batch images are computed at a time. */
+DISTAC_API distac_status distac_dataset_logits(const distac_dataset *dataset, distac_vit *vit,
+                                               const distac_head *head, int64_t start, int64_t count,
+                                               int64_t batch, distac_tensor **out);
+/* [new] Features [count,D], not normalised. */
+DISTAC_API distac_status distac_dataset_features(const distac_dataset *dataset, distac_vit *vit, int64_t start,
+                                                 int64_t count, int64_t batch, distac_tensor **out);
+
+typedef struct distac_loader distac_loader;
+/* [new] Shuffled batches without end: epoch e visits a permutation that is a pure function of (seed, e); the
+ * last short batch of an epoch is dropped (a data set smaller than batch gives batches of its size).
+ * Batch k never depends on threads or on which batches were taken before. */
+DISTAC_API distac_status distac_loader_create(distac_dataset *dataset, int64_t batch, uint64_t seed,
+                                              distac_loader **out);
+DISTAC_API void distac_loader_release(distac_loader *loader);
+/* [new] Images [B,C,H,W] F32 of batch `step` (0-based). */
+DISTAC_API distac_status distac_loader_images(distac_loader *loader, int64_t step, distac_tensor **out);
+/* [new] Labels I64 [B] of batch `step`. Errors: ESTATE (unlabelled). */
+DISTAC_API distac_status distac_loader_labels(distac_loader *loader, int64_t step, distac_tensor **out);
+/* [new] Sample indices I64 [B] of batch `step`. */
+DISTAC_API distac_status distac_loader_indices(distac_loader *loader, int64_t step, distac_tensor **out);
+
+typedef struct distac_augment_desc {
+    double rotate;    /* degrees, uniform in +-rotate */
+    double scale_min; /* uniform scale factor */
+    double scale_max;
+    double shear;        /* uniform in +-shear */
+    double shift;        /* uniform in +-shift, share of the half side */
+    double elastic;      /* standard deviation of a smooth displacement, share of the half side */
+    double blur;         /* probability of a 3x3 binomial blur */
+    double contrast_min; /* uniform */
+    double contrast_max;
+    double texture; /* largest weight of a band-limited random texture */
+    double noise;   /* largest weight of Gaussian noise */
+    double invert;  /* probability of exchanging black and white */
+} distac_augment_desc;
+/* [new] n_indices glyphs of a glyph data set, warped and composed at 28x28: U8 [n,1,28,28]. Sample j is a pure
+ * function of (seed, stream, j, index). */
+DISTAC_API distac_status distac_augment_glyphs(const distac_dataset *glyphs, const distac_augment_desc *desc,
+                                               uint64_t seed, uint64_t stream, int64_t n_indices,
+                                               const int64_t *indices, distac_tensor **out);
+
+/* ---- Charts -------------------------------------------------------------------------------------- */
+
+typedef struct distac_plot distac_plot;
+typedef struct distac_plot_desc {
+    const char *title;
+    const char *x_label;
+    const char *y_label;
+    int32_t width; /* pixels; 0: 900 */
+    int32_t height; /* pixels; 0: 560 */
+    int32_t log_y;  /* 1: logarithmic y axis */
+} distac_plot_desc;
+/* [new] An empty chart: lines and bars are added, then it is saved. */
+DISTAC_API distac_status distac_plot_create(distac_context *context, const distac_plot_desc *desc,
+                                            distac_plot **out);
+DISTAC_API void distac_plot_release(distac_plot *plot);
+/* Adds a line; band (n_band 0: none) is drawn as y +- band. style: 0 line, 1 line with points, 2 dashed grey.
+ * Errors: ESHAPE (n_x, n_y, n_band differ). */
+DISTAC_API distac_status distac_plot_line(distac_plot *plot, const char *label, int32_t n_x, const double *x,
+                                          int32_t n_y, const double *y, int32_t n_band,
+                                          DISTAC_NULLABLE const double *band, int32_t style);
+/* Adds a group of bars, one per category; NaN leaves a gap. */
+DISTAC_API distac_status distac_plot_bars(distac_plot *plot, const char *label, int32_t n_values,
+                                          const double *values);
+/* Adds the name of the next category of the bar groups. */
+DISTAC_API distac_status distac_plot_category(distac_plot *plot, const char *name);
+/* A dashed horizontal line with a label. */
+DISTAC_API distac_status distac_plot_level(distac_plot *plot, const char *label, double y);
+/* Fixes the y axis; NaN leaves an end free. */
+DISTAC_API distac_status distac_plot_range(distac_plot *plot, double y_min, double y_max);
+/* Writes a PNG file atomically. Errors: EIO. */
+DISTAC_API distac_status distac_plot_save(distac_plot *plot, const char *path);
+
+/* fence: end */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,56 @@
+/* tensor.h: the body of a tensor, for the rest of core/. A tensor is a shape with strides over a
+ * reference-counted storage; views share the storage. */
+#ifndef DISTAC_TENSOR_H
+#define DISTAC_TENSOR_H
+
+#include "../base/base.h"
+
+#define DI_MAX_RANK 16
+
+typedef struct di_storage {
+    atomic_int refs;
+    distac_context *context; /* retained */
+    void *memory;
+    size_t bytes;
+    bool readonly;
+    void (*release)(void *owner); /* NULL: memory came from di_alloc; else called with owner, memory is foreign */
+    void *owner;
+} di_storage;
+
+struct distac_tensor {
+    atomic_int refs;
+    distac_context *context; /* the storage's; not retained twice */
+    di_storage *storage;
+    void *data; /* first element */
+    int32_t dtype, rank;
+    int64_t shape[DI_MAX_RANK], stride[DI_MAX_RANK]; /* strides in elements */
+    int64_t numel;
+};
+
+distac_status di_tensor_new(distac_context *context, int32_t dtype, int32_t rank, const int64_t *shape,
+                            bool zeroed, distac_tensor **out);
+/* A contiguous tensor over foreign memory (a mapped file): release(owner) runs when the last view goes; on
+ * failure release has NOT run. */
+distac_status di_tensor_foreign(distac_context *context, int32_t dtype, int32_t rank, const int64_t *shape,
+                                void *memory, bool readonly, void (*release)(void *), void *owner,
+                                distac_tensor **out);
+/* [view] A contiguous tensor at element `offset` of a contiguous tensor (named views of a flat buffer). */
+distac_status di_tensor_slice(const distac_tensor *source, int64_t offset, int32_t rank, const int64_t *shape,
+                              distac_tensor **out);
+void di_tensor_retain(const distac_tensor *tensor);
+bool di_tensor_is_contiguous(const distac_tensor *tensor);
+bool di_dtype_is_float(int32_t dtype); /* F64 F32 F16 BF16 */
+/* "[2,3]" into buffer, which is returned. */
+const char *di_shape_text(int32_t rank, const int64_t *shape, char *buffer, size_t bytes);
+/* Fails with ESHAPE unless tensor is contiguous with this dtype, rank and shape (size -1: anything);
+ * name is the argument's name for the text. */
+distac_status di_tensor_expect(const distac_tensor *tensor, const char *name, int32_t dtype, int32_t rank,
+                               const int64_t *shape);
+
+/* ---- element conversion (convert.c): n elements, contiguous, may be unaligned, rounding to nearest even ---- */
+void di_to_f32(int32_t dtype, const void *src, float *dst, int64_t n);   /* any float or integer type */
+void di_to_f64(int32_t dtype, const void *src, double *dst, int64_t n);
+void di_from_f32(int32_t dtype, const float *src, void *dst, int64_t n); /* any float type */
+void di_from_f64(int32_t dtype, const double *src, void *dst, int64_t n); /* any type; integers are clamped */
+
+#endif
