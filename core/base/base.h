@@ -25,6 +25,10 @@
 /* Sets this thread's error text "FUNCTION: text" and returns code. Never allocates. */
 distac_status di_fail_at(distac_status code, const char *function, const char *format, ...) DI_PRINTF(3, 4);
 #define di_fail(code, ...) di_fail_at((code), __func__, __VA_ARGS__)
+/* How often this thread has failed so far, and the way to set its text again: a failure's text is carried with
+ * these from a worker to the thread that asked for the work. */
+unsigned di_error_count(void);
+void di_error_restore(const char *text);
 #define DI_REQUIRE(condition, what)                                                                             \
     do {                                                                                                        \
         if (!(condition)) return di_fail(DISTAC_EINVAL, "%s", (what));                                          \
@@ -32,6 +36,7 @@ distac_status di_fail_at(distac_status code, const char *function, const char *f
 
 /* ---- context and memory (context.c, memory.c) ---- */
 typedef struct di_pool di_pool;
+typedef struct di_cache di_cache;
 struct di_kernels;
 struct distac_context {
     atomic_int refs;
@@ -39,7 +44,8 @@ struct distac_context {
     int32_t threads;
     uint64_t seed;
     atomic_llong memory_limit, memory_used, memory_peak;
-    di_pool *pool;                          /* made at first use */
+    di_pool *pool;                          /* its threads start at first use */
+    di_cache *cache;                        /* freed big blocks, kept for the next request of their size */
     const struct di_kernels *kernels_f32;   /* see backend/backend.h */
     const struct di_kernels *kernels_f64;
     const char *isa;                        /* "scalar", "avx2", "avx512" */
@@ -52,6 +58,11 @@ void *di_alloc(distac_context *context, size_t bytes);
 void *di_alloc_zeroed(distac_context *context, size_t bytes);
 /* bytes as given to di_alloc; NULL is fine. */
 void di_free(distac_context *context, void *memory, size_t bytes);
+/* The cache of freed blocks: not counted as used, given back when the limit needs it. trim keeps at most so many
+ * bytes. */
+di_cache *di_cache_create(void);
+void di_cache_trim(di_cache *cache, size_t keep);
+void di_cache_destroy(di_cache *cache);
 /* Small bookkeeping (structs, names): plain libc memory, not counted. NULL sets the error. */
 void *di_new(size_t bytes); /* zeroed; free() it */
 char *di_strdup(const char *text);
@@ -64,6 +75,11 @@ distac_status di_poll(distac_context *context);
  * threads inside tasks are set to one. */
 typedef void (*di_task)(void *arg, int64_t index);
 void di_parallel(distac_context *context, int64_t count, di_task task, void *arg);
+/* The text of a failure inside a task (the lowest failing index) becomes the caller's text. The pool is made
+ * without threads; stop joins them (the next di_parallel starts them again). */
+di_pool *di_pool_create(void);
+void di_pool_stop(di_pool *pool);
+void di_pool_destroy(di_pool *pool);
 
 /* ---- random numbers (rng.c): Philox 4x32-10 ---- */
 void di_philox(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]);
@@ -74,6 +90,8 @@ uint64_t di_below(uint64_t seed, uint64_t stream, uint64_t index, uint64_t bound
 void di_permutation(uint64_t seed, uint64_t stream, int64_t n, int64_t *out);
 
 /* ---- events (events.c) ---- */
+struct di_events *di_events_create(void);
+void di_events_destroy(struct di_events *events);
 void di_progress(distac_context *context, const char *what, int64_t done, int64_t total);
 void di_warn(distac_context *context, const char *format, ...) DI_PRINTF(2, 3);
 
