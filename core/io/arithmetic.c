@@ -1,0 +1,237 @@
+/* arithmetic.c: sums and norms of whole checkpoints, piece by piece on all threads. */
+#include "io.h"
+#include <math.h>
+#include <stdlib.h>
+
+/* ---- pieces and sources ---- */
+
+distac_status di_pieces(const distac_checkpoint *checkpoint, int64_t *count, di_piece **out)
+{
+    int64_t total = 0;
+    for (int64_t i = 0; i < checkpoint->count; i++)
+        if (di_entry_is_float(checkpoint->entries[i]))
+            total += (checkpoint->entries[i]->numel + DI_PIECE - 1) / DI_PIECE;
+    di_piece *pieces = di_new((size_t)(total ? total : 1) * sizeof *pieces);
+    if (!pieces) return DISTAC_ENOMEM;
+    int64_t k = 0;
+    for (int64_t i = 0; i < checkpoint->count; i++) {
+        const di_entry *entry = checkpoint->entries[i];
+        if (!di_entry_is_float(entry)) continue;
+        for (int64_t at = 0; at < entry->numel; at += DI_PIECE)
+            pieces[k++] = (di_piece){i, at, entry->numel - at < DI_PIECE ? entry->numel - at : DI_PIECE};
+    }
+    *count = total;
+    *out = pieces;
+    return DISTAC_OK;
+}
+
+void di_sources_close(di_sources *sources)
+{
+    for (int64_t i = 0; sources->copies && i < sources->count; i++) distac_tensor_release(sources->copies[i]);
+    free(sources->bytes);
+    free(sources->copies);
+    *sources = (di_sources){0};
+}
+
+distac_status di_sources_open(const distac_checkpoint *checkpoint, di_sources *out)
+{
+    size_t count = (size_t)(checkpoint->count ? checkpoint->count : 1);
+    *out = (di_sources){.count = checkpoint->count};
+    out->bytes = di_new(count * sizeof *out->bytes);
+    out->copies = di_new(count * sizeof *out->copies);
+    distac_status status = out->bytes && out->copies ? DISTAC_OK : DISTAC_ENOMEM;
+    for (int64_t i = 0; status == DISTAC_OK && i < checkpoint->count; i++)
+        status = di_entry_bytes(checkpoint->entries[i], &out->bytes[i], &out->copies[i]);
+    if (status != DISTAC_OK) di_sources_close(out);
+    return status;
+}
+
+/* ---- alpha*a + beta*b ---- */
+
+typedef struct combine_job {
+    const distac_checkpoint *a, *b; /* b NULL: alpha*a alone */
+    double alpha, beta;
+    di_sources from_a, from_b;
+    const int64_t *partner;  /* index in b of each entry of a */
+    distac_tensor **results; /* one per entry of a, NULL for integer tensors */
+    const di_piece *pieces;
+} combine_job;
+
+static void combine_piece(void *arg, int64_t index)
+{
+    const combine_job *job = arg;
+    const di_piece *piece = &job->pieces[index];
+    distac_tensor *result = job->results[piece->entry];
+    if (atomic_load(&job->a->context->cancel)) return;
+    double x[1024], y[1024];
+    const di_file_type *type_a = job->a->entries[piece->entry]->type;
+    const uint8_t *from_a = job->from_a.bytes[piece->entry];
+    for (int64_t done = 0; done < piece->count; done += 1024) {
+        int64_t n = piece->count - done < 1024 ? piece->count - done : 1024;
+        int64_t at = piece->first + done;
+        di_to_f64(type_a->dtype, from_a + at * (type_a->bits / 8), x, n);
+        for (int64_t i = 0; i < n; i++) x[i] *= job->alpha;
+        if (job->b) {
+            int64_t partner = job->partner[piece->entry];
+            const di_file_type *type_b = job->b->entries[partner]->type;
+            di_to_f64(type_b->dtype, job->from_b.bytes[partner] + at * (type_b->bits / 8), y, n);
+            for (int64_t i = 0; i < n; i++) x[i] += job->beta * y[i];
+        }
+        int64_t width = distac_dtype_bytes(result->dtype);
+        di_from_f64(result->dtype, x, (uint8_t *)result->data + at * width, n);
+    }
+}
+
+static distac_status make_results(combine_job *job, int64_t *partner, distac_checkpoint *out)
+{
+    for (int64_t i = 0; i < job->a->count; i++) {
+        const di_entry *entry = job->a->entries[i];
+        if (!di_entry_is_float(entry)) continue;
+        bool wide = entry->type->dtype == DISTAC_F64;
+        if (job->b) {
+            partner[i] = distac_checkpoint_find(job->b, entry->name);
+            wide = wide && job->b->entries[partner[i]]->type->dtype == DISTAC_F64;
+        }
+        DI_TRY(di_tensor_new(job->a->context, wide ? DISTAC_F64 : DISTAC_F32, entry->rank, entry->shape, false,
+                             &job->results[i]));
+        DI_TRY(distac_checkpoint_set(out, entry->name, job->results[i]));
+    }
+    return DISTAC_OK;
+}
+
+static distac_status combine(const distac_checkpoint *a, double alpha, const distac_checkpoint *b, double beta,
+                             distac_checkpoint **out)
+{
+    combine_job job = {.a = a, .b = b, .alpha = alpha, .beta = beta};
+    size_t count = (size_t)(a->count ? a->count : 1);
+    int64_t *partner = di_new(count * sizeof *partner);
+    di_piece *pieces = NULL;
+    int64_t piece_count = 0;
+    distac_checkpoint *result = NULL;
+    job.results = di_new(count * sizeof *job.results);
+    distac_status status = partner && job.results ? DISTAC_OK : DISTAC_ENOMEM;
+    if (status == DISTAC_OK) status = distac_checkpoint_create(a->context, &result);
+    if (status == DISTAC_OK) status = di_sources_open(a, &job.from_a);
+    if (status == DISTAC_OK && b) status = di_sources_open(b, &job.from_b);
+    if (status == DISTAC_OK) status = di_pieces(a, &piece_count, &pieces);
+    if (status == DISTAC_OK) status = make_results(&job, partner, result);
+    if (status == DISTAC_OK) {
+        job.partner = partner;
+        job.pieces = pieces;
+        di_parallel(a->context, piece_count, combine_piece, &job);
+        status = di_poll(a->context);
+    }
+    for (int64_t i = 0; job.results && i < a->count; i++) distac_tensor_release(job.results[i]);
+    di_sources_close(&job.from_a);
+    di_sources_close(&job.from_b);
+    free(job.results);
+    free(pieces);
+    free(partner);
+    if (status != DISTAC_OK) {
+        distac_checkpoint_release(result);
+        return status;
+    }
+    *out = result;
+    return DISTAC_OK;
+}
+
+static const char *label(const distac_checkpoint *checkpoint, const char *otherwise)
+{
+    return checkpoint->path[0] ? checkpoint->path : otherwise;
+}
+
+distac_status distac_checkpoint_combine(double alpha, const distac_checkpoint *a, double beta,
+                                        const distac_checkpoint *b, distac_checkpoint **out)
+{
+    DI_REQUIRE(a, "a is NULL");
+    DI_REQUIRE(b, "b is NULL");
+    DI_REQUIRE(out, "out is NULL");
+    DI_REQUIRE(isfinite(alpha) && isfinite(beta), "alpha and beta must be finite");
+    DI_TRY(di_match(__func__, label(a, "the first"), a, label(b, "the second"), b));
+    return combine(a, alpha, b, beta, out);
+}
+
+distac_status distac_checkpoint_scale(double alpha, const distac_checkpoint *a, distac_checkpoint **out)
+{
+    DI_REQUIRE(a, "a is NULL");
+    DI_REQUIRE(out, "out is NULL");
+    DI_REQUIRE(isfinite(alpha), "alpha must be finite");
+    return combine(a, alpha, NULL, 0, out);
+}
+
+/* ---- norms ---- */
+
+typedef struct norm_job {
+    const distac_checkpoint *checkpoint;
+    const uint8_t *const *bytes;
+    const di_piece *pieces;
+    double *sums; /* one per piece */
+} norm_job;
+
+static void norm_piece(void *arg, int64_t index)
+{
+    const norm_job *job = arg;
+    const di_piece *piece = &job->pieces[index];
+    const di_file_type *type = job->checkpoint->entries[piece->entry]->type;
+    if (atomic_load(&job->checkpoint->context->cancel)) return;
+    double x[1024], sum = 0;
+    for (int64_t done = 0; done < piece->count; done += 1024) {
+        int64_t n = piece->count - done < 1024 ? piece->count - done : 1024;
+        di_to_f64(type->dtype, job->bytes[piece->entry] + (piece->first + done) * (type->bits / 8), x, n);
+        for (int64_t i = 0; i < n; i++) sum += x[i] * x[i];
+    }
+    job->sums[index] = sum;
+}
+
+/* Norm of entry `only`, or of all float tensors if only < 0. */
+static distac_status norm(const distac_checkpoint *checkpoint, int64_t only, double *out)
+{
+    di_sources sources = {0};
+    di_piece *pieces = NULL;
+    double *sums = NULL;
+    int64_t count = 0;
+    distac_status status = di_sources_open(checkpoint, &sources);
+    if (status == DISTAC_OK) status = di_pieces(checkpoint, &count, &pieces);
+    if (status == DISTAC_OK && only >= 0) {
+        int64_t kept = 0;
+        for (int64_t i = 0; i < count; i++)
+            if (pieces[i].entry == only) pieces[kept++] = pieces[i];
+        count = kept;
+    }
+    if (status == DISTAC_OK) {
+        sums = di_new((size_t)(count ? count : 1) * sizeof *sums);
+        if (!sums) status = DISTAC_ENOMEM;
+    }
+    if (status == DISTAC_OK) {
+        norm_job job = {checkpoint, sources.bytes, pieces, sums};
+        di_parallel(checkpoint->context, count, norm_piece, &job);
+        status = di_poll(checkpoint->context);
+        double sum = 0;
+        for (int64_t i = 0; i < count; i++) sum += sums[i];
+        if (status == DISTAC_OK) *out = sqrt(sum);
+    }
+    free(sums);
+    free(pieces);
+    di_sources_close(&sources);
+    return status;
+}
+
+distac_status distac_checkpoint_norm(const distac_checkpoint *checkpoint, double *out)
+{
+    DI_REQUIRE(checkpoint, "checkpoint is NULL");
+    DI_REQUIRE(out, "out is NULL");
+    return norm(checkpoint, -1, out);
+}
+
+distac_status distac_checkpoint_tensor_norm(const distac_checkpoint *checkpoint, int64_t index, double *out)
+{
+    DI_REQUIRE(checkpoint, "checkpoint is NULL");
+    DI_REQUIRE(out, "out is NULL");
+    if (index < 0 || index >= checkpoint->count)
+        return di_fail(DISTAC_EINVAL, "tensor %lld of %lld", (long long)index, (long long)checkpoint->count);
+    const di_entry *entry = checkpoint->entries[index];
+    if (!di_entry_is_float(entry))
+        return di_fail(DISTAC_EDTYPE, "\"%s\" is %s; norms are taken of float tensors", entry->name,
+                       entry->type->name);
+    return norm(checkpoint, index, out);
+}

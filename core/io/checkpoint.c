@@ -1,0 +1,391 @@
+/* checkpoint.c: the checkpoint object: a sorted list of named tensors with metadata, from a mapped file or in
+ * memory. */
+#include "io.h"
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- mapped files ---- */
+
+static void mapping_release(void *owner)
+{
+    di_mapping *mapping = owner;
+    if (!mapping || atomic_fetch_sub(&mapping->refs, 1) != 1) return;
+    di_map_close(&mapping->map);
+    free(mapping);
+}
+
+static distac_status mapping_open(const char *path, di_mapping **out)
+{
+    di_mapping *mapping = di_new(sizeof *mapping);
+    if (!mapping) return DISTAC_ENOMEM;
+    atomic_init(&mapping->refs, 1);
+    distac_status status = di_map_open(path, &mapping->map);
+    if (status != DISTAC_OK) {
+        free(mapping);
+        return status;
+    }
+    *out = mapping;
+    return DISTAC_OK;
+}
+
+/* ---- life ---- */
+
+static distac_status create(distac_context *context, const char *path, distac_checkpoint **out)
+{
+    distac_checkpoint *checkpoint = di_new(sizeof *checkpoint);
+    if (!checkpoint) return DISTAC_ENOMEM;
+    atomic_init(&checkpoint->refs, 1);
+    checkpoint->path = di_strdup(path);
+    if (!checkpoint->path) {
+        free(checkpoint);
+        return DISTAC_ENOMEM;
+    }
+    di_context_retain(context);
+    checkpoint->context = context;
+    *out = checkpoint;
+    return DISTAC_OK;
+}
+
+distac_status distac_checkpoint_create(distac_context *context, distac_checkpoint **out)
+{
+    DI_REQUIRE(context, "context is NULL");
+    DI_REQUIRE(out, "out is NULL");
+    return create(context, "", out);
+}
+
+distac_status distac_checkpoint_open(distac_context *context, const char *path, distac_checkpoint **out)
+{
+    distac_checkpoint *checkpoint;
+    DI_REQUIRE(context, "context is NULL");
+    DI_REQUIRE(path, "path is NULL");
+    DI_REQUIRE(out, "out is NULL");
+    DI_TRY(create(context, path, &checkpoint));
+    distac_status status = mapping_open(path, &checkpoint->mapping);
+    if (status == DISTAC_OK)
+        status = di_st_parse(checkpoint, checkpoint->mapping->map.data, checkpoint->mapping->map.bytes);
+    if (status != DISTAC_OK) {
+        distac_checkpoint_release(checkpoint);
+        return status;
+    }
+    *out = checkpoint;
+    return DISTAC_OK;
+}
+
+void di_checkpoint_retain(const distac_checkpoint *checkpoint)
+{
+    atomic_fetch_add(&((distac_checkpoint *)(uintptr_t)checkpoint)->refs, 1);
+}
+
+void di_entry_free(di_entry *entry)
+{
+    if (!entry) return;
+    distac_tensor_release(entry->tensor);
+    free(entry->name);
+    free(entry);
+}
+
+void distac_checkpoint_release(distac_checkpoint *checkpoint)
+{
+    if (!checkpoint || atomic_fetch_sub(&checkpoint->refs, 1) != 1) return;
+    for (int64_t i = 0; i < checkpoint->count; i++) di_entry_free(checkpoint->entries[i]);
+    for (int64_t i = 0; i < checkpoint->pair_count; i++) {
+        free(checkpoint->pairs[i].key);
+        free(checkpoint->pairs[i].value);
+    }
+    free(checkpoint->entries);
+    free(checkpoint->pairs);
+    free(checkpoint->path);
+    mapping_release(checkpoint->mapping);
+    distac_context_release(checkpoint->context);
+    free(checkpoint);
+}
+
+/* ---- reading ---- */
+
+const char *distac_checkpoint_path(const distac_checkpoint *checkpoint)
+{
+    return checkpoint ? checkpoint->path : "";
+}
+
+int64_t distac_checkpoint_count(const distac_checkpoint *checkpoint)
+{
+    return checkpoint ? checkpoint->count : 0;
+}
+
+const char *distac_checkpoint_name(const distac_checkpoint *checkpoint, int64_t index)
+{
+    if (!checkpoint || index < 0 || index >= checkpoint->count) return NULL;
+    return checkpoint->entries[index]->name;
+}
+
+/* The first index whose name is not below `name`. */
+static int64_t lower_bound(const distac_checkpoint *checkpoint, const char *name)
+{
+    int64_t low = 0, high = checkpoint->count;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (strcmp(checkpoint->entries[middle]->name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+int64_t distac_checkpoint_find(const distac_checkpoint *checkpoint, const char *name)
+{
+    if (!checkpoint || !name) return -1;
+    int64_t index = lower_bound(checkpoint, name);
+    return index < checkpoint->count && strcmp(checkpoint->entries[index]->name, name) == 0 ? index : -1;
+}
+
+di_entry *di_checkpoint_entry(const distac_checkpoint *checkpoint, const char *name)
+{
+    int64_t index = distac_checkpoint_find(checkpoint, name);
+    return index < 0 ? NULL : checkpoint->entries[index];
+}
+
+/* Numbers in the file need not lie where the processor wants them: such a tensor is copied. */
+static distac_status copy_tensor(const distac_checkpoint *checkpoint, const di_entry *entry, distac_tensor **out)
+{
+    distac_tensor *copy;
+    DI_TRY(di_tensor_new(checkpoint->context, entry->type->dtype, entry->rank, entry->shape, false, &copy));
+    if (entry->bytes) memcpy(copy->data, entry->data, (size_t)entry->bytes);
+    copy->storage->readonly = true;
+    *out = copy;
+    return DISTAC_OK;
+}
+
+distac_status distac_checkpoint_tensor(const distac_checkpoint *checkpoint, int64_t index, distac_tensor **out)
+{
+    DI_REQUIRE(checkpoint, "checkpoint is NULL");
+    DI_REQUIRE(out, "out is NULL");
+    if (index < 0 || index >= checkpoint->count)
+        return di_fail(DISTAC_EINVAL, "tensor %lld of %lld", (long long)index, (long long)checkpoint->count);
+    const di_entry *entry = checkpoint->entries[index];
+    if (entry->tensor) {
+        di_tensor_retain(entry->tensor);
+        *out = entry->tensor;
+        return DISTAC_OK;
+    }
+    bool carried = entry->type->dtype < 0;
+    if (!carried && (uintptr_t)entry->data % ((size_t)entry->type->bits / 8) != 0)
+        return copy_tensor(checkpoint, entry, out);
+    di_mapping *mapping = checkpoint->mapping;
+    atomic_fetch_add(&mapping->refs, 1);
+    distac_status status = di_tensor_foreign(checkpoint->context, carried ? DISTAC_U8 : entry->type->dtype,
+                                             carried ? 1 : entry->rank, carried ? &entry->bytes : entry->shape,
+                                             (void *)(uintptr_t)entry->data, true, mapping_release, mapping, out);
+    if (status != DISTAC_OK) mapping_release(mapping);
+    return status;
+}
+
+distac_status di_entry_bytes(const di_entry *entry, const uint8_t **bytes, distac_tensor **copy)
+{
+    *copy = NULL;
+    if (entry->data || !entry->tensor) {
+        *bytes = entry->data;
+        return DISTAC_OK;
+    }
+    if (di_tensor_is_contiguous(entry->tensor)) {
+        *bytes = entry->tensor->data;
+        return DISTAC_OK;
+    }
+    DI_TRY(distac_tensor_cast(entry->tensor, entry->tensor->dtype, copy));
+    *bytes = (*copy)->data;
+    return DISTAC_OK;
+}
+
+bool di_entry_is_float(const di_entry *entry)
+{
+    return entry->type->dtype >= 0 && di_dtype_is_float(entry->type->dtype);
+}
+
+bool di_entry_same_shape(const di_entry *a, const di_entry *b)
+{
+    if (a->rank != b->rank) return false;
+    for (int32_t i = 0; i < a->rank; i++)
+        if (a->shape[i] != b->shape[i]) return false;
+    return true;
+}
+
+/* ---- building ---- */
+
+distac_status di_check_text(const char *what, const char *text)
+{
+    json_t *probe = json_string(text);
+    if (!probe) return di_fail(DISTAC_EINVAL, "%s is not valid UTF-8", what);
+    json_decref(probe);
+    return DISTAC_OK;
+}
+
+distac_status di_check_name(const char *name)
+{
+    size_t length = strlen(name);
+    if (length > DI_ST_MAX_NAME)
+        return di_fail(DISTAC_EINVAL, "a tensor's name has %zu bytes, at most %u are allowed", length,
+                       DI_ST_MAX_NAME);
+    if (strcmp(name, "__metadata__") == 0)
+        return di_fail(DISTAC_EINVAL, "the name \"__metadata__\" is reserved for metadata");
+    return di_check_text("the tensor's name", name);
+}
+
+distac_status di_checkpoint_insert(distac_checkpoint *checkpoint, di_entry *entry)
+{
+    int64_t index = lower_bound(checkpoint, entry->name);
+    if (index < checkpoint->count && strcmp(checkpoint->entries[index]->name, entry->name) == 0) {
+        di_entry_free(checkpoint->entries[index]);
+        checkpoint->entries[index] = entry;
+        return DISTAC_OK;
+    }
+    if (checkpoint->count == DI_ST_MAX_TENSORS) {
+        di_entry_free(entry);
+        return di_fail(DISTAC_EINVAL, "more than %d tensors", DI_ST_MAX_TENSORS);
+    }
+    if (checkpoint->count == checkpoint->capacity) {
+        int64_t capacity = checkpoint->capacity ? 2 * checkpoint->capacity : 16;
+        di_entry **entries = realloc(checkpoint->entries, (size_t)capacity * sizeof *entries);
+        if (!entries) {
+            di_entry_free(entry);
+            return di_fail(DISTAC_ENOMEM, "out of memory for %lld tensors", (long long)capacity);
+        }
+        checkpoint->entries = entries;
+        checkpoint->capacity = capacity;
+    }
+    memmove(checkpoint->entries + index + 1, checkpoint->entries + index,
+            (size_t)(checkpoint->count - index) * sizeof *checkpoint->entries);
+    checkpoint->entries[index] = entry;
+    checkpoint->count++;
+    return DISTAC_OK;
+}
+
+distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *name, distac_tensor *tensor)
+{
+    DI_REQUIRE(checkpoint, "checkpoint is NULL");
+    DI_REQUIRE(name, "name is NULL");
+    DI_REQUIRE(tensor, "tensor is NULL");
+    if (checkpoint->mapping)
+        return di_fail(DISTAC_ESTATE, "the checkpoint was opened from %s and cannot be changed", checkpoint->path);
+    DI_TRY(di_check_name(name));
+    const di_file_type *type = di_file_type_of(tensor->dtype);
+    if (!type) return di_fail(DISTAC_EDTYPE, "tensors of type %d cannot be stored", (int)tensor->dtype);
+    for (int32_t i = 0; i < tensor->rank; i++)
+        if (tensor->shape[i] > DI_ST_MAX_SIZE)
+            return di_fail(DISTAC_EINVAL, "dimension %lld of \"%s\" is over 2^48-1", (long long)tensor->shape[i],
+                           name);
+    di_entry *entry = di_new(sizeof *entry);
+    if (!entry) return DISTAC_ENOMEM;
+    entry->name = di_strdup(name);
+    if (!entry->name) {
+        free(entry);
+        return DISTAC_ENOMEM;
+    }
+    entry->type = type;
+    entry->rank = tensor->rank;
+    memcpy(entry->shape, tensor->shape, sizeof entry->shape);
+    entry->numel = tensor->numel;
+    entry->bytes = di_type_bytes(type, tensor->numel);
+    di_tensor_retain(tensor);
+    entry->tensor = tensor;
+    return di_checkpoint_insert(checkpoint, entry);
+}
+
+/* ---- metadata ---- */
+
+int64_t distac_checkpoint_metadata_count(const distac_checkpoint *checkpoint)
+{
+    return checkpoint ? checkpoint->pair_count : 0;
+}
+
+const char *distac_checkpoint_metadata_key(const distac_checkpoint *checkpoint, int64_t index)
+{
+    if (!checkpoint || index < 0 || index >= checkpoint->pair_count) return NULL;
+    return checkpoint->pairs[index].key;
+}
+
+/* The first pair whose key is not below `key`. */
+static int64_t pair_bound(const distac_checkpoint *checkpoint, const char *key)
+{
+    int64_t low = 0, high = checkpoint->pair_count;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (strcmp(checkpoint->pairs[middle].key, key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static bool pair_at(const distac_checkpoint *checkpoint, int64_t index, const char *key)
+{
+    return index < checkpoint->pair_count && strcmp(checkpoint->pairs[index].key, key) == 0;
+}
+
+const char *distac_checkpoint_metadata(const distac_checkpoint *checkpoint, const char *key)
+{
+    if (!checkpoint || !key) return NULL;
+    int64_t index = pair_bound(checkpoint, key);
+    return pair_at(checkpoint, index, key) ? checkpoint->pairs[index].value : NULL;
+}
+
+static void pair_remove(distac_checkpoint *checkpoint, int64_t index)
+{
+    free(checkpoint->pairs[index].key);
+    free(checkpoint->pairs[index].value);
+    checkpoint->pair_count--;
+    memmove(checkpoint->pairs + index, checkpoint->pairs + index + 1,
+            (size_t)(checkpoint->pair_count - index) * sizeof *checkpoint->pairs);
+}
+
+static distac_status pair_insert(distac_checkpoint *checkpoint, int64_t index, char *key, char *value)
+{
+    if (checkpoint->pair_count == checkpoint->pair_capacity) {
+        int64_t capacity = checkpoint->pair_capacity ? 2 * checkpoint->pair_capacity : 8;
+        di_pair *pairs = realloc(checkpoint->pairs, (size_t)capacity * sizeof *pairs);
+        if (!pairs) return di_fail(DISTAC_ENOMEM, "out of memory for metadata");
+        checkpoint->pairs = pairs;
+        checkpoint->pair_capacity = capacity;
+    }
+    memmove(checkpoint->pairs + index + 1, checkpoint->pairs + index,
+            (size_t)(checkpoint->pair_count - index) * sizeof *checkpoint->pairs);
+    checkpoint->pairs[index] = (di_pair){key, value};
+    checkpoint->pair_count++;
+    return DISTAC_OK;
+}
+
+distac_status di_checkpoint_pair(distac_checkpoint *checkpoint, const char *key, const char *value)
+{
+    int64_t index = pair_bound(checkpoint, key);
+    bool there = pair_at(checkpoint, index, key);
+    if (!value) {
+        if (there) pair_remove(checkpoint, index);
+        return DISTAC_OK;
+    }
+    char *text = di_strdup(value);
+    if (!text) return DISTAC_ENOMEM;
+    if (there) {
+        free(checkpoint->pairs[index].value);
+        checkpoint->pairs[index].value = text;
+        return DISTAC_OK;
+    }
+    char *name = di_strdup(key);
+    distac_status status = name ? pair_insert(checkpoint, index, name, text) : DISTAC_ENOMEM;
+    if (status != DISTAC_OK) {
+        free(name);
+        free(text);
+    }
+    return status;
+}
+
+distac_status distac_checkpoint_set_metadata(distac_checkpoint *checkpoint, const char *key, const char *value)
+{
+    DI_REQUIRE(checkpoint, "checkpoint is NULL");
+    DI_REQUIRE(key, "key is NULL");
+    if (checkpoint->mapping)
+        return di_fail(DISTAC_ESTATE, "the checkpoint was opened from %s and cannot be changed", checkpoint->path);
+    DI_TRY(di_check_text("the metadata key", key));
+    if (value) DI_TRY(di_check_text("the metadata value", value));
+    return di_checkpoint_pair(checkpoint, key, value);
+}

@@ -1,0 +1,122 @@
+/* io.h: checkpoints from the inside, for the rooms that read and write them. A checkpoint is a list of
+ * entries sorted by name; an entry's bytes lie in a mapped file or in a tensor. */
+#ifndef DISTAC_IO_H
+#define DISTAC_IO_H
+
+#include "../tensor/tensor.h"
+
+#define DI_ST_MAX_HEADER 100000000u
+#define DI_ST_MAX_NAME 4096u
+#define DI_ST_MAX_TENSORS 1000000
+#define DI_ST_MAX_SIZE ((INT64_C(1) << 48) - 1) /* of one dimension */
+
+/* An element type of the file format. dtype -1: we have no arithmetic and no tensor type for it; such a
+ * tensor is handed out as its bytes (U8, one dimension) and written back under its own type and shape. */
+typedef struct di_file_type {
+    const char *name;
+    int32_t bits;
+    int32_t dtype;
+} di_file_type;
+const di_file_type *di_file_type_named(const char *name);
+const di_file_type *di_file_type_of(int32_t dtype);
+
+/* A mapped file that tensors keep alive. */
+typedef struct di_mapping {
+    atomic_int refs;
+    di_map map;
+} di_mapping;
+
+typedef struct di_entry {
+    char *name;
+    const di_file_type *type;
+    int32_t rank;
+    int64_t shape[DI_MAX_RANK];
+    int64_t numel;
+    int64_t bytes;
+    const uint8_t *data;   /* in the mapped file, maybe unaligned; NULL for a tensor in memory */
+    distac_tensor *tensor; /* NULL for a tensor in a file */
+} di_entry;
+
+typedef struct di_pair {
+    char *key, *value;
+} di_pair;
+
+struct distac_checkpoint {
+    atomic_int refs;
+    distac_context *context;
+    char *path;
+    di_mapping *mapping; /* NULL: in memory */
+    di_entry **entries;  /* sorted by name */
+    int64_t count, capacity;
+    di_pair *pairs; /* sorted by key */
+    int64_t pair_count, pair_capacity;
+};
+
+void di_checkpoint_retain(const distac_checkpoint *checkpoint);
+void di_entry_free(di_entry *entry);
+bool di_entry_is_float(const di_entry *entry); /* F64 F32 F16 BF16 */
+bool di_entry_same_shape(const di_entry *a, const di_entry *b);
+/* Adds an entry where its name belongs and owns it from then on, also on failure. */
+distac_status di_checkpoint_insert(distac_checkpoint *checkpoint, di_entry *entry);
+/* Sets a metadata pair, or removes it when value is NULL. */
+distac_status di_checkpoint_pair(distac_checkpoint *checkpoint, const char *key, const char *value);
+/* The entry called name, or NULL. */
+di_entry *di_checkpoint_entry(const distac_checkpoint *checkpoint, const char *name);
+/* A text fit to be a tensor's name or a metadata key or value: UTF-8; names are short and not reserved. */
+distac_status di_check_name(const char *name);
+distac_status di_check_text(const char *what, const char *text);
+
+/* The bytes of an entry, row-major and dense, maybe unaligned. A strided tensor is copied to *copy, which the
+ * caller releases (NULL otherwise). */
+distac_status di_entry_bytes(const di_entry *entry, const uint8_t **bytes, distac_tensor **copy);
+
+/* Pieces of at most DI_PIECE elements of the float tensors, in order: the units of parallel work. The cut depends
+ * on shapes alone, so sums over pieces taken in order have the same bits for any number of threads. */
+enum { DI_PIECE = 16384 };
+typedef struct di_piece {
+    int64_t entry, first, count;
+} di_piece;
+distac_status di_pieces(const distac_checkpoint *checkpoint, int64_t *count, di_piece **out); /* free() *out */
+
+/* Dense bytes of every entry, for parallel work: bytes[i] belongs to entry i. */
+typedef struct di_sources {
+    const uint8_t **bytes;
+    distac_tensor **copies;
+    int64_t count;
+} di_sources;
+distac_status di_sources_open(const distac_checkpoint *checkpoint, di_sources *out);
+void di_sources_close(di_sources *sources);
+
+/* Names of float tensors that `base` has and `other` lacks (missing), that only `other` has (extra), or whose
+ * shapes differ, all in one error with the nearest names. */
+distac_status di_match(const char *function, const char *base_name, const distac_checkpoint *base,
+                       const char *other_name, const distac_checkpoint *other);
+/* Appends the misfits to text, at most a dozen lines of them; *status becomes ENOTFOUND or ESHAPE. */
+void di_match_add(di_text *text, distac_status *status, const char *base_name, const distac_checkpoint *base,
+                  const char *other_name, const distac_checkpoint *other);
+
+/* ---- reading (st_read.c) ---- */
+/* Checks every rule and fills checkpoint (empty, with path) with entries pointing into data. */
+distac_status di_st_parse(distac_checkpoint *checkpoint, const uint8_t *data, size_t bytes);
+
+/* ---- writing (st_write.c) ---- */
+typedef struct di_st_item {
+    const char *name;
+    const di_file_type *type;
+    int32_t rank;
+    const int64_t *shape;
+    int64_t bytes;
+} di_st_item;
+/* Opens path for writing and writes the header for `count` items sorted by name; order (count numbers) receives
+ * the order in which the caller must put their bytes: wide elements first, so that all data is aligned. */
+distac_status di_st_begin(const char *path, int64_t count, const di_st_item *items, int64_t pair_count,
+                          const di_pair *pairs, int64_t *order, di_writer **out);
+/* Element type of an entry written as dtype (-1: as it is): only float tensors are converted. */
+const di_file_type *di_st_target(const di_entry *entry, int32_t dtype);
+int64_t di_type_bytes(const di_file_type *type, int64_t numel);
+/* Rounds n doubles to a float type. Fails with ENUMERIC, naming tensor and index (first + position), if a finite
+ * value becomes infinite. */
+distac_status di_narrow(const char *function, const char *name, int64_t first, int32_t dtype, const double *values,
+                        void *out, int64_t n);
+
+#endif

@@ -1,0 +1,352 @@
+/* st_read.c: the strict safetensors reader. A file is 8 bytes of header length (little-endian), a JSON header,
+ * and the data; every rule is checked before a tensor exists, and nothing is allocated for what a header
+ * merely claims. */
+#include "st_scan.h"
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct span {
+    int64_t begin, end;
+    size_t at; /* of its entry in the header */
+    const char *name;
+} span;
+
+typedef struct reader {
+    di_scan scan;
+    distac_checkpoint *checkpoint;
+    span *spans;
+    int64_t count, capacity;
+    bool has_metadata;
+} reader;
+
+/* Decodes one span of the header. */
+static distac_status decode(const di_scan *scan, size_t from, size_t to, json_t **out)
+{
+    json_error_t error;
+    *out = json_loadb(scan->text + from, to - from, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    if (*out) return DISTAC_OK;
+    if (json_error_code(&error) == json_error_out_of_memory) return di_fail(DISTAC_ENOMEM, "out of memory");
+    size_t position = error.position > 0 ? (size_t)error.position - 1 : 0;
+    if (position > to - from) position = to - from;
+    const char *rule = "not JSON";
+    switch (json_error_code(&error)) {
+    case json_error_invalid_utf8:
+        rule = "not valid UTF-8";
+        break;
+    case json_error_duplicate_key:
+        rule = "a name appears twice in one object";
+        break;
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+        rule = "texts must not hold the character NUL";
+        break;
+    default:
+        break;
+    }
+    return di_scan_fail(scan, from + position, "%s: %s", rule, error.text);
+}
+
+/* A decoded name, shortened and without control bytes, for a message. */
+static const char *shown(const char *name, char buffer[80])
+{
+    size_t length = strlen(name), cut = length <= 72 ? length : 72;
+    while (cut < length && cut > 0 && ((unsigned char)name[cut] & 0xC0) == 0x80) cut--;
+    for (size_t i = 0; i < cut; i++) buffer[i] = (unsigned char)name[i] < 0x20 || name[i] == 0x7f ? '?' : name[i];
+    memcpy(buffer + cut, cut < length ? "..." : "", cut < length ? 4 : 1);
+    return buffer;
+}
+
+static int compare_pairs(const void *a, const void *b)
+{
+    return strcmp(((const di_pair *)a)->key, ((const di_pair *)b)->key);
+}
+
+/* Fills the checkpoint's list of pairs in one go: a million keys must not cost a million insertions. */
+static distac_status take_pairs(reader *r, const di_member *member, json_t *object)
+{
+    distac_checkpoint *c = r->checkpoint;
+    const char *key;
+    json_t *value;
+    char buffer[80];
+    size_t count = json_object_size(object);
+    c->pairs = di_new((count ? count : 1) * sizeof *c->pairs);
+    if (!c->pairs) return DISTAC_ENOMEM;
+    c->pair_capacity = (int64_t)(count ? count : 1);
+    json_object_foreach (object, key, value) {
+        if (!json_is_string(value))
+            return di_scan_fail(&r->scan, member->value, "__metadata__ must map texts to texts; \"%s\" does not",
+                                shown(key, buffer));
+        di_pair *pair = &c->pairs[c->pair_count++];
+        pair->key = di_strdup(key);
+        pair->value = di_strdup(json_string_value(value));
+        if (!pair->key || !pair->value) return DISTAC_ENOMEM;
+    }
+    if (count) qsort(c->pairs, count, sizeof *c->pairs, compare_pairs);
+    return DISTAC_OK;
+}
+
+static distac_status read_metadata(reader *r, const di_member *member)
+{
+    json_t *object;
+    if (r->has_metadata) return di_scan_fail(&r->scan, member->key, "__metadata__ appears twice");
+    r->has_metadata = true;
+    DI_TRY(decode(&r->scan, member->value, member->value_end, &object));
+    distac_status status = json_is_object(object)
+                               ? take_pairs(r, member, object)
+                               : di_scan_fail(&r->scan, member->value, "__metadata__ must be an object of texts");
+    json_decref(object);
+    return status;
+}
+
+static distac_status read_shape(const reader *r, size_t at, const char *name, const json_t *shape, di_entry *entry)
+{
+    if (!json_is_array(shape))
+        return di_scan_fail(&r->scan, at, "tensor \"%s\": shape must be a list of integers", name);
+    size_t rank = json_array_size(shape);
+    if (rank > DI_MAX_RANK)
+        return di_scan_fail(&r->scan, at, "tensor \"%s\": %zu dimensions, at most %d are allowed", name, rank,
+                            DI_MAX_RANK);
+    int64_t numel = 1, product = 1;
+    entry->rank = (int32_t)rank;
+    for (size_t i = 0; i < rank; i++) {
+        const json_t *item = json_array_get(shape, i);
+        if (!json_is_integer(item))
+            return di_scan_fail(&r->scan, at, "tensor \"%s\": shape must be a list of integers", name);
+        int64_t size = (int64_t)json_integer_value(item);
+        if (size > DI_ST_MAX_SIZE)
+            return di_scan_fail(&r->scan, at, "tensor \"%s\": dimension %lld is over 2^48-1", name,
+                                (long long)size);
+        entry->shape[i] = size;
+        numel = size == 0 ? 0 : numel;
+        /* Zeros are left out, so the answer does not depend on the order of the dimensions. */
+        if (size > 0 && __builtin_mul_overflow(product, size, &product))
+            return di_scan_fail(&r->scan, at, "tensor \"%s\": the product of its dimensions overflows", name);
+    }
+    entry->numel = numel ? product : 0;
+    return DISTAC_OK;
+}
+
+static distac_status read_offsets(const reader *r, size_t at, const char *name, const json_t *offsets, span *out)
+{
+    if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !json_is_integer(json_array_get(offsets, 0)) ||
+        !json_is_integer(json_array_get(offsets, 1)))
+        return di_scan_fail(&r->scan, at, "tensor \"%s\": data_offsets must be two integers", name);
+    out->begin = (int64_t)json_integer_value(json_array_get(offsets, 0));
+    out->end = (int64_t)json_integer_value(json_array_get(offsets, 1));
+    if (out->begin > out->end)
+        return di_scan_fail(&r->scan, at, "tensor \"%s\": data_offsets [%lld,%lld] run backwards", name,
+                            (long long)out->begin, (long long)out->end);
+    return DISTAC_OK;
+}
+
+/* The fields of one tensor. */
+static distac_status read_fields(const reader *r, const di_member *member, const char *name, json_t *object,
+                                 di_entry *entry, span *out)
+{
+    const char *key;
+    json_t *value;
+    char buffer[80];
+    size_t at = member->value;
+    if (!json_is_object(object))
+        return di_scan_fail(&r->scan, at, "tensor \"%s\" must be an object with dtype, shape and data_offsets",
+                            name);
+    json_object_foreach (object, key, value)
+        if (strcmp(key, "dtype") != 0 && strcmp(key, "shape") != 0 && strcmp(key, "data_offsets") != 0)
+            return di_scan_fail(&r->scan, at, "tensor \"%s\": unknown field \"%s\"", name, shown(key, buffer));
+    static const char *const fields[] = {"dtype", "shape", "data_offsets"};
+    for (int i = 0; i < 3; i++)
+        if (!json_object_get(object, fields[i]))
+            return di_scan_fail(&r->scan, at, "tensor \"%s\": the field \"%s\" is missing", name, fields[i]);
+    const json_t *dtype = json_object_get(object, "dtype");
+    if (!json_is_string(dtype)) return di_scan_fail(&r->scan, at, "tensor \"%s\": dtype must be a text", name);
+    entry->type = di_file_type_named(json_string_value(dtype));
+    if (!entry->type)
+        return di_scan_fail(&r->scan, at, "tensor \"%s\": unknown dtype \"%s\"", name,
+                            shown(json_string_value(dtype), buffer));
+    DI_TRY(read_shape(r, at, name, json_object_get(object, "shape"), entry));
+    DI_TRY(read_offsets(r, at, name, json_object_get(object, "data_offsets"), out));
+    int64_t bits;
+    if (__builtin_mul_overflow(entry->numel, (int64_t)entry->type->bits, &bits))
+        return di_scan_fail(&r->scan, at, "tensor \"%s\": its size in bits overflows", name);
+    if (bits % 8)
+        return di_scan_fail(&r->scan, at, "tensor \"%s\": %lld elements of %s do not end on a whole byte", name,
+                            (long long)entry->numel, entry->type->name);
+    entry->bytes = bits / 8;
+    if (out->end - out->begin != entry->bytes)
+        return di_scan_fail(&r->scan, at, "tensor \"%s\": dtype and shape need %lld bytes, data_offsets give %lld",
+                            name, (long long)entry->bytes, (long long)(out->end - out->begin));
+    return DISTAC_OK;
+}
+
+static distac_status grow_spans(reader *r)
+{
+    if (r->count < r->capacity) return DISTAC_OK;
+    int64_t capacity = r->capacity ? 2 * r->capacity : 64;
+    span *spans = realloc(r->spans, (size_t)capacity * sizeof *spans);
+    if (!spans) return di_fail(DISTAC_ENOMEM, "out of memory for %lld tensors", (long long)capacity);
+    r->spans = spans;
+    r->capacity = capacity;
+    return DISTAC_OK;
+}
+
+/* Appends without keeping order: the list is sorted once at the end. */
+static distac_status append(distac_checkpoint *checkpoint, di_entry *entry)
+{
+    if (checkpoint->count == checkpoint->capacity) {
+        int64_t capacity = checkpoint->capacity ? 2 * checkpoint->capacity : 64;
+        di_entry **entries = realloc(checkpoint->entries, (size_t)capacity * sizeof *entries);
+        if (!entries) return di_fail(DISTAC_ENOMEM, "out of memory for %lld tensors", (long long)capacity);
+        checkpoint->entries = entries;
+        checkpoint->capacity = capacity;
+    }
+    checkpoint->entries[checkpoint->count++] = entry;
+    return DISTAC_OK;
+}
+
+static distac_status read_tensor(reader *r, const di_member *member, const char *name, size_t name_bytes)
+{
+    char buffer[80];
+    if (name_bytes > DI_ST_MAX_NAME)
+        return di_scan_fail(&r->scan, member->key, "a tensor's name has %zu bytes, at most %u are allowed",
+                            name_bytes, DI_ST_MAX_NAME);
+    if (r->count == DI_ST_MAX_TENSORS)
+        return di_scan_fail(&r->scan, member->key, "more than %d tensors", DI_ST_MAX_TENSORS);
+    DI_TRY(grow_spans(r));
+    di_entry *entry = di_new(sizeof *entry);
+    if (!entry) return DISTAC_ENOMEM;
+    json_t *object = NULL;
+    span *out = &r->spans[r->count];
+    distac_status status = DISTAC_ENOMEM;
+    entry->name = di_strdup(name);
+    if (entry->name) status = decode(&r->scan, member->value, member->value_end, &object);
+    if (status == DISTAC_OK) status = read_fields(r, member, shown(name, buffer), object, entry, out);
+    if (status == DISTAC_OK) status = append(r->checkpoint, entry);
+    json_decref(object);
+    if (status != DISTAC_OK) {
+        di_entry_free(entry);
+        return status;
+    }
+    out->name = entry->name;
+    out->at = member->value;
+    r->count++;
+    return DISTAC_OK;
+}
+
+static distac_status read_member(reader *r, const di_member *member)
+{
+    json_t *key;
+    DI_TRY(decode(&r->scan, member->key, member->key_end, &key));
+    const char *name = json_string_value(key);
+    distac_status status = strcmp(name, "__metadata__") == 0
+                               ? read_metadata(r, member)
+                               : read_tensor(r, member, name, json_string_length(key));
+    json_decref(key);
+    return status;
+}
+
+static int compare_spans(const void *a, const void *b)
+{
+    const span *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    if (x->end != y->end) return x->end < y->end ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+static int compare_entries(const void *a, const void *b)
+{
+    return strcmp((*(di_entry *const *)a)->name, (*(di_entry *const *)b)->name);
+}
+
+/* Tensors must cover the data exactly: no hole, no overlap, nothing behind the last. */
+static distac_status check_cover(reader *r, int64_t data_bytes)
+{
+    char buffer[80];
+    int64_t at = 0;
+    if (r->count) qsort(r->spans, (size_t)r->count, sizeof *r->spans, compare_spans);
+    for (int64_t i = 0; i < r->count; i++) {
+        const span *s = &r->spans[i];
+        const char *name = shown(s->name, buffer);
+        if (s->begin > at)
+            return di_scan_fail(&r->scan, s->at,
+                                "tensor \"%s\" starts at data byte %lld, but the one before ends at "
+                                "%lld: holes are not allowed",
+                                name, (long long)s->begin, (long long)at);
+        if (s->begin < at)
+            return di_scan_fail(&r->scan, s->at,
+                                "tensor \"%s\" starts at data byte %lld, inside another that ends at "
+                                "%lld: tensors must not overlap",
+                                name, (long long)s->begin, (long long)at);
+        if (s->end > data_bytes)
+            return di_scan_fail(&r->scan, s->at, "tensor \"%s\" ends at data byte %lld, but the file holds %lld",
+                                name, (long long)s->end, (long long)data_bytes);
+        at = s->end;
+    }
+    if (at != data_bytes)
+        return di_scan_fail(&r->scan, r->scan.length + (size_t)at,
+                            "%lld bytes after the last tensor belong to none", (long long)(data_bytes - at));
+    return DISTAC_OK;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    const span *x = a, *y = b;
+    int order = strcmp(x->name, y->name);
+    return order ? order : x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* Names are compared after decoding, by sorting: no choice of names can make this slow. */
+static distac_status check_names(reader *r)
+{
+    char buffer[80];
+    if (r->count) qsort(r->spans, (size_t)r->count, sizeof *r->spans, compare_names);
+    for (int64_t i = 1; i < r->count; i++)
+        if (strcmp(r->spans[i - 1].name, r->spans[i].name) == 0)
+            return di_scan_fail(&r->scan, r->spans[i].at, "two tensors are named \"%s\"",
+                                shown(r->spans[i].name, buffer));
+    return DISTAC_OK;
+}
+
+static distac_status read_header(reader *r, const uint8_t *data, size_t bytes)
+{
+    const size_t header = r->scan.length;
+    bool more = true;
+    DI_TRY(di_scan_open(&r->scan));
+    for (bool first = true; more; first = false) {
+        di_member member;
+        DI_TRY(di_scan_member(&r->scan, first, &more, &member));
+        if (more) DI_TRY(read_member(r, &member));
+    }
+    /* Entries still stand in the order of their spans here. */
+    for (int64_t i = 0; i < r->count; i++) {
+        if ((uint64_t)r->spans[i].begin <= bytes - 8 - header)
+            r->checkpoint->entries[i]->data = data + 8 + header + r->spans[i].begin;
+    }
+    DI_TRY(check_names(r));
+    DI_TRY(check_cover(r, (int64_t)(bytes - 8 - header)));
+    distac_checkpoint *c = r->checkpoint;
+    if (c->count) qsort(c->entries, (size_t)c->count, sizeof *c->entries, compare_entries);
+    return DISTAC_OK;
+}
+
+distac_status di_st_parse(distac_checkpoint *checkpoint, const uint8_t *data, size_t bytes)
+{
+    reader r = {.scan = {.path = checkpoint->path}, .checkpoint = checkpoint};
+    if (bytes < 8)
+        return di_scan_fail(&r.scan, 0, "the file has %zu bytes; a safetensors file has at least 8", bytes);
+    uint64_t header = 0;
+    for (int i = 7; i >= 0; i--) header = header << 8 | data[i];
+    if (header == 0) return di_scan_fail(&r.scan, 0, "the header is empty: its length is 0");
+    if (header > DI_ST_MAX_HEADER)
+        return di_scan_fail(&r.scan, 0, "the header claims %llu bytes, at most %u are allowed",
+                            (unsigned long long)header, DI_ST_MAX_HEADER);
+    if (header > bytes - 8)
+        return di_scan_fail(&r.scan, 0, "the header claims %llu bytes, but only %zu follow its length",
+                            (unsigned long long)header, bytes - 8);
+    r.scan.text = (const char *)data + 8;
+    r.scan.length = (size_t)header;
+    r.scan.base = 8;
+    distac_status status = read_header(&r, data, bytes);
+    free(r.spans);
+    return status;
+}
