@@ -1,0 +1,59 @@
+-- distac.suites: where tasks come from. A suite gives a run its tasks, their data and heads and the base model.
+--
+-- A suite is a table with: name, tasks (list of names), and the functions
+--   suite:base() -> Checkpoint          suite:base_hash() -> text
+--   suite:model(checkpoint) -> Model    the architecture that the base has
+--   suite:head(task) -> Head            suite:head_hash(task) -> text
+--   suite:dataset(task, split) -> Dataset or nil; split is "train", "validation" or "test"
+--   suite:dataset_hash(task, split) -> text or nil
+-- unlabelled (optional) names a task without labels. Making a suite looks at names only; data is read when asked
+-- for. A new suite is one file in suites/ and one line here.
+
+local parts = require "distac.parts"
+local schema = require "distac.schema"
+
+local suites = {}
+
+local names = { "mini8" }
+
+-- A path as given, or relative to the recipe's folder; nil if nothing is there.
+function suites.find_path(path, folder)
+    local fs = require("distac").fs
+    local function exists(p)
+        local kind = fs.kind(p)
+        return kind ~= nil and kind ~= 0 and kind ~= "none" and kind ~= "nothing"
+    end
+    if exists(path) then return path end
+    if folder and path:sub(1, 1) ~= "/" and exists(folder .. "/" .. path) then return folder .. "/" .. path end
+end
+
+-- Checks the value of a recipe's `suite` key: (value) or (nil, what is wrong).
+function suites.accept(value, path, report)
+    if type(value) == "string" then
+        for _, name in ipairs(names) do
+            if name == value then return value end
+        end
+        return nil, "unknown suite '" .. value .. "'" .. schema.did_you_mean(value, names)
+            .. " (your own tasks: distac.folder_suite { root = ..., model = ... })"
+    end
+    if parts.is(value, "suite") then
+        return require("distac.suites.folder").accept(value, path, report)
+    end
+    if type(value) == "table" and type(value.name) == "string" and type(value.tasks) == "table"
+        and type(value.dataset) == "function" then
+        return value
+    end
+end
+
+-- The suite of a checked recipe; mistakes in paths are reported, then nil is returned.
+function suites.describe(value, data, folder, report)
+    if type(value) == "string" then
+        return require("distac.suites." .. value).describe(data, folder, report)
+    end
+    if parts.is(value, "suite") then
+        return require("distac.suites.folder").describe(value.params, data, folder, report)
+    end
+    return value
+end
+
+return suites
