@@ -1,0 +1,106 @@
+/* data.h: images, samples and data sets inside core/. A data set is a view (an order of samples and a
+ * normalisation) of samples that are shared: pixels in memory, or files that are decoded when asked for. */
+#ifndef DISTAC_DATA_H
+#define DISTAC_DATA_H
+
+#include "../tensor/tensor.h"
+
+/* ---- reading files (read.c) ---- */
+/* A regular file read from front to end through one descriptor; its size is the operating system's. */
+typedef struct di_reader {
+    int fd;
+    uint64_t bytes, offset;
+    int64_t seconds, nanoseconds; /* of the last change, to notice one while reading */
+    const char *path;             /* the caller's */
+} di_reader;
+distac_status di_reader_open(const char *path, di_reader *out);
+/* Reads at most count bytes; *got is less only at the end of the file. */
+distac_status di_reader_get(di_reader *reader, void *bytes, size_t count, size_t *got);
+/* Fails if the file changed since it was opened. */
+distac_status di_reader_check(const di_reader *reader);
+void di_reader_close(di_reader *reader);
+/* A whole file of at most `limit` bytes, from di_alloc: free it with di_free(context, *bytes, *count). */
+distac_status di_read_file(distac_context *context, const char *path, uint64_t limit, uint8_t **bytes,
+                           size_t *count);
+
+/* ---- images (image.c, png.c, resample.c) ---- */
+#define DI_IMAGE_SIDE 1000000           /* pixels along one side */
+#define DI_IMAGE_PIXELS 134217728       /* pixels in all: checked before anything is inflated */
+#define DI_IMAGE_FILE ((uint64_t)1 << 30) /* bytes of an image file */
+
+struct distac_image {
+    atomic_int refs;
+    distac_context *context;
+    int32_t width, height, channels;
+    uint8_t *pixels; /* rows of interleaved channels */
+    size_t bytes;
+};
+distac_status di_image_new(distac_context *context, int32_t width, int32_t height, int32_t channels,
+                           distac_image **out);
+/* [new] Grey <-> RGB; the same image if it has the channels already. */
+distac_status di_image_convert(distac_image *image, int32_t channels, distac_image **out);
+/* Decodes a PNG in memory; name is for the error text. channels as distac_image_load. */
+distac_status di_png_decode(distac_context *context, const char *name, const uint8_t *bytes, size_t count,
+                            int32_t channels, distac_image **out);
+/* One channel of bytes resized bicubically; dst is width x height. */
+distac_status di_resample(distac_context *context, int32_t channels, int32_t from_width, int32_t from_height,
+                          const uint8_t *src, int32_t width, int32_t height, uint8_t *dst);
+
+/* ---- samples and data sets (dataset.c) ---- */
+#define DI_CLASSES ((int64_t)1 << 20)              /* most classes of a data set */
+#define DI_FOLDER_MEMORY ((int64_t)512 << 20)      /* bytes of decoded images that a folder keeps in memory */
+
+typedef struct di_samples {
+    atomic_int refs;
+    distac_context *context;
+    int64_t count, classes;
+    int32_t channels, height, width;
+    distac_tensor *pixels; /* U8 [N,C,H,W]; NULL: decoded from the files */
+    char **files;          /* [N] or NULL */
+    int64_t *labels;       /* [N]; NULL: unlabelled */
+    char **names;          /* [classes] */
+} di_samples;
+
+struct distac_dataset {
+    atomic_int refs;
+    di_samples *samples;
+    int64_t size;
+    int64_t *order;    /* [size] positions in samples; NULL: all, in order */
+    double *mean, *std; /* [channels] */
+};
+
+struct distac_loader {
+    atomic_int refs;
+    distac_dataset *dataset;
+    int64_t batch;
+    uint64_t seed;
+    int64_t epoch;  /* of the permutation kept, -1: none yet */
+    int64_t *order; /* [size] */
+};
+
+/* Empty samples of a shape, with class names "0", "1", … (classes 0: none). Pixels, files and labels are for
+ * the caller to fill in. */
+distac_status di_samples_new(distac_context *context, int64_t count, int64_t classes, int32_t channels,
+                             int32_t height, int32_t width, di_samples **out);
+void di_samples_release(di_samples *samples);
+/* Replaces the name of a class. */
+distac_status di_samples_name(di_samples *samples, int64_t class_index, const char *name);
+/* Takes over the reference to samples, whatever happens. */
+distac_status di_dataset_wrap(di_samples *samples, distac_dataset **out);
+/* Pixels [n,C,H,W] as bytes of the samples at dataset positions list[0..n-1] (list NULL: start, start+1, …). */
+distac_status di_dataset_bytes(const distac_dataset *dataset, int64_t start, int64_t n, const int64_t *list,
+                               uint8_t *out);
+/* The same, normalised, F32. */
+distac_status di_dataset_floats(const distac_dataset *dataset, int64_t start, int64_t n, const int64_t *list,
+                                float *out);
+/* Decodes file `index` of samples to planes [C,H,W] (folder.c). */
+distac_status di_folder_decode(const di_samples *samples, int64_t index, uint8_t *planes);
+/* Planes [C,H,W] of an image with interleaved channels. */
+void di_image_planes(const distac_image *image, uint8_t *planes);
+
+/* Runs work(arg, i) for i in 0..n-1 on the context's threads in pieces, with progress and cancelling. The error
+ * reported is that of the smallest failing i, whatever the number of threads. what NULL: no progress. */
+typedef distac_status (*di_work)(void *arg, int64_t index);
+distac_status di_parallel_try(distac_context *context, const char *what, int64_t n, di_work work, void *arg);
+
+#endif
