@@ -1,0 +1,129 @@
+/* vit_forward.c: images to features, twice: keeping what the backward pass needs, and without keeping anything.
+ * Sizes: B images, N tokens each, W width, M = B N rows. */
+#include "nn.h"
+
+typedef struct sizes {
+    int64_t B, N, W, M, mlp, D, patches, patch_size;
+} sizes;
+
+static sizes sizes_of(const distac_vit *vit, int64_t batch) {
+    const distac_vit_config *c = &vit->config;
+    return (sizes){.B = batch, .N = vit->tokens, .W = c->width, .M = batch * vit->tokens, .mlp = c->mlp, .D = c->dim,
+                   .patches = batch * (vit->tokens - 1),
+                   .patch_size = (int64_t)c->channels * c->patch * c->patch};
+}
+
+static distac_status block_forward(const distac_vit *vit, const sizes *s, int64_t layer) {
+    const di_kernels *k = vit->kernels;
+    const di_block_acts *a = &vit->blocks[layer];
+    const di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer);
+    distac_context *c = vit->context;
+    int64_t rows = s->M;
+    DI_TRY(k->layernorm(c, s->M, s->W, a->x, s->W, p.ln_1_weight, p.ln_1_bias, a->normed_1, a->mean_1, a->rstd_1));
+    DI_TRY(k->linear(c, s->M, 3 * s->W, s->W, a->normed_1, p.in_proj_weight, p.in_proj_bias, DI_ACT_NONE, NULL,
+                     NULL, a->qkv));
+    DI_TRY(k->attention(c, s->B, s->N, s->W, vit->config.heads, a->qkv, a->probs, a->mixed));
+    if (a->skip != a->x) { /* last block: only the class token is read from here on */
+        size_t element = (size_t)distac_dtype_bytes(vit->dtype);
+        di_rows_first(c, s->B, s->N, s->W, element, a->x, a->skip);
+        di_rows_first(c, s->B, s->N, s->W, element, a->mixed, a->kept);
+        rows = s->B;
+    }
+    DI_TRY(k->linear(c, rows, s->W, s->W, a->kept, p.out_proj_weight, p.out_proj_bias, DI_ACT_NONE, NULL, a->skip,
+                     a->middle));
+    DI_TRY(k->layernorm(c, rows, s->W, a->middle, s->W, p.ln_2_weight, p.ln_2_bias, a->normed_2, a->mean_2,
+                        a->rstd_2));
+    DI_TRY(k->linear(c, rows, s->mlp, s->W, a->normed_2, p.c_fc_weight, p.c_fc_bias, vit->config.activation,
+                     a->hidden, NULL, a->active));
+    return k->linear(c, rows, s->W, s->mlp, a->active, p.c_proj_weight, p.c_proj_bias, DI_ACT_NONE, NULL, a->middle,
+                     a->y);
+}
+
+distac_status di_vit_forward(distac_vit *vit, int64_t batch, const void *images, void *features) {
+    vit->kept_batch = 0;
+    DI_TRY(di_vit_plan_training(vit, batch));
+    const sizes s = sizes_of(vit, batch);
+    const di_kernels *k = vit->kernels;
+    const di_vit_acts *a = &vit->acts;
+    const distac_vit_config *config = &vit->config;
+    const di_vit_ends p = di_vit_ends_at(vit, vit->flat->data);
+    distac_context *c = vit->context;
+    DI_TRY(k->patches(c, s.B, config->channels, config->image, config->patch, images, a->patches));
+    DI_TRY(k->linear(c, s.patches, s.W, s.patch_size, a->patches, p.conv1_weight, NULL, DI_ACT_NONE, NULL, NULL,
+                     a->embedded));
+    DI_TRY(k->tokens(c, s.B, s.N, s.W, a->embedded, p.class_embedding, p.positional_embedding, a->tokens));
+    DI_TRY(k->layernorm(c, s.M, s.W, a->tokens, s.W, p.ln_pre_weight, p.ln_pre_bias, vit->blocks[0].x, a->mean_pre,
+                        a->rstd_pre));
+    for (int64_t layer = 0; layer < config->layers; layer++) {
+        DI_TRY(di_poll(c));
+        DI_TRY(block_forward(vit, &s, layer));
+    }
+    const di_block_acts *last = &vit->blocks[config->layers - 1];
+    DI_TRY(k->layernorm(c, s.B, s.W, last->y, s.W, p.ln_post_weight, p.ln_post_bias, a->pooled, a->mean_post,
+                        a->rstd_post));
+    DI_TRY(k->gemm(c, false, false, s.B, s.D, s.W, 1.0, a->pooled, s.W, p.proj, s.D, 0.0, features, s.D));
+    vit->kept_batch = batch;
+    return DISTAC_OK;
+}
+
+/* One block in place: x is input and output, rows and wide are scratch. In the last block x leaves with one row
+ * per image, in row_x. */
+static distac_status block_infer(const distac_vit *vit, const sizes *s, int64_t layer, const di_infer_acts *a) {
+    const di_kernels *k = vit->kernels;
+    const di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer);
+    distac_context *c = vit->context;
+    int64_t rows = s->M;
+    void *x = a->x, *mixed = a->rows;
+    DI_TRY(k->layernorm(c, s->M, s->W, x, s->W, p.ln_1_weight, p.ln_1_bias, a->rows, NULL, NULL));
+    DI_TRY(k->linear(c, s->M, 3 * s->W, s->W, a->rows, p.in_proj_weight, p.in_proj_bias, DI_ACT_NONE, NULL, NULL,
+                     a->wide));
+    DI_TRY(k->attention(c, s->B, s->N, s->W, vit->config.heads, a->wide, NULL, mixed));
+    if (layer == vit->config.layers - 1) {
+        size_t element = (size_t)distac_dtype_bytes(vit->dtype);
+        di_rows_first(c, s->B, s->N, s->W, element, x, a->row_x);
+        x = a->row_x;
+        di_rows_first(c, s->B, s->N, s->W, element, mixed, a->wide);
+        mixed = a->wide;
+        rows = s->B;
+    }
+    DI_TRY(k->linear(c, rows, s->W, s->W, mixed, p.out_proj_weight, p.out_proj_bias, DI_ACT_NONE, NULL, x, x));
+    DI_TRY(k->layernorm(c, rows, s->W, x, s->W, p.ln_2_weight, p.ln_2_bias, a->rows, NULL, NULL));
+    DI_TRY(k->linear(c, rows, s->mlp, s->W, a->rows, p.c_fc_weight, p.c_fc_bias, vit->config.activation, NULL, NULL,
+                     a->wide));
+    return k->linear(c, rows, s->W, s->mlp, a->wide, p.c_proj_weight, p.c_proj_bias, DI_ACT_NONE, NULL, x, x);
+}
+
+static distac_status infer_slice(const distac_vit *vit, const di_infer_acts *a, int64_t batch, const void *images,
+                                 void *features) {
+    const sizes s = sizes_of(vit, batch);
+    const di_kernels *k = vit->kernels;
+    const distac_vit_config *config = &vit->config;
+    const di_vit_ends p = di_vit_ends_at(vit, vit->flat->data);
+    distac_context *c = vit->context;
+    DI_TRY(k->patches(c, s.B, config->channels, config->image, config->patch, images, a->wide));
+    DI_TRY(k->linear(c, s.patches, s.W, s.patch_size, a->wide, p.conv1_weight, NULL, DI_ACT_NONE, NULL, NULL,
+                     a->rows));
+    DI_TRY(k->tokens(c, s.B, s.N, s.W, a->rows, p.class_embedding, p.positional_embedding, a->wide));
+    DI_TRY(k->layernorm(c, s.M, s.W, a->wide, s.W, p.ln_pre_weight, p.ln_pre_bias, a->x, NULL, NULL));
+    for (int64_t layer = 0; layer < config->layers; layer++) {
+        DI_TRY(di_poll(c));
+        DI_TRY(block_infer(vit, &s, layer, a));
+    }
+    DI_TRY(k->layernorm(c, s.B, s.W, a->row_x, s.W, p.ln_post_weight, p.ln_post_bias, a->rows, NULL, NULL));
+    return k->gemm(c, false, false, s.B, s.D, s.W, 1.0, a->rows, s.W, p.proj, s.D, 0.0, features, s.D);
+}
+
+distac_status di_vit_infer(distac_vit *vit, int64_t batch, const void *images, void *features) {
+    const distac_vit_config *config = &vit->config;
+    int64_t element = distac_dtype_bytes(vit->dtype), slice = batch < DI_VIT_SLICE ? batch : DI_VIT_SLICE;
+    int64_t image_bytes = (int64_t)config->channels * config->image * config->image * element;
+    int64_t feature_bytes = config->dim * element;
+    di_infer_acts acts;
+    DI_TRY(di_vit_plan_inference(vit, slice, &acts));
+    for (int64_t start = 0; start < batch; start += slice) {
+        int64_t count = batch - start < slice ? batch - start : slice;
+        DI_TRY(infer_slice(vit, &acts, count, (const char *)images + start * image_bytes,
+                           (char *)features + start * feature_bytes));
+    }
+    return DISTAC_OK;
+}

@@ -1,0 +1,122 @@
+/* kd.c: DisTaC's distillation step (Algorithm 1): the student follows the teacher's tempered logits on unlabelled
+ * images while beta |theta - theta0|^2 holds it near its start. */
+#include "train.h"
+#include <math.h>
+#include <stdlib.h>
+
+struct distac_kd {
+    di_learner learner;
+    distac_vit *teacher; /* NULL: its logits come with each step */
+    distac_tensor *anchor;
+    distac_kd_desc desc;
+};
+
+static distac_status check(const distac_vit *student, const distac_vit *teacher, const distac_kd_desc *d) {
+    const char *name = "distac_kd_create";
+    if (!(d->t_teacher > 0.0 && isfinite(d->t_teacher) && d->t_student > 0.0 && isfinite(d->t_student)))
+        return di_fail_at(DISTAC_EINVAL, name, "temperatures are %g (teacher) and %g (student), both must be above 0",
+                          d->t_teacher, d->t_student);
+    if (!(d->beta >= 0.0 && isfinite(d->beta)))
+        return di_fail_at(DISTAC_EINVAL, name, "beta is %g, it must be >= 0", d->beta);
+    if (!teacher) return DISTAC_OK;
+    if (teacher == student)
+        return di_fail_at(DISTAC_EINVAL, name, "teacher and student are one model: the teacher would move too");
+    const distac_vit_config *t = &teacher->config, *s = &student->config;
+    if (t->image != s->image || t->channels != s->channels || t->dim != s->dim)
+        return di_fail_at(DISTAC_ESHAPE, name,
+                          "the teacher takes %dx%d images of %d channels to %d features, the student %dx%d of %d to %d",
+                          (int)t->image, (int)t->image, (int)t->channels, (int)t->dim, (int)s->image, (int)s->image,
+                          (int)s->channels, (int)s->dim);
+    if (teacher->dtype != student->dtype)
+        return di_fail_at(DISTAC_EDTYPE, name, "the teacher is %s, the student %s", distac_dtype_name(teacher->dtype),
+                          distac_dtype_name(student->dtype));
+    if (teacher->context != student->context)
+        return di_fail_at(DISTAC_EINVAL, name, "teacher and student belong to different contexts");
+    return DISTAC_OK;
+}
+
+distac_status distac_kd_create(distac_vit *student, distac_vit *teacher, distac_head *head,
+                               distac_optimizer *optimizer, const distac_kd_desc *desc, distac_kd **out) {
+    DI_REQUIRE(student && head && optimizer && desc && out, "student, head, optimizer, desc and out are needed");
+    *out = NULL;
+    DI_TRY(check(student, teacher, desc));
+    distac_kd *kd = di_new(sizeof *kd);
+    if (!kd) return DISTAC_ENOMEM;
+    kd->desc = *desc;
+    distac_status status = di_learner_make(&kd->learner, student, head, optimizer, desc->micro);
+    if (status == DISTAC_OK) status = distac_tensor_cast(student->flat, student->dtype, &kd->anchor);
+    if (status != DISTAC_OK) {
+        distac_kd_release(kd);
+        return status;
+    }
+    if (teacher) di_vit_retain(teacher);
+    kd->teacher = teacher;
+    *out = kd;
+    return DISTAC_OK;
+}
+
+void distac_kd_release(distac_kd *kd) {
+    if (!kd) return;
+    distac_vit_release(kd->teacher);
+    distac_tensor_release(kd->anchor);
+    di_learner_free(&kd->learner);
+    free(kd);
+}
+
+distac_status distac_kd_anchor(const distac_kd *kd, distac_tensor **out) {
+    DI_REQUIRE(kd && out, "kd and out are needed");
+    return di_tensor_slice(kd->anchor, 0, 1, &kd->anchor->numel, out);
+}
+
+/* Teacher logits of a slice: given, or computed into the learner's buffers, which the student's pass then reuses. */
+static distac_status teach(distac_kd *kd, int64_t count, const void *images) {
+    di_learner *l = &kd->learner;
+    DI_TRY(di_vit_infer(kd->teacher, count, images, l->features));
+    return di_head_forward(l->head, count, l->features, l->unit, l->norms, l->teacher_logits);
+}
+
+static distac_status accumulate(distac_kd *kd, int64_t batch, const char *images, int64_t image_bytes,
+                                const char *teacher_logits) {
+    di_learner *l = &kd->learner;
+    int64_t slice = di_learner_slice(l, batch), logit_bytes = l->head->classes * distac_dtype_bytes(l->head->dtype);
+    DI_TRY(di_learner_begin(l, batch));
+    for (int64_t start = 0; start < batch; start += slice) {
+        int64_t count = batch - start < slice ? batch - start : slice;
+        const void *given = l->teacher_logits;
+        if (teacher_logits) given = teacher_logits + start * logit_bytes;
+        else DI_TRY(teach(kd, count, images + start * image_bytes));
+        DI_TRY(di_learner_forward(l, count, images + start * image_bytes));
+        di_loss_kd_rows(l->context, count, l->head->classes, l->head->dtype, given, l->logits, kd->desc.t_teacher,
+                        kd->desc.t_student, 1.0 / (double)batch, l->dlogits, l->results + start);
+        DI_TRY(di_learner_backward(l, count, NULL));
+    }
+    return DISTAC_OK;
+}
+
+distac_status distac_kd_step(distac_kd *kd, const distac_tensor *images, const distac_tensor *teacher_logits,
+                             double lr, distac_step_stats *out) {
+    DI_REQUIRE(kd && images && out, "kd, images and out are needed");
+    di_learner *l = &kd->learner;
+    DI_TRY(di_vit_images_check(l->vit, images));
+    const int64_t batch = images->shape[0], n = l->grads->numel, logits_shape[2] = {batch, l->head->classes};
+    if (teacher_logits) DI_TRY(di_tensor_expect(teacher_logits, "teacher_logits", l->head->dtype, 2, logits_shape));
+    else if (!kd->teacher)
+        return di_fail(DISTAC_ESTATE, "there is no teacher: give teacher_logits, or a teacher when making the step");
+    double rate, sumsq, anchor = 0.0;
+    DI_TRY(di_optimizer_rate(l->optimizer, lr, &rate));
+    DI_TRY(accumulate(kd, batch, images->data, images->numel / batch * distac_dtype_bytes(images->dtype),
+                      teacher_logits ? teacher_logits->data : NULL));
+    di_row total = di_rows_total(l->results, batch);
+    DI_TRY(di_finite(total.loss, "distac_kd_step", "the loss", l->optimizer->steps));
+    if (kd->desc.beta > 0.0)
+        DI_TRY(l->vit->kernels->anchor(l->context, n, kd->desc.beta, l->vit->flat->data, kd->anchor->data,
+                                       l->grads->data, &anchor, &sumsq));
+    else DI_TRY(l->vit->kernels->sumsq(l->context, n, l->grads->data, &sumsq));
+    DI_TRY(di_finite(anchor, "distac_kd_step", "the anchor term", l->optimizer->steps));
+    DI_TRY(di_learner_check(l, sumsq));
+    DI_TRY(di_poll(l->context)); /* the last moment to stop with nothing changed */
+    DI_TRY(di_optimizer_update(l->optimizer, rate, sumsq, l->grads->data, l->vit->flat->data));
+    *out = (distac_step_stats){.loss = total.loss / (double)batch, .anchor = anchor, .grad_norm = sqrt(sumsq),
+                               .entropy = total.entropy / (double)batch};
+    return DISTAC_OK;
+}

@@ -1,0 +1,124 @@
+/* learner.c: the part of a training step that fine-tuning and distillation share: memory, the student's passes
+ * over a slice of the batch, and the refusal of gradients that are not numbers. */
+#include "train.h"
+#include <math.h>
+#include <string.h>
+
+enum { CACHE_SLICE = 32 }; /* images of a pass when the caller leaves it open: activations stay in the cache */
+
+static distac_status check_parts(const distac_vit *vit, const distac_head *head, const distac_optimizer *optimizer) {
+    if (head->dim != vit->config.dim)
+        return di_fail(DISTAC_ESHAPE, "the head takes features of size %lld, the encoder makes %d",
+                       (long long)head->dim, (int)vit->config.dim);
+    if (head->dtype != vit->dtype || optimizer->dtype != vit->dtype)
+        return di_fail(DISTAC_EDTYPE, "the encoder is %s, the head %s, the optimizer %s: they must be the same",
+                       distac_dtype_name(vit->dtype), distac_dtype_name(head->dtype),
+                       distac_dtype_name(optimizer->dtype));
+    if (optimizer->n != vit->flat->numel)
+        return di_fail(DISTAC_ESHAPE, "the optimizer is for %lld parameters, the encoder has %lld",
+                       (long long)optimizer->n, (long long)vit->flat->numel);
+    if (head->context != vit->context || optimizer->context != vit->context)
+        return di_fail(DISTAC_EINVAL, "encoder, head and optimizer belong to different contexts");
+    return DISTAC_OK;
+}
+
+distac_status di_learner_make(di_learner *l, distac_vit *vit, distac_head *head, distac_optimizer *optimizer,
+                              int64_t micro) {
+    DI_TRY(check_parts(vit, head, optimizer));
+    if (micro < 0) return di_fail(DISTAC_EINVAL, "micro is %lld, it must be at least 0", (long long)micro);
+    DI_TRY(di_tensor_new(vit->context, vit->dtype, 1, &vit->flat->numel, false, &l->grads));
+    di_vit_retain(vit);
+    di_head_retain(head);
+    di_optimizer_retain(optimizer);
+    l->context = vit->context;
+    l->vit = vit;
+    l->head = head;
+    l->optimizer = optimizer;
+    l->micro = micro;
+    return DISTAC_OK;
+}
+
+void di_learner_free(di_learner *l) {
+    if (!l->vit) return;
+    di_free(l->context, l->memory.memory, l->memory.bytes);
+    distac_tensor_release(l->grads);
+    distac_optimizer_release(l->optimizer);
+    distac_head_release(l->head);
+    distac_vit_release(l->vit); /* last: it keeps the context alive */
+}
+
+int64_t di_learner_slice(const di_learner *l, int64_t batch) {
+    int64_t slice = l->micro > 0 ? l->micro : CACHE_SLICE;
+    return slice < batch ? slice : batch;
+}
+
+/* Hands out the next `rows` x `columns` elements of the buffers; only counts while memory is NULL. */
+static void *take(di_learner *l, size_t *used, int64_t rows, int64_t columns, size_t element) {
+    void *out = l->memory.memory ? (char *)l->memory.memory + *used : NULL;
+    *used += ((size_t)rows * (size_t)columns * element + 63) & ~(size_t)63; /* smaller than the activations */
+    return out;
+}
+
+static size_t lay_out(di_learner *l, int64_t batch) {
+    int64_t slice = di_learner_slice(l, batch), classes = l->head->classes, dim = l->head->dim;
+    size_t used = 0, element = (size_t)distac_dtype_bytes(l->vit->dtype);
+    l->features = take(l, &used, slice, dim, element);
+    l->unit = take(l, &used, slice, dim, element);
+    l->norms = take(l, &used, slice, 1, element);
+    l->logits = take(l, &used, slice, classes, element);
+    l->dlogits = take(l, &used, slice, classes, element);
+    l->dunit = take(l, &used, slice, dim, element);
+    l->dfeatures = take(l, &used, slice, dim, element);
+    l->teacher_logits = take(l, &used, slice, classes, element);
+    l->results = take(l, &used, batch, 1, sizeof(di_row));
+    return used;
+}
+
+distac_status di_learner_begin(di_learner *l, int64_t batch) {
+    DI_TRY(di_workspace_reserve(l->context, &l->memory, lay_out(l, batch)));
+    lay_out(l, batch);
+    memset(l->grads->data, 0, (size_t)l->grads->numel * (size_t)distac_dtype_bytes(l->grads->dtype));
+    return DISTAC_OK;
+}
+
+distac_status di_learner_forward(di_learner *l, int64_t slice, const void *images) {
+    DI_TRY(di_vit_forward(l->vit, slice, images, l->features));
+    return di_head_forward(l->head, slice, l->features, l->unit, l->norms, l->logits);
+}
+
+distac_status di_learner_backward(di_learner *l, int64_t slice, void *dweight) {
+    DI_TRY(di_head_backward(l->head, slice, l->features, l->unit, l->norms, l->dlogits, l->dunit, dweight,
+                            l->dfeatures));
+    return di_vit_backward(l->vit, l->dfeatures, l->grads->data);
+}
+
+/* The first parameter tensor whose gradient holds something that is no number; -1 if none does. */
+static int64_t first_bad(const di_learner *l, int64_t *element) {
+    for (int64_t i = 0; i < l->vit->param_count; i++) {
+        const di_param *p = &l->vit->params[i];
+        for (int64_t j = 0; j < p->count; j++) {
+            double g = l->grads->dtype == DISTAC_F64 ? ((const double *)l->grads->data)[p->offset + j]
+                                                     : (double)((const float *)l->grads->data)[p->offset + j];
+            if (!isfinite(g)) {
+                *element = j;
+                return i;
+            }
+        }
+    }
+    return -1;
+}
+
+distac_status di_learner_check(const di_learner *l, double sumsq) {
+    if (isfinite(sumsq)) return di_optimizer_check(l->optimizer, sumsq, "gradient");
+    int64_t element = 0, bad = first_bad(l, &element);
+    if (bad < 0) return di_optimizer_check(l->optimizer, sumsq, "gradient");
+    return di_fail_at(DISTAC_ENUMERIC, "gradient",
+                      "that of \"%s\" is not finite at element %lld before update %lld; nothing was changed",
+                      l->vit->params[bad].name, (long long)element, (long long)l->optimizer->steps + 1);
+}
+
+distac_status di_finite(double value, const char *function, const char *what, int64_t step) {
+    if (isfinite(value)) return DISTAC_OK;
+    return di_fail_at(DISTAC_ENUMERIC, function, "%s is %g before update %lld; nothing was changed", what, value,
+                      (long long)step + 1);
+}

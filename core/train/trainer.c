@@ -1,0 +1,154 @@
+/* trainer.c: a fine-tuning step: cross-entropy or focal loss on the head's logits, with Mixup, gradient
+ * accumulation and, if wanted, a head that learns too. Nothing is changed before everything is known to be finite. */
+#include "train.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct distac_trainer {
+    di_learner learner;
+    distac_optimizer *head_optimizer; /* NULL: the head is frozen */
+    distac_tensor *dweight;           /* [C,D], with head_optimizer */
+    distac_loss_desc loss;
+    uint64_t seed;
+    di_workspace mixing; /* Mixup: images, labels and permutation of a batch */
+};
+
+/* Streams of the random numbers of Mixup; step k permutes with stream PERMUTATION + k. */
+enum { LAMBDA_STREAM = 0x6d697875 };
+static const uint64_t PERMUTATION_STREAM = (uint64_t)0x6d697870 << 32;
+
+static distac_status check_head_optimizer(const distac_head *head, const distac_optimizer *optimizer,
+                                          const distac_optimizer *head_optimizer) {
+    if (!head_optimizer) return DISTAC_OK;
+    if (head_optimizer == optimizer)
+        return di_fail_at(DISTAC_EINVAL, "distac_trainer_create", "encoder and head need an optimizer each");
+    if (head_optimizer->n != head->weight->numel || head_optimizer->dtype != head->dtype)
+        return di_fail_at(DISTAC_ESHAPE, "distac_trainer_create",
+                          "head_optimizer is for %lld parameters in %s, the head has %lld in %s",
+                          (long long)head_optimizer->n, distac_dtype_name(head_optimizer->dtype),
+                          (long long)head->weight->numel, distac_dtype_name(head->dtype));
+    if (head_optimizer->context != head->context)
+        return di_fail_at(DISTAC_EINVAL, "distac_trainer_create", "head_optimizer belongs to another context");
+    return DISTAC_OK;
+}
+
+distac_status distac_trainer_create(distac_vit *vit, distac_head *head, distac_optimizer *optimizer,
+                                    distac_optimizer *head_optimizer, const distac_loss_desc *loss, int64_t micro,
+                                    uint64_t seed, distac_trainer **out) {
+    DI_REQUIRE(vit && head && optimizer && loss && out, "vit, head, optimizer, loss and out are needed");
+    *out = NULL;
+    DI_TRY(di_loss_desc_check(loss));
+    DI_TRY(check_head_optimizer(head, optimizer, head_optimizer));
+    distac_trainer *t = di_new(sizeof *t);
+    if (!t) return DISTAC_ENOMEM;
+    t->loss = *loss;
+    t->seed = seed;
+    distac_status status = di_learner_make(&t->learner, vit, head, optimizer, micro);
+    if (status == DISTAC_OK && head_optimizer) {
+        status = distac_tensor_create(vit->context, vit->dtype, 2, head->weight->shape, &t->dweight);
+        if (status == DISTAC_OK) {
+            di_optimizer_retain(head_optimizer);
+            t->head_optimizer = head_optimizer;
+        }
+    }
+    if (status != DISTAC_OK) {
+        distac_trainer_release(t);
+        return status;
+    }
+    *out = t;
+    return DISTAC_OK;
+}
+
+void distac_trainer_release(distac_trainer *trainer) {
+    if (!trainer) return;
+    if (trainer->learner.vit) di_free(trainer->learner.context, trainer->mixing.memory, trainer->mixing.bytes);
+    distac_tensor_release(trainer->dweight);
+    distac_optimizer_release(trainer->head_optimizer);
+    di_learner_free(&trainer->learner);
+    free(trainer);
+}
+
+/* What a step trains on: the caller's images, or their mixture with a permutation of themselves. */
+typedef struct batch {
+    int64_t size, image_bytes;
+    const char *images;
+    di_targets targets;
+} batch;
+
+/* x~ = lambda x + (1-lambda) x_perm with one lambda and one permutation, functions of the seed and the number of
+ * updates done, so that a run continued from a saved state draws the same. */
+static distac_status mix(distac_trainer *t, const int64_t *labels, batch *b) {
+    distac_context *c = t->learner.context;
+    int64_t step = t->learner.optimizer->steps;
+    size_t images = ((size_t)(b->size * b->image_bytes) + 63) & ~(size_t)63;
+    size_t list = (size_t)b->size * sizeof(int64_t);
+    DI_TRY(di_workspace_reserve(c, &t->mixing, images + 2 * list));
+    char *mixed = t->mixing.memory;
+    int64_t *others = (int64_t *)(void *)(mixed + images), *permutation = others + b->size;
+    double lambda = di_uniform(t->seed, LAMBDA_STREAM, (uint64_t)step);
+    di_permutation(t->seed, PERMUTATION_STREAM + (uint64_t)step, b->size, permutation);
+    for (int64_t i = 0; i < b->size; i++) {
+        others[i] = labels[permutation[i]];
+        memcpy(mixed + i * b->image_bytes, b->images + permutation[i] * b->image_bytes, (size_t)b->image_bytes);
+    }
+    int64_t n = b->size * b->image_bytes / distac_dtype_bytes(t->learner.vit->dtype);
+    DI_TRY(t->learner.vit->kernels->axpby(c, n, lambda, b->images, 1.0 - lambda, mixed));
+    b->images = mixed;
+    b->targets.others = others;
+    b->targets.lambda = lambda;
+    return DISTAC_OK;
+}
+
+/* Adds the gradients of the whole batch, slice by slice; every slice's share is its part of the mean. */
+static distac_status accumulate(distac_trainer *t, const batch *b) {
+    di_learner *l = &t->learner;
+    int64_t slice = di_learner_slice(l, b->size);
+    DI_TRY(di_learner_begin(l, b->size));
+    if (t->dweight) DI_TRY(distac_tensor_fill(t->dweight, 0.0));
+    for (int64_t start = 0; start < b->size; start += slice) {
+        int64_t count = b->size - start < slice ? b->size - start : slice;
+        di_targets targets = b->targets;
+        targets.labels += start;
+        if (targets.others) targets.others += start;
+        DI_TRY(di_learner_forward(l, count, b->images + start * b->image_bytes));
+        di_loss_rows(l->context, &t->loss, count, l->head->classes, l->head->dtype, l->logits, &targets,
+                     1.0 / (double)b->size, l->dlogits, l->results + start);
+        DI_TRY(di_learner_backward(l, count, t->dweight ? t->dweight->data : NULL));
+    }
+    return DISTAC_OK;
+}
+
+distac_status distac_trainer_step(distac_trainer *trainer, const distac_tensor *images, const distac_tensor *labels,
+                                  double lr, distac_step_stats *out) {
+    DI_REQUIRE(trainer && images && labels && out, "trainer, images, labels and out are needed");
+    di_learner *l = &trainer->learner;
+    const di_kernels *k = l->vit->kernels;
+    DI_TRY(di_vit_images_check(l->vit, images));
+    batch b = {.size = images->shape[0], .images = images->data};
+    b.image_bytes = images->numel / b.size * distac_dtype_bytes(images->dtype);
+    DI_TRY(di_labels_check(labels, b.size, l->head->classes));
+    b.targets = (di_targets){labels->data, NULL, 1.0};
+    double rate, head_rate = 0.0, sumsq, head_sumsq = 0.0;
+    DI_TRY(di_optimizer_rate(l->optimizer, lr, &rate));
+    if (trainer->head_optimizer) DI_TRY(di_optimizer_rate(trainer->head_optimizer, lr, &head_rate));
+    if (trainer->loss.mixup > 0.0) DI_TRY(mix(trainer, labels->data, &b));
+    DI_TRY(accumulate(trainer, &b));
+    di_row total = di_rows_total(l->results, b.size);
+    DI_TRY(di_finite(total.loss, "distac_trainer_step", "the loss", l->optimizer->steps));
+    DI_TRY(k->sumsq(l->context, l->grads->numel, l->grads->data, &sumsq));
+    DI_TRY(di_learner_check(l, sumsq));
+    if (trainer->head_optimizer) {
+        DI_TRY(k->sumsq(l->context, trainer->dweight->numel, trainer->dweight->data, &head_sumsq));
+        DI_TRY(di_optimizer_check(trainer->head_optimizer, head_sumsq, "head's gradient"));
+    }
+    DI_TRY(di_poll(l->context)); /* the last moment to stop with nothing changed */
+    DI_TRY(di_optimizer_update(l->optimizer, rate, sumsq, l->grads->data, l->vit->flat->data));
+    if (trainer->head_optimizer)
+        DI_TRY(di_optimizer_update(trainer->head_optimizer, head_rate, head_sumsq, trainer->dweight->data,
+                                   l->head->weight->data));
+    *out = (distac_step_stats){.loss = total.loss / (double)b.size, .grad_norm = sqrt(sumsq),
+                               .accuracy = total.correct / (double)b.size,
+                               .entropy = total.entropy / (double)b.size};
+    return DISTAC_OK;
+}
