@@ -1,0 +1,271 @@
+-- Dataset and Loader. Samples and classes are counted from 1; labels inside tensors stay class numbers 0 to
+-- C-1, as files have them.
+local raw = require "distac.raw"
+local check = require "distac.check"
+local context = require "distac.context"
+local errors = require "distac.error"
+local losses = require "distac.loss"
+local paths = require "distac.paths"
+local tensor = require "distac.tensor"
+
+local M = {}
+local methods, meta = {}, {}
+
+-- ---- Making -------------------------------------------------------------------------------------------
+
+-- idx(images [, labels]): IDX files, plain or gzip.
+function M.idx(images, labels)
+    local fname = "distac.dataset.idx"
+    check.string(fname, "images", images)
+    if labels ~= nil then
+        check.string(fname, "labels", labels)
+    end
+    return raw.dataset_idx(context.get(), images, labels)
+end
+
+-- folder(path [, { size = 224, channels = 3 }]): class folders, or a flat folder of unlabelled images.
+function M.folder(path, options)
+    local fname = "distac.dataset.folder"
+    check.string(fname, "path", path)
+    local o = check.options(fname, options, {
+        size = { "integer", min = 1, default = 224 }, channels = { "integer", min = 1, max = 3, default = 3 },
+    })
+    return raw.dataset_folder(context.get(), path, o.size, o.channels)
+end
+
+local SPLITS = { train = 0, validation = 1, test = 2 }
+
+-- mini8(root, fashion_dir, task, split): a task of the embedded benchmark; root nil: the one that comes along.
+function M.mini8(root, fashion, task, split)
+    local fname = "distac.dataset.mini8"
+    root = root == nil and paths.mini8 or check.string(fname, "root", root)
+    check.string(fname, "fashion_dir", fashion)
+    check.string(fname, "task", task)
+    check.choice(fname, "split", split, { "train", "validation", "test" })
+    return raw.dataset_mini8(context.get(), root, fashion, task, SPLITS[split])
+end
+
+-- glyphs(root, sheet): the clean masters of a glyph sheet.
+function M.glyphs(root, sheet)
+    local fname = "distac.dataset.glyphs"
+    root = root == nil and paths.mini8 or check.string(fname, "root", root)
+    return raw.dataset_glyphs(context.get(), root, check.string(fname, "sheet", sheet))
+end
+
+-- tensors(images u8 [N,C,H,W] [, labels [N], classes])
+function M.tensors(images, labels, classes)
+    local fname = "distac.dataset.tensors"
+    check.tensor(fname, "images", images)
+    if labels == nil then
+        return raw.dataset_create(images, nil, classes or 0)
+    end
+    return raw.dataset_create(images, losses.labels(fname, labels), check.integer(fname, "classes", classes, 1))
+end
+
+-- ---- Using --------------------------------------------------------------------------------------------
+
+function methods.size(ds)
+    return raw.dataset_size(ds)
+end
+
+function methods.classes(ds)
+    return raw.dataset_classes(ds)
+end
+
+function methods.class_name(ds, i)
+    check.integer("Dataset:class_name", "class", i, 1, raw.dataset_classes(ds))
+    return raw.dataset_class_name(ds, i - 1)
+end
+
+function methods.class_names(ds)
+    local names = {}
+    for i = 1, raw.dataset_classes(ds) do
+        names[i] = raw.dataset_class_name(ds, i - 1) or string.format("%.0f", i - 1)
+    end
+    return names
+end
+
+function methods.labelled(ds)
+    return raw.dataset_labelled(ds) ~= 0
+end
+
+-- Shape of an image: { channels, height, width }.
+function methods.shape(ds)
+    local shape = raw.dataset_image_shape(ds, 3)
+    for i = 1, 3 do
+        shape[i] = math.floor(shape[i])
+    end
+    return shape
+end
+
+local function numbers(fname, arg, v)
+    if type(v) == "number" then
+        return { v }
+    end
+    check.table(fname, arg, v)
+    for i, x in ipairs(v) do
+        check.number(fname, string.format("%s[%.0f]", arg, i), x)
+    end
+    return v
+end
+
+-- Batches become (u/255 - mean)/std, one number or one per channel. Returns the data set.
+function methods.normalize(ds, mean, std)
+    local fname = "Dataset:normalize"
+    raw.dataset_normalize(ds, numbers(fname, "mean", mean), numbers(fname, "std", std))
+    return ds
+end
+
+local function to_indices(fname, list, size)
+    if raw.type(list) == "tensor" then
+        list = tensor.read(list)
+    end
+    check.table(fname, "samples", list)
+    local out = {}
+    for i, k in ipairs(list) do
+        out[i] = check.integer(fname, string.format("samples[%.0f]", i), k, 1, size) - 1
+    end
+    return out
+end
+M.to_indices = to_indices
+
+-- The listed samples, sharing pixels: ds:subset{ 1, 3 }.
+function methods.subset(ds, list)
+    return raw.dataset_subset(ds, to_indices("Dataset:subset", list, raw.dataset_size(ds)))
+end
+
+-- first (default 1) and how many (default: to the end) as the core counts.
+local function range(ds, fname, first, count)
+    local size = raw.dataset_size(ds)
+    first = first == nil and 1 or check.integer(fname, "first", first, 1, size + 1)
+    count = count == nil and size - first + 1 or check.integer(fname, "count", count, 0, size - first + 1)
+    return first - 1, count
+end
+
+-- Images first, first + 1, ... as f32 [count,C,H,W], normalised.
+function methods.images(ds, first, count)
+    return raw.dataset_images(ds, range(ds, "Dataset:images", first, count))
+end
+
+function methods.labels(ds, first, count)
+    return raw.dataset_labels(ds, range(ds, "Dataset:labels", first, count))
+end
+
+-- SHA-256 over pixels, labels, shape and normalisation.
+function methods.hash(ds)
+    return check.strings(raw.dataset_hash(ds))[1]
+end
+
+local RANGE = { first = { "integer" }, count = { "integer" }, batch = { "integer", min = 1, default = 256 } }
+
+-- Logits [count,C] of the samples: ds:logits(model, head [, { first =, count =, batch = }]).
+function methods.logits(ds, model, head, options)
+    local fname = "Dataset:logits"
+    check.handle(fname, "model", model, "vit")
+    check.handle(fname, "head", head, "head")
+    local o = check.options(fname, options, RANGE)
+    local first, count = range(ds, fname, o.first, o.count)
+    return raw.dataset_logits(ds, model, head, first, count, o.batch)
+end
+
+-- Features [count,D], not normalised.
+function methods.features(ds, model, options)
+    local fname = "Dataset:features"
+    check.handle(fname, "model", model, "vit")
+    local o = check.options(fname, options, RANGE)
+    local first, count = range(ds, fname, o.first, o.count)
+    return raw.dataset_features(ds, model, first, count, o.batch)
+end
+
+function meta.__len(ds)
+    return raw.dataset_size(ds)
+end
+
+function meta.__tostring(ds)
+    local s = methods.shape(ds)
+    return string.format("Dataset of %.0f images %.0fx%.0fx%.0f, %s", raw.dataset_size(ds), s[1], s[2], s[3],
+        methods.labelled(ds) and string.format("%.0f classes", raw.dataset_classes(ds)) or "unlabelled")
+end
+
+check.class("dataset", methods, meta)
+
+-- ---- Loader -------------------------------------------------------------------------------------------
+
+local loader_methods, loader_meta = {}, {}
+local labelled = setmetatable({}, { __mode = "k" })
+
+-- loader(dataset, { batch = 64, seed = 0 }): shuffled batches without end, the same on any number of threads.
+function M.loader(ds, options)
+    local fname = "distac.loader"
+    check.handle(fname, "dataset", ds, "dataset")
+    local o = check.options(fname, options, {
+        batch = { "integer", min = 1, default = 64 }, seed = { "integer", min = 0 },
+    })
+    local loader = raw.loader_create(ds, o.batch, o.seed or context.seed())
+    labelled[loader] = methods.labelled(ds)
+    return loader
+end
+
+-- { images =, labels =, indices = } of batch number `step`, counted from 0 as training steps are.
+function loader_methods.batch(loader, step)
+    check.integer("Loader:batch", "step", step, 0)
+    local indices = raw.loader_indices(loader, step)
+    local values = tensor.read(indices)
+    for i = 1, #values do
+        values[i] = values[i] + 1
+    end
+    raw.tensor_write(indices, values)
+    return {
+        images = raw.loader_images(loader, step),
+        labels = labelled[loader] and raw.loader_labels(loader, step) or nil,
+        indices = indices,
+    }
+end
+
+-- for batch, step in loader:batches(n [, first]) do ... end: n batches from step `first` (default 0).
+function loader_methods.batches(loader, n, first)
+    local fname = "Loader:batches"
+    check.integer(fname, "n", n, 0)
+    first = first == nil and 0 or check.integer(fname, "first", first, 0)
+    local step = first - 1
+    return function()
+        step = step + 1
+        if step < first + n then
+            return loader_methods.batch(loader, step), step
+        end
+    end
+end
+
+check.class("loader", loader_methods, loader_meta)
+
+-- ---- Augmentation of glyphs ---------------------------------------------------------------------------
+
+-- augment(glyphs, samples, { rotate =, shear =, ... , seed =, stream = }) -> u8 [n,1,28,28]
+function M.augment(glyphs, samples, options)
+    local fname = "distac.dataset.augment"
+    check.handle(fname, "glyphs", glyphs, "dataset")
+    local rules = { seed = { "integer", min = 0, default = 0 }, stream = { "integer", min = 0, default = 0 } }
+    local keys = { "rotate", "scale_min", "scale_max", "shear", "shift", "elastic", "blur", "contrast_min",
+        "contrast_max", "texture", "noise", "invert" }
+    for _, key in ipairs(keys) do
+        rules[key] = { "number", default = (key:match("^scale") or key:match("^contrast")) and 1 or 0 }
+    end
+    local o = check.options(fname, options, rules)
+    local desc = {}
+    for _, key in ipairs(keys) do
+        desc[key] = o[key]
+    end
+    return raw.augment_glyphs(glyphs, desc, o.seed, o.stream,
+        to_indices(fname, samples, raw.dataset_size(glyphs)))
+end
+
+setmetatable(M, {
+    __index = function(_, key)
+        if type(key) == "string" then
+            errors.raise("ENOTFOUND", "distac.dataset: no kind %q%s", key,
+                check.hint(key, { "idx", "folder", "mini8", "glyphs", "tensors", "augment" }))
+        end
+    end,
+})
+
+return M

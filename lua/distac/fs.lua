@@ -1,0 +1,71 @@
+-- Files, folders and hashes.
+local raw = require "distac.raw"
+local check = require "distac.check"
+local errors = require "distac.error"
+
+local M = {}
+
+local KINDS = { [1] = "file", [2] = "folder", [3] = "other" }
+
+-- "file", "folder", "other", or nil where nothing is.
+function M.kind(path)
+    return KINDS[raw.path_kind(check.string("distac.fs.kind", "path", path))]
+end
+
+-- Bytes of a regular file, nil if it is none.
+function M.bytes(path)
+    local n = raw.path_bytes(check.string("distac.fs.bytes", "path", path))
+    return n >= 0 and n or nil
+end
+
+-- Makes a folder and its parents.
+function M.make(path)
+    raw.path_make(check.string("distac.fs.make", "path", path))
+end
+
+-- Names in a folder, sorted.
+function M.list(path)
+    return check.strings(raw.path_list(check.string("distac.fs.list", "path", path)))
+end
+
+-- Removes a file or an empty folder; fine if it is not there.
+function M.remove(path)
+    raw.path_remove(check.string("distac.fs.remove", "path", path))
+end
+
+function M.absolute(path)
+    return check.strings(raw.path_absolute(check.string("distac.fs.absolute", "path", path)))[1]
+end
+
+-- Replaces a file's content; its name never shows half of it.
+function M.write(path, text)
+    check.string("distac.fs.write", "path", path)
+    raw.path_write(path, check.string("distac.fs.write", "text", text))
+end
+
+function M.read(path)
+    check.string("distac.fs.read", "path", path)
+    local file, message = io.open(path, "rb")
+    if not file then
+        errors.raise("EIO", "distac.fs.read: %s", message)
+    end
+    local text = file:read("*a")
+    file:close()
+    if not text then
+        errors.raise("EIO", "distac.fs.read: %s: cannot be read", path)
+    end
+    return text
+end
+
+-- SHA-256 as 64 hexadecimal digits.
+M.hash = {
+    text = function(text)
+        check.string("distac.hash.text", "text", text)
+        return check.strings(raw.hash_text(text))[1]
+    end,
+    file = function(path)
+        return check.strings(raw.hash_file(check.string("distac.hash.file", "path", path)))[1]
+    end,
+}
+
+return M

@@ -1,0 +1,303 @@
+-- Merge operators. distac.merge.NAME{ parameters } makes one for every method the core has; distac.merge.custom
+-- takes a Lua function. An operator is called with the base and the task vectors: base + lambda*D.
+local raw = require "distac.raw"
+local check = require "distac.check"
+local checkpoint = require "distac.checkpoint"
+local context = require "distac.context"
+local dtype = require "distac.dtype"
+local errors = require "distac.error"
+local format = require "distac.format"
+
+local M = {}
+
+-- ---- What the core offers -----------------------------------------------------------------------------
+
+local list -- { { name =, text =, params = { ... } }, ... }
+local by_name
+
+local function load_methods()
+    list, by_name = {}, {}
+    for i = 1, raw.merge_method_count() do
+        local params, has_lambda = {}, false
+        for k = 1, raw.merge_param_count(i - 1) do
+            local info = raw.merge_param_info(i - 1, k - 1)
+            params[k] = {
+                name = info.name, text = info.text, default = info.value, min = info.minimum, max = info.maximum,
+                list = info.list ~= 0,
+            }
+            has_lambda = has_lambda or info.name == "lambda"
+        end
+        if not has_lambda then
+            params[#params + 1] = {
+                name = "lambda", text = "factor of the merged task vector", default = 1, min = -math.huge,
+                max = math.huge, list = false, ours = true,
+            }
+        end
+        local entry = { name = raw.merge_method_name(i - 1), text = raw.merge_method_text(i - 1), params = params }
+        list[i], by_name[entry.name] = entry, entry
+    end
+end
+
+-- Ordered list of { name =, text =, params = { { name =, text =, default =, min =, max =, list = }, ... } }.
+function M.methods()
+    if not list then
+        load_methods()
+    end
+    return list
+end
+
+local function method(name)
+    M.methods()
+    return by_name[name]
+end
+
+-- ---- Operators ----------------------------------------------------------------------------------------
+
+local Operator = { __name = "MergeOperator" }
+Operator.__index = Operator
+
+function M.is(v)
+    return type(v) == "table" and getmetatable(v) == Operator
+end
+
+local function check_param(fname, p, v)
+    if type(v) == "table" then
+        if not p.list then
+            check.wanted(fname, p.name, "a number", v)
+        end
+        for i, x in ipairs(v) do
+            check.number(fname, string.format("%s[%.0f]", p.name, i), x, p.min, p.max)
+        end
+        return v
+    end
+    check.number(fname, p.name, v)
+    if v ~= v or v < p.min or v > p.max then
+        check.wanted(fname, p.name, string.format("a number from %s to %s", format.number(p.min),
+            format.number(p.max)), v)
+    end
+    return v
+end
+
+local function build(name, given)
+    local fname = "distac.merge." .. name
+    local entry = method(name)
+    if given ~= nil and type(given) ~= "table" then
+        check.wanted(fname, "parameters", "a table", given)
+    end
+    local names, known, values = {}, {}, {}
+    for i, p in ipairs(entry.params) do
+        names[i], known[p.name], values[p.name] = p.name, p, p.default
+    end
+    local operator = { method = name, values = values, handle = raw.merge_create(context.get(), name) }
+    for key, v in pairs(given or {}) do
+        local p = known[key]
+        if not p then
+            local text = type(key) == "string" and key or check.describe(key)
+            errors.raise("ENOTFOUND", "%s: unknown parameter %q%s", fname, text, check.hint(text, names))
+        end
+        values[key] = check_param(fname, p, v)
+        if not p.ours then
+            raw.merge_set(operator.handle, key, type(v) == "table" and v or { v })
+        end
+    end
+    return setmetatable(operator, Operator)
+end
+
+-- custom(fn [, { name =, lambda = }]): fn(base_tensor, { tau_tensor, ... }, name) returns the merged change of
+-- one tensor, before lambda. Tensors come in f32 (f64 where all are).
+function M.custom(fn, options)
+    local fname = "distac.merge.custom"
+    if type(fn) ~= "function" then
+        check.wanted(fname, "function", "a function(base_tensor, taus, name)", fn)
+    end
+    local o = check.options(fname, options, {
+        name = { "string", default = "custom" }, lambda = { "number", default = 1 },
+    })
+    return setmetatable({ method = o.name, values = { lambda = o.lambda }, fn = fn }, Operator)
+end
+
+function Operator.name(op)
+    return op.method
+end
+
+-- The parameters, defaults included.
+function Operator.params(op)
+    local copy = {}
+    for key, v in pairs(op.values) do
+        copy[key] = v
+    end
+    return copy
+end
+
+-- The same operator with other parameters: op:with{ lambda = 0.4 }.
+function Operator.with(op, changes)
+    check.table("MergeOperator:with", "parameters", changes)
+    local given = op:params()
+    for key, v in pairs(changes) do
+        given[key] = v
+    end
+    if op.fn then
+        return M.custom(op.fn, { name = op.method, lambda = given.lambda })
+    end
+    for _, p in ipairs(method(op.method).params) do
+        if changes[p.name] == nil and given[p.name] == p.default then
+            given[p.name] = nil
+        end
+    end
+    return build(op.method, given)
+end
+
+local function checkpoints(fname, arg, v)
+    check.table(fname, arg, v)
+    if #v == 0 then
+        errors.raise("EINVAL", "%s: %s: wanted at least one, got none", fname, arg)
+    end
+    for i, ck in ipairs(v) do
+        check.handle(fname, string.format("%s[%.0f]", arg, i), ck, "checkpoint")
+    end
+    return v
+end
+
+local function taus_of(fname, v)
+    checkpoints(fname, "task vectors", v)
+    for i, ck in ipairs(v) do
+        if not checkpoint.is_taskvector(ck) then
+            errors.raise("EINVAL", "%s: task vectors[%.0f]: wanted a TaskVector, got a Checkpoint; subtract the" ..
+                " base first (model - base), or distac.taskvector(checkpoint) if it is one", fname, i)
+        end
+    end
+    return v
+end
+
+-- A tensor as a user's function gets it: f32, or f64 as it is.
+local function arithmetic(t)
+    local code = raw.tensor_dtype(t)
+    return (code == raw.F32 or code == raw.F64) and t or raw.tensor_cast(t, raw.F32)
+end
+
+local function custom_delta(op, fname, base, taus)
+    local out = raw.checkpoint_create(context.get())
+    local first = taus[1]
+    for i = 1, raw.checkpoint_count(first) do
+        local name = raw.checkpoint_name(first, i - 1)
+        local parts = {}
+        for k, tau in ipairs(taus) do
+            parts[k] = arithmetic(tau:tensor(name))
+        end
+        local delta = op.fn(base and arithmetic(base:tensor(name)), parts, name)
+        if raw.type(delta) ~= "tensor" then
+            check.wanted(fname, "result for " .. name, "a Tensor", delta)
+        end
+        if format.shape_of(delta) ~= format.shape_of(parts[1]) then
+            errors.raise("ESHAPE", "%s: result for %s: wanted %s, got a %s", fname, name,
+                format.shape_of(parts[1]), format.head(delta))
+        end
+        local count, at = delta:nonfinite()
+        if count > 0 then
+            errors.raise("ENUMERIC", "%s: result for %s: %.0f elements are not finite, the first at %.0f", fname,
+                name, count, at)
+        end
+        raw.checkpoint_set(out, name, delta)
+    end
+    return checkpoint.taskvector(out)
+end
+
+-- The merged TaskVector D, before lambda. A custom operator may want the base too.
+function Operator.delta(op, taus, base)
+    local fname = "distac.merge." .. op.method
+    taus_of(fname, taus)
+    if base ~= nil then
+        check.handle(fname, "base", base, "checkpoint")
+    end
+    if op.fn then
+        return custom_delta(op, fname, base, taus)
+    end
+    return checkpoint.taskvector(raw.merge_delta(op.handle, taus))
+end
+
+-- base + lambda*D as a Checkpoint.
+function Operator.__call(op, base, taus)
+    local fname = "distac.merge." .. op.method
+    check.handle(fname, "base", base, "checkpoint")
+    if checkpoint.is_taskvector(base) then
+        errors.raise("EINVAL", "%s: base: wanted a Checkpoint, got a TaskVector", fname)
+    end
+    return checkpoint.add_scaled(base, op.values.lambda, op:delta(taus, base))
+end
+
+-- Merges whole models and streams the result to a file: op:files(base, { model, ... }, path [, { dtype =,
+-- metadata = }]).
+function Operator.files(op, base, models, path, options)
+    local fname = "distac.merge." .. op.method
+    check.handle(fname, "base", base, "checkpoint")
+    checkpoints(fname, "models", models)
+    check.string(fname, "path", path)
+    local o = check.options(fname, options, { dtype = { "string" }, metadata = { "table" } })
+    if op.fn then
+        local taus = {}
+        for i, model in ipairs(models) do
+            taus[i] = checkpoint.taskvector(model, base)
+        end
+        local merged = op(base, taus)
+        if not o.dtype then
+            for _, name in ipairs(base:names()) do
+                local code = raw.tensor_dtype(base:tensor(name))
+                local t = merged:tensor(name)
+                if raw.tensor_dtype(t) ~= code then
+                    raw.checkpoint_set(merged, name, raw.tensor_cast(t, code))
+                end
+            end
+        end
+        return checkpoint.save(path, merged, o)
+    end
+    local metadata
+    if o.metadata then
+        metadata = checkpoint.checkpoint({}, o.metadata, fname)
+    end
+    raw.merge_files(op.handle, base, models, path, o.dtype and dtype.code(fname, o.dtype) or -1, metadata)
+end
+
+function Operator.__tostring(op)
+    local names, parts = {}, {}
+    for name in pairs(op.values) do
+        names[#names + 1] = name
+    end
+    table.sort(names)
+    for i, name in ipairs(names) do
+        local v = op.values[name]
+        if type(v) == "table" then
+            local texts = {}
+            for k, x in ipairs(v) do
+                texts[k] = format.number(x)
+            end
+            v = "{" .. table.concat(texts, ", ") .. "}"
+        else
+            v = format.number(v)
+        end
+        parts[i] = name .. " = " .. v
+    end
+    return "MergeOperator " .. op.method .. " { " .. table.concat(parts, ", ") .. " }"
+end
+
+local function names()
+    local all = {}
+    for i, entry in ipairs(M.methods()) do
+        all[i] = entry.name
+    end
+    return all
+end
+
+return setmetatable(M, {
+    __index = function(_, name)
+        if type(name) == "string" and method(name) then
+            local function make(params)
+                return build(name, params)
+            end
+            rawset(M, name, make)
+            return make
+        end
+        errors.raise("ENOTFOUND", "distac.merge: no method %s%s",
+            type(name) == "string" and string.format("%q", name) or check.describe(name),
+            check.hint(name, names()))
+    end,
+})

@@ -1,0 +1,32 @@
+-- Rng: a counter-based random number generator.
+local raw = require "distac.raw"
+local check = require "distac.check"
+local context = require "distac.context"
+
+local M = {}
+local methods = {}
+
+-- rng([seed [, stream]])
+function M.rng(seed, stream)
+    seed = seed == nil and context.seed() or check.integer("distac.rng", "seed", seed, 0)
+    stream = stream == nil and 0 or check.integer("distac.rng", "stream", stream, 0)
+    return raw.rng_create(seed, stream)
+end
+
+-- In [0, 1).
+function methods.uniform(r)
+    return raw.rng_uniform(r)
+end
+
+function methods.normal(r)
+    return raw.rng_normal(r)
+end
+
+-- A whole number from 0 to n - 1.
+function methods.below(r, n)
+    return raw.rng_below(r, check.integer("Rng:below", "n", n, 1))
+end
+
+check.class("rng", methods)
+
+return M
