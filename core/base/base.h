@@ -107,8 +107,11 @@ void di_text_free(di_text *text);
 const char *di_nearest(const char *name, int64_t count, const char *const *candidates);
 distac_strings *di_strings_new(void);
 distac_status di_strings_add(distac_strings *strings, const char *text);
+void di_strings_sort(distac_strings *strings); /* by bytes */
 
-/* ---- files (files.c) ---- */
+/* ---- files (files.c, writer.c) ---- */
+/* Opens a regular file for reading (nothing else: no folder, FIFO, device); bytes, its size, may be NULL. */
+distac_status di_open_regular(const char *path, int *out, int64_t *bytes);
 /* A file that appears under its final name only when whole. */
 typedef struct di_writer di_writer;
 distac_status di_writer_open(const char *path, di_writer **out);
