@@ -31,6 +31,7 @@ extern "C" {
 #else
 #define DISTAC_API
 #endif
+#define DISTAC_ABI_VERSION 1 /* what distac_abi_version returns; goes up with every incompatible change */
 #define DISTAC_NULLABLE /* the next parameter may be NULL (nil in Lua) */
 #define DISTAC_FILL     /* the next pointer is written by the callee, n_NAME values */
 
