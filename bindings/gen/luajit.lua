@@ -17,6 +17,19 @@ local function wrapper(fn)
         return table.concat(lines, "\n")
     end
     local kept = {}
+    -- in the order of the Lua 5.4 wrappers, so that of two wrong arguments both name the same
+    for _, arg in ipairs(fn.args) do
+        local i = arg.position
+        local where = ('"%s", %d, "%s"'):format(fn.name, i, arg.name)
+        if arg.kind == "array" then
+            line("local n%d = h.length(a%d, %s, %d, %s)", i, i, where, arg.ntype == "int32_t" and 2147483647 or 9007199254740992,
+                 tostring(arg.nullable or false))
+        elseif arg.kind == "count" then
+            line("local n%d = h.count(a%d, %s)", i, i, where)
+            line("local v%d = h.new_doubles(n%d)", i, i)
+            arg.out.id = "v" .. i
+        end
+    end
     for _, arg in ipairs(fn.args) do
         local i = arg.position
         local where = ('"%s", %d, "%s"'):format(fn.name, i, arg.name)
@@ -40,15 +53,9 @@ local function wrapper(fn)
             kept[#kept + 1] = "p" .. i
         elseif arg.kind == "array" then
             local reader = arg.of and "handles" or arg.element:gsub("_t$", "") .. "s"
-            local max = arg.ntype == "int32_t" and 2147483647 or 9007199254740992
-            line("local n%d, p%d = h.%s(a%d, %s, %.0f, %s%s)", i, i, reader, i, where, max, nullable,
-                 arg.of and ', "' .. arg.of .. '"' or "")
+            line("local p%d = h.%s(a%d, %s, n%d%s)", i, reader, i, where, i, arg.of and ', "' .. arg.of .. '"' or "")
             kept[#kept + 1] = "a" .. i
             kept[#kept + 1] = "p" .. i
-        elseif arg.kind == "count" then
-            line("local n%d = h.count(a%d, %s)", i, i, where)
-            line("local v%d = h.new_doubles(n%d)", i, i)
-            arg.out.id = "v" .. i
         end
     end
     for index, out in ipairs(fn.outs) do

@@ -309,7 +309,8 @@ function h.count(value, fname, i, name)
     return value
 end
 
-local function length(value, fname, i, name, max)
+function h.length(value, fname, i, name, max, nullable)
+    if nullable and type(value) == "nil" then return 0 end
     if type(value) ~= "table" then wanted(fname, i, name, "a list", value) end
     local n = #value
     if n > max or n > max_values then argument(fname, i, name, "the list is too long") end
@@ -318,9 +319,8 @@ end
 
 local function list_reader(ctype, check)
     local array = ffi.typeof(ctype)
-    return function(value, fname, i, name, max, nullable)
-        if nullable and type(value) == "nil" then return 0, nil end
-        local n = length(value, fname, i, name, max)
+    return function(value, fname, i, name, n)
+        if type(value) == "nil" then return nil end
         local out = array(n)
         for k = 1, n do
             local element = rawget(value, k)
@@ -328,7 +328,7 @@ local function list_reader(ctype, check)
             if good then wanted(fname, i, format("%s[%d]", name, k), good, element) end
             out[k - 1] = element
         end
-        return n, out
+        return out
     end
 end
 
@@ -349,14 +349,13 @@ local array_of = setmetatable({}, { __index = function(self, kind)
     return self[kind]
 end })
 
-function h.handles(value, fname, i, name, max, nullable, kind)
-    if nullable and type(value) == "nil" then return 0, nil end
-    local n = length(value, fname, i, name, max)
+function h.handles(value, fname, i, name, n, kind)
+    if type(value) == "nil" then return nil end
     local out = array_of[kind](n)
     for k = 1, n do
         out[k - 1] = h.handle(rawget(value, k), kind, fname, i, format("%s[%d]", name, k), false)
     end
-    return n, out
+    return out
 end
 
 h.new_doubles = ffi.typeof("double[?]")
@@ -433,6 +432,5 @@ end
 
 require("distac.raw_gen")(raw, h, ffi, C)
 for _, kind in ipairs(raw.kinds) do make_kind(kind) end
-raw.library = C
 registry["distac.raw"] = raw
 return raw

@@ -58,4 +58,4 @@ const char *distac_status_name(distac_status status) {
 
 const char *distac_version(void) { return "0.1.0"; }
 
-int32_t distac_abi_version(void) { return 1; }
+int32_t distac_abi_version(void) { return DISTAC_ABI_VERSION; }
