@@ -126,6 +126,21 @@ static inline distac_head *mini_head(distac_context *c, int32_t dtype) {
     return head;
 }
 
+/* Zeroes the key biases in values over all parameters. Softmax ignores them, so their gradient is rounding noise
+ * (1e-18), which Adam divides by eps and the anchor feeds back: after three steps it has grown to 1e-5. */
+static inline void forget_key_biases(const distac_vit *vit, double *values) {
+    int64_t offset = 0;
+    for (int64_t i = 0; i < distac_vit_param_count(vit); i++) {
+        distac_tensor *p = NULL;
+        OK(distac_vit_param(vit, i, &p));
+        int64_t count = distac_tensor_numel(p);
+        if (strstr(distac_vit_param_name(vit, i), "in_proj_bias"))
+            for (int64_t j = count / 3; j < 2 * count / 3; j++) values[offset + j] = 0.0;
+        offset += count;
+        distac_tensor_release(p);
+    }
+}
+
 /* params += scale * 0.05 cos(0.53 k): the task vector of the worked distillation, in the same order. */
 static inline void mini_add_tau(distac_vit *vit, double scale) {
     distac_tensor *flat = NULL;

@@ -12,7 +12,7 @@ static void features_and_logits(void **state) {
                                        -0.5649039328, -1.1348187449, -1.5511411636};
     static const double logits[6] = {-5.6255967402, 6.4180101738, -5.9790916704,
                                      -5.5174915388, 6.3845778358, -6.0267463810};
-    static const double gelu[3] = {-5.6243640026, 6.4176580220, -5.9796876687};
+    static const double gelu[3] = {-5.62436400060, 6.41765802197, -5.97968766869};
     distac_context *c = context_with(2);
     distac_tensor *images = mini_images(c, DISTAC_F64, 2);
     distac_head *head = mini_head(c, DISTAC_F64);

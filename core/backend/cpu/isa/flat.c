@@ -150,7 +150,7 @@ typedef struct {
     T *m, *v, *theta;
 } NAME(adamw_job);
 
-static distac_status NAME(adamw_tile)(void *arg, int64_t index) {
+static void NAME(adamw_tile)(void *arg, int64_t index) {
     const NAME(adamw_job) j = *(const NAME(adamw_job) *)arg;
     int64_t first = index * TILE, n = di_cpu_min(TILE, j.n - first);
     const T *restrict g = j.g + first;
@@ -168,7 +168,6 @@ static distac_status NAME(adamw_tile)(void *arg, int64_t index) {
 #endif
         theta[i] = j.keep * theta[i] - j.step * mi / (root * j.correction + j.eps);
     }
-    return DISTAC_OK;
 }
 
 distac_status NAME(adamw)(distac_context *c, int64_t n, int64_t t, double lr, double beta1, double beta2, double eps,
@@ -180,6 +179,8 @@ distac_status NAME(adamw)(distac_context *c, int64_t n, int64_t t, double lr, do
                          .keep = (T)(coupled ? 1 : 1 - lr * weight_decay), .add = (T)(coupled ? weight_decay : 0),
                          .grad_scale = (T)grad_scale, .correction = (T)(1 / sqrt(second)),
                          .g = g, .m = m, .v = v, .theta = theta};
-    return di_cpu_run(c, "adamw", di_cpu_ceil(n, TILE), NAME(adamw_tile), &j);
+    /* Not through di_cpu_run: a cancel must not leave an update half done. */
+    di_parallel(c, di_cpu_ceil(n, TILE), NAME(adamw_tile), &j);
+    return DISTAC_OK;
 }
 #endif
