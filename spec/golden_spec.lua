@@ -16,6 +16,22 @@ local function distance(got, want)
     return (a - b):norm():item() / (scale > 0 and scale or 1)
 end
 
+-- The key bias has no effect on the output (softmax does not see a constant), so its gradient is rounding noise, and
+-- Adam makes steps of any sign from noise: the middle third of in_proj_bias says nothing after an update.
+local function without_key_bias(part)
+    local rest = {}
+    for name, tensor in pairs(part) do
+        if name:find("in_proj_bias", 1, true) then
+            local third = tensor:numel() / 3
+            rest[name .. " (query)"] = tensor:narrow(1, 1, third)
+            rest[name .. " (value)"] = tensor:narrow(1, 2 * third + 1, third)
+        else
+            rest[name] = tensor
+        end
+    end
+    return rest
+end
+
 local function named(all, prefix)
     local part = {}
     for name, tensor in pairs(all) do
@@ -96,7 +112,7 @@ for _, activation in ipairs { "gelu", "quick_gelu" } do
                     assert.is_true(math.abs(value - losses[k + 1]) <= case.limit * losses[k + 1])
                     assert.is_true(math.abs(stats.grad_norm - norms[k + 1]) <= 3 * case.limit * norms[k + 1])
                 end
-                expect(weights(m), named(all, "train"), case.limit, "weights after ten steps")
+                expect(without_key_bias(weights(m)), without_key_bias(named(all, "train")), case.limit, "weights after ten steps")
             end)
 
             for _, pair in ipairs { { "norm", "kappa", 10, 10 }, { "confidence", 1, 1, 10 } } do
@@ -109,14 +125,16 @@ for _, activation in ipairs { "gelu", "quick_gelu" } do
                         optimizer = distac.adamw { lr = settings.lr, clip = settings.clip },
                     }
                     local losses = all["kd_" .. pair[1] .. ".losses"]:table()
+                    -- the anchor pulls the key bias back from its noise, which the gradient's norm then sees
+                    local limit = math.max(case.limit, 1e-6)
                     local largest = 0
                     for k = 1, #losses do largest = math.max(largest, losses[k]) end
                     for k = 0, settings.steps - 1 do
                         local lr = distac.schedule.cosine(settings.lr, k, settings.warmup, settings.steps)
                         local value = step(images, { lr = lr })
-                        assert.is_true(math.abs(value - losses[k + 1]) <= 3 * case.limit * largest)
+                        assert.is_true(math.abs(value - losses[k + 1]) <= 3 * limit * largest)
                     end
-                    expect(weights(student), named(all, "kd_" .. pair[1]), case.limit, "weights after ten steps")
+                    expect(without_key_bias(weights(student)), without_key_bias(named(all, "kd_" .. pair[1])), limit, "weights after ten steps")
                 end)
             end
         end)
