@@ -44,13 +44,21 @@ static void NAME(unpad)(int64_t n, int64_t m, const T *from, int64_t width, T *t
     for (int64_t i = 0; i < n; i++) memcpy(to + i * ld, from + i * width, (size_t)m * sizeof(T));
 }
 
-/* Softmax of s [wide], of which N are real; the rest become 0. */
-static void NAME(softmax_row)(int64_t N, int64_t wide, T *s) {
-    for (int64_t i = N; i < wide; i++) s[i] = (T)-INFINITY;
-    T top = NAME(max)(N, s);
-    SIMD_FUNCTIONS for (int64_t i = 0; i < wide; i++) s[i] = NAME(exp)(s[i] - top);
-    T inverse = (T)1 / NAME(sum)(wide, s);
-    SIMD for (int64_t i = 0; i < wide; i++) s[i] *= inverse;
+/* Softmax of s [wide]; mask [wide] is 0, and -inf where s is only padding, which becomes 0. */
+static void NAME(softmax_row)(int64_t wide, const T *mask, T *s) {
+    V top = LOAD(s) + LOAD(mask), sum = SPLAT(0);
+    for (int64_t i = 0; i < wide; i += VL) {
+        V v = LOAD(s + i) + LOAD(mask + i);
+        STORE(s + i, v);
+        top = NAME(larger)(v, top);
+    }
+    T most = NAME(fold_max)(top);
+    for (int64_t i = 0; i < wide; i += VL) {
+        SIMD_FUNCTIONS for (int64_t l = 0; l < VL; l++) s[i + l] = NAME(exp)(s[i + l] - most);
+        sum += LOAD(s + i);
+    }
+    T inverse = (T)1 / NAME(fold_one)(sum);
+    for (int64_t i = 0; i < wide; i += VL) STORE(s + i, LOAD(s + i) * inverse);
 }
 
 static void NAME(head_forward)(const NAME(attention_job) *j, int64_t b, int64_t h, T *scratch) {
@@ -58,9 +66,10 @@ static void NAME(head_forward)(const NAME(attention_job) *j, int64_t b, int64_t 
     const T *q = j->qkv + b * N * ld + h * size, *k = q + W, *v = k + W;
     T *out = j->out + b * N * W + h * size, *probs = j->probs ? j->probs + (b * j->heads + h) * N * N : NULL;
     T *turned = scratch, *scores = turned + size * wide, *values = scores + j->rows * wide;
-    T *padded = values + N * deep;
+    T *padded = values + N * deep, *mask = padded + j->rows * deep;
     bool direct = deep == size;
     int64_t vld = ld;
+    for (int64_t i = 0; i < wide; i++) mask[i] = i < N ? 0 : (T)-INFINITY;
     NAME(turn)(N, size, k, ld, wide, turned);
     if (!direct || N > WHOLE) { /* rows of the big matrix lie on a page each: copy if they are used often */
         NAME(pad)(N, size, v, ld, deep, values);
@@ -70,7 +79,7 @@ static void NAME(head_forward)(const NAME(attention_job) *j, int64_t b, int64_t 
     for (int64_t r = 0; r < N; r += j->rows) {
         int64_t rows = di_cpu_min(j->rows, N - r);
         NAME(small)(rows, wide, size, q + r * ld, ld, 1, turned, wide, j->scale, false, scores, wide);
-        for (int64_t i = 0; i < rows; i++) NAME(softmax_row)(N, wide, scores + i * wide);
+        for (int64_t i = 0; i < rows; i++) NAME(softmax_row)(wide, mask, scores + i * wide);
         if (probs) NAME(unpad)(rows, N, scores, wide, probs + r * N, N);
         if (direct) {
             NAME(small)(rows, size, N, scores, wide, 1, v, vld, 1, false, out + r * W, W);
@@ -149,7 +158,7 @@ static distac_status NAME(attention_run)(distac_context *c, const char *kernel, 
     j->wide = di_cpu_ceil(N, VL) * VL;
     j->deep = di_cpu_ceil(j->size, VL) * VL;
     int64_t elements = (j->size + j->rows) * j->wide;
-    elements += j->dqkv ? (j->deep == j->size && N <= WHOLE ? 0 : 6 * N * j->deep) : (N + j->rows) * j->deep;
+    elements += j->dqkv ? (j->deep == j->size && N <= WHOLE ? 0 : 6 * N * j->deep) : (N + j->rows) * j->deep + j->wide;
     j->scratch = ((size_t)elements * sizeof(T) + 63) / 64 * 64;
     /* a tile has enough to do to be worth handing out */
     j->group = di_cpu_min(j->heads, di_cpu_ceil(262144, N * N * j->size));

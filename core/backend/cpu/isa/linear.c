@@ -66,7 +66,8 @@ distac_status NAME(gemm)(distac_context *c, bool trans_a, bool trans_b, int64_t 
 /* ---- forward ---- */
 typedef struct {
     int64_t M, N, K;
-    const T *x, *weight, *bias, *residual, *turned; /* turned: weight as [K,N], or NULL */
+    const T *x, *weight, *bias, *residual;
+    T *turned; /* weight as [K,N], or NULL */
     T *pre, *y;
     int32_t act;
     cut t;
@@ -102,12 +103,34 @@ static distac_status NAME(linear_tile)(void *arg, int64_t index) {
     return DISTAC_OK;
 }
 
+/* Products whose second factor lies the other way round copy it once for every tile. With many tiles it is cheaper
+ * to turn the whole weight once. */
+static distac_status NAME(turn_tile)(void *arg, int64_t index) {
+    const NAME(linear_job) *j = arg;
+    int64_t N = j->N, K = j->K, first = index * 64, last = di_cpu_min(K, first + 64);
+    for (int64_t n = 0; n < N; n += 16) {
+        int64_t end = di_cpu_min(N, n + 16);
+        for (int64_t t = first; t < last; t++)
+            for (int64_t q = n; q < end; q++) j->turned[t * N + q] = j->weight[q * K + t];
+    }
+    return DISTAC_OK;
+}
+
 distac_status NAME(linear)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x, const void *weight,
                            const void *bias, int32_t act, void *pre, const void *residual, void *y) {
     NAME(linear_job) j = {.M = M, .N = N, .K = K, .x = x, .weight = weight, .bias = bias,
                           .residual = act == DI_ACT_NONE ? residual : NULL, .pre = act == DI_ACT_NONE ? NULL : pre,
                           .y = y, .act = act, .t = cut_result(M, N, K)};
-    return di_cpu_run(c, "linear", j.t.count, NAME(linear_tile), &j);
+    size_t bytes = (size_t)(N * K) * sizeof(T);
+    distac_status status = DISTAC_OK;
+    if (j.t.count >= 16) {
+        j.turned = di_alloc(c, bytes);
+        if (!j.turned) return DISTAC_ENOMEM;
+        status = di_cpu_run(c, "linear", di_cpu_ceil(K, 64), NAME(turn_tile), &j);
+    }
+    if (status == DISTAC_OK) status = di_cpu_run(c, "linear", j.t.count, NAME(linear_tile), &j);
+    di_free(c, j.turned, bytes);
+    return status;
 }
 
 /* ---- gradient of the input ---- */

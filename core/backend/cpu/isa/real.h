@@ -36,17 +36,43 @@ INLINE V NAME(splat)(T x) {
 #define STORE NAME(store)
 #define SPLAT NAME(splat)
 
+/* STEP(v with its halves exchanged), then with the halves of the halves exchanged, … down to neighbours: what adds these
+ * to v ends with the sum of all its elements in each. */
+#undef SWAPS
+#undef SWAP2
+#undef SWAP4
+#undef SWAP8
+#define SWAP2(a, b) __builtin_shufflevector(v, v, a, b)
+#define SWAP4(a, b, c, d) __builtin_shufflevector(v, v, a, b, c, d)
+#define SWAP8(a, b, c, d, e, f, g, h) __builtin_shufflevector(v, v, a, b, c, d, e, f, g, h)
+#if VBYTES == 64 && DI_REAL == 32
+#define SWAPS(STEP)                                                                                             \
+    STEP(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7))                   \
+    STEP(__builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11))                   \
+    STEP(__builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13))                   \
+    STEP(__builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14))
+#elif VBYTES / (DI_REAL / 8) == 8
+#define SWAPS(STEP)                                                                                             \
+    STEP(SWAP8(4, 5, 6, 7, 0, 1, 2, 3)) STEP(SWAP8(2, 3, 0, 1, 6, 7, 4, 5)) STEP(SWAP8(1, 0, 3, 2, 5, 4, 7, 6))
+#elif VBYTES / (DI_REAL / 8) == 4
+#define SWAPS(STEP) STEP(SWAP4(2, 3, 0, 1)) STEP(SWAP4(1, 0, 3, 2))
+#else
+#define SWAPS(STEP) STEP(SWAP2(1, 0))
+#endif
+
+INLINE T NAME(fold_one)(V v) {
+#define STEP(swapped) v += swapped;
+    SWAPS(STEP)
+#undef STEP
+    return v[0];
+}
 INLINE T NAME(fold)(const V lanes[LANES]) {
     V all[LANES];
-    T one[VBYTES / sizeof(T)];
-    memcpy(all, lanes, sizeof all);
+    UNROLL(8) for (int i = 0; i < LANES; i++) all[i] = lanes[i];
     UNROLL(3) for (int w = LANES / 2; w >= 1; w /= 2) {
         UNROLL(4) for (int i = 0; i < w; i++) all[i] += all[i + w];
     }
-    STORE(one, all[0]);
-    for (int w = (int)VL / 2; w >= 1; w /= 2)
-        for (int i = 0; i < w; i++) one[i] += one[i + w];
-    return one[0];
+    return NAME(fold_one)(all[0]);
 }
 
 /* The larger of each pair; where they do not compare (NaN), b. */
@@ -54,14 +80,18 @@ INLINE V NAME(larger)(V a, V b) {
     MASK mask = a > b;
     return (V)((mask & (MASK)a) | (~mask & (MASK)b));
 }
+INLINE T NAME(fold_max)(V v) {
+#define STEP(swapped) v = NAME(larger)(swapped, v);
+    SWAPS(STEP)
+#undef STEP
+    return v[0];
+}
 /* max x, n > 0; NaN is not seen. By hand: compilers refuse to reorder comparisons of numbers that may be NaN. */
 INLINE T NAME(max)(int64_t n, const T *x) {
-    T one[VBYTES / sizeof(T)], top = x[0];
-    V v = SPLAT(top);
+    V v = SPLAT(x[0]);
     int64_t i = 0;
     for (; i + VL <= n; i += VL) v = NAME(larger)(LOAD(x + i), v);
-    STORE(one, v);
-    for (int64_t l = 0; l < VL; l++) top = one[l] > top ? one[l] : top;
+    T top = NAME(fold_max)(v);
     for (; i < n; i++) top = x[i] > top ? x[i] : top;
     return top;
 }
