@@ -1,0 +1,315 @@
+/* main.c: the program `distac`: commands, scripts with the options of lua(1), and the prompt. */
+#include "program.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static ds_watch watch;
+
+static const char usage[] =
+    "usage: distac                              the prompt\n"
+    "       distac [-i] [-e CODE] [-l MODULE] FILE.lua [ARG...]\n"
+    "       distac COMMAND [options]\n"
+    "\n"
+    "commands\n"
+    "  run RECIPE        run a recipe, or continue one that was interrupted\n"
+    "  plan RECIPE       check everything, run nothing\n"
+    "  merge             merge models: --base B --method M -o OUT MODEL...\n"
+    "  condition         rescale and distil one model (Algorithm 1)\n"
+    "  finetune          fine-tune a model\n"
+    "  eval MODEL...     accuracy, entropy, calibration\n"
+    "  norms MODEL...    norms of task vectors\n"
+    "  inspect FILE      tensors, shapes, types, norms, metadata\n"
+    "  convert IN OUT    between layouts, types and files\n"
+    "  version           versions, kernels, devices\n"
+    "Each has --help.\n"
+    "\n"
+    "options for scripts, as lua(1) has them\n"
+    "  -e CODE     run CODE              -l MODULE   require MODULE into a global\n"
+    "  -i          the prompt afterwards -v          show the version\n"
+    "  -           run standard input    --          end of options\n"
+    "\n"
+    "exit status: 0 done, 1 the work failed, 2 the command is wrong, 130 interrupted\n";
+
+static const char *const commands[] = {"run",    "plan",   "merge",   "condition", "finetune", "eval",
+                                       "norms",  "inspect", "convert", "version",  "data",     "doctor",
+                                       "translate"};
+#define COMMANDS (sizeof commands / sizeof commands[0])
+
+void program_report(lua_State *L)
+{
+    const char *text = NULL;
+    if (lua_istable(L, -1)) {
+        lua_getfield(L, -1, "message");
+        if (lua_type(L, -1) == LUA_TSTRING) text = lua_tostring(L, -1);
+        lua_pop(L, 1);
+    }
+    if (!text) text = lua_tostring(L, -1);
+    fflush(stdout);
+    fprintf(stderr, "distac: %s\n", text ? text : "an error that is no text");
+    fflush(stderr);
+    lua_pop(L, 1);
+}
+
+int program_call(lua_State *L, int arguments, int results)
+{
+    int base = lua_gettop(L) - arguments;
+    lua_pushcfunction(L, ds_traceback);
+    lua_insert(L, base);
+    int status = lua_pcall(L, arguments, results, base);
+    lua_remove(L, base);
+    if (status != 0) program_report(L);
+    return status;
+}
+
+/* Calls the function under its arguments as the work of this process: an exit status. */
+static int work(lua_State *L, int arguments)
+{
+    interrupt_begin(L, 1);
+    int failed = program_call(L, arguments, 0);
+    int interrupted = interrupt_end();
+    return !failed ? EXIT_OK : interrupted ? EXIT_INTERRUPTED : EXIT_FAILED;
+}
+
+static int run_chunk(lua_State *L, int load_status)
+{
+    if (load_status != 0) {
+        program_report(L);
+        return EXIT_FAILED;
+    }
+    return work(L, 0);
+}
+
+/* `distac` of -e and of the prompt: loaded when first used. __index of _G: upvalue 1 is "distac". */
+static int lazy_distac(lua_State *L)
+{
+    if (!lua_rawequal(L, 2, lua_upvalueindex(1))) return 0;
+    lua_pushnil(L);
+    lua_setmetatable(L, 1);
+    lua_getglobal(L, "require");
+    lua_pushvalue(L, 2);
+    lua_call(L, 1, 1);
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, 1);
+    return 1;
+}
+
+static void offer_distac(lua_State *L)
+{
+    lua_getglobal(L, "_G");
+    lua_newtable(L);
+    lua_pushliteral(L, "distac");
+    lua_pushcclosure(L, lazy_distac, 1);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, -2);
+    lua_pop(L, 1);
+}
+
+/* -l MODULE or -l NAME=MODULE */
+static int require_module(lua_State *L, const char *text)
+{
+    const char *equals = strchr(text, '=');
+    const char *module = equals ? equals + 1 : text;
+    lua_getglobal(L, "require");
+    lua_pushstring(L, module);
+    interrupt_begin(L, 1);
+    int failed = program_call(L, 1, 1);
+    interrupt_end();
+    if (failed) return EXIT_FAILED;
+    if (equals) lua_pushlstring(L, text, (size_t)(equals - text));
+    else lua_pushstring(L, module);
+    lua_insert(L, -2);
+    lua_rawset(L, 1); /* _G, see program() */
+    return EXIT_OK;
+}
+
+static void set_arg(lua_State *L, char **argv, int argc, int script)
+{
+    lua_createtable(L, argc - script, script);
+    for (int i = 0; i < argc; i++) {
+        lua_pushstring(L, argv[i]);
+        lua_rawseti(L, -2, i - script);
+    }
+    lua_setglobal(L, "arg");
+}
+
+static int run_script(lua_State *L, char **argv, int argc, int script)
+{
+    const char *path = strcmp(argv[script], "-") == 0 ? NULL : argv[script];
+    if (luaL_loadfilex(L, path, "t") != 0) {
+        program_report(L);
+        return EXIT_FAILED;
+    }
+    int n = argc - script - 1;
+    luaL_checkstack(L, n + 8, "too many arguments");
+    for (int i = 0; i < n; i++) lua_pushstring(L, argv[script + 1 + i]);
+    return work(L, n);
+}
+
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[32], n = strlen(b);
+    for (size_t j = 0; j <= n; j++) row[j] = j;
+    for (size_t i = 1; a[i - 1] != '\0'; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= n; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[n];
+}
+
+static int unknown_command(const char *name)
+{
+    const char *nearest = commands[0];
+    for (size_t i = 1; i < COMMANDS; i++) {
+        if (distance(name, commands[i]) < distance(name, nearest)) nearest = commands[i];
+    }
+    fprintf(stderr, "distac: '%s' is neither a command nor a file; did you mean '%s'? (distac --help lists them)\n",
+            name, nearest);
+    return EXIT_USAGE;
+}
+
+static int is_command(const char *name)
+{
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (strcmp(name, commands[i]) == 0) return 1;
+    }
+    return 0;
+}
+
+/* require("distac.cli").main({COMMAND, ARG...}) -> exit status */
+static int run_command(lua_State *L, char **argv, int argc, int first)
+{
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "distac.cli");
+    interrupt_begin(L, 0); /* a run saves its state before it ends */
+    if (program_call(L, 1, 1) != 0) return interrupt_end() ? EXIT_INTERRUPTED : EXIT_FAILED;
+    lua_getfield(L, -1, "main");
+    lua_createtable(L, argc - first, 0);
+    for (int i = first; i < argc; i++) {
+        lua_pushstring(L, argv[i]);
+        lua_rawseti(L, -2, i - first + 1);
+    }
+    int failed = program_call(L, 1, 1);
+    int interrupted = interrupt_end();
+    if (failed) return interrupted ? EXIT_INTERRUPTED : EXIT_FAILED;
+    int status = lua_isnumber(L, -1) ? (int)lua_tonumber(L, -1) : EXIT_OK;
+    return status;
+}
+
+typedef struct line {
+    int argc;
+    char **argv;
+    int status;
+} line;
+
+static int program(lua_State *L)
+{
+    line *p = lua_touserdata(L, 1);
+    char **argv = p->argv;
+    int argc = p->argc, i = 1, prompt = 0, did = 0;
+    p->status = EXIT_FAILED;
+    lua_settop(L, 0);
+    ds_prepare(L, &watch, NULL, 1);
+    lua_getglobal(L, "_G"); /* stays at 1 */
+    interrupt_install(&watch);
+
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)) {
+        fputs(usage, stdout);
+        p->status = EXIT_OK;
+        return 0;
+    }
+    if (argc > 1 && is_command(argv[1])) {
+        p->status = run_command(L, argv, argc, 1);
+        return 0;
+    }
+    int script = 1; /* where the script's name stands, for `arg` */
+    while (script < argc && argv[script][0] == '-' && argv[script][1] != '\0') {
+        char option = argv[script][1];
+        if (strcmp(argv[script], "--") == 0) {
+            script++;
+            break;
+        }
+        if ((option == 'e' || option == 'l') && argv[script][2] == '\0') script++;
+        script++;
+    }
+    set_arg(L, argv, argc, script < argc ? script : 0);
+    for (; i < argc && argv[i][0] == '-' && argv[i][1] != '\0'; i++) {
+        const char *option = argv[i];
+        if (strcmp(option, "--") == 0) {
+            i++;
+            break;
+        }
+        if (strcmp(option, "-i") == 0) {
+            prompt = 1;
+        } else if (strcmp(option, "-v") == 0 || strcmp(option, "--version") == 0) {
+            printf("distac %s (%s)\n", distac_version(), DS_RUNTIME);
+            did = 1;
+        } else if (option[1] == 'e' || option[1] == 'l') {
+            const char *value = option[2] != '\0' ? option + 2 : i + 1 < argc ? argv[++i] : NULL;
+            if (!value) {
+                fprintf(stderr, "distac: option '%s' needs a value\n", option);
+                p->status = EXIT_USAGE;
+                return 0;
+            }
+            int status;
+            if (option[1] == 'e') {
+                offer_distac(L);
+                status = run_chunk(L, luaL_loadbufferx(L, value, strlen(value), "=(command line)", "t"));
+            } else {
+                status = require_module(L, value);
+            }
+            did = 1;
+            if (status != EXIT_OK) {
+                p->status = status;
+                return 0;
+            }
+        } else {
+            fprintf(stderr, "distac: option '%s' is unknown (distac --help lists them)\n", option);
+            p->status = EXIT_USAGE;
+            return 0;
+        }
+    }
+    p->status = EXIT_OK;
+    if (i < argc) {
+        if (strcmp(argv[i], "-") != 0 && access(argv[i], F_OK) != 0 && !strchr(argv[i], '/') &&
+            !strstr(argv[i], ".lua")) {
+            p->status = unknown_command(argv[i]);
+            return 0;
+        }
+        p->status = run_script(L, argv, argc, i);
+        did = 1;
+    }
+    if (prompt || !did) {
+        offer_distac(L);
+        repl_run(L);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    ds_watch_init(&watch);
+    lua_State *L = luaL_newstate();
+    if (!L) {
+        fputs("distac: out of memory\n", stderr);
+        return EXIT_FAILED;
+    }
+    line p = {argc, argv, EXIT_FAILED};
+    if (ds_protected(L, program, &p) != 0) {
+        program_report(L);
+        p.status = EXIT_FAILED;
+    }
+    lua_close(L);
+    ds_watch_destroy(&watch);
+    if (fflush(stdout) != 0 && p.status == EXIT_OK) p.status = EXIT_FAILED;
+    return p.status;
+}
