@@ -93,7 +93,7 @@ function companions.stubs(api)
         if fn.result == "status" then body = "return DISTAC_ENOTFOUND;" end
         if fn.result == "void" then body = "" end
         if fn.result == "string" then body = 'return "";' end
-        out[#out + 1] = fn.declaration .. " { " .. body .. " }"
+        out[#out + 1] = "__attribute__((weak)) " .. fn.declaration .. " { " .. body .. " }"
     end
     return table.concat(out, "\n") .. "\n"
 end
