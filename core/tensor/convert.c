@@ -29,7 +29,7 @@ static float half_to_float(uint16_t h) {
      * bias 127, and once more by as much for infinity and NaN. */
     uint32_t tiny = bits_of((float)magnitude * 0x1p-24f);
     uint32_t normal = (magnitude << 13) + ((127u - 15u) << 23);
-    normal += magnitude >= 0x7c00 ? (127u - 15u + 1u) << 23 : 0;
+    normal += magnitude >= 0x7c00 ? (127u - 15u) << 23 : 0;
     return float_of(sign | (magnitude < 0x0400 ? tiny : normal));
 }
 
