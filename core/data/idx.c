@@ -185,7 +185,7 @@ static distac_status read_elements(source *s, const header *h, uint8_t *out)
 
 static distac_status read_images(distac_context *context, source *s, di_samples **out)
 {
-    header h;
+    header h = {.type = 0};
     DI_TRY(read_header(s, &h));
     if (h.type != 0x08)
         return di_fail_at(DISTAC_EFORMAT, "distac_dataset_idx", "%s: images of element type 0x%02x, wanted 08 (bytes)",
@@ -247,7 +247,7 @@ static distac_status store_labels(distac_context *context, const char *path, con
 
 static distac_status read_labels(distac_context *context, source *s, di_samples **samples)
 {
-    header h;
+    header h = {.type = 0};
     DI_TRY(read_header(s, &h));
     const char *path = s->file.path;
     if (h.type != 0x08 && h.type != 0x09 && h.type != 0x0b && h.type != 0x0c)

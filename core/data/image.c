@@ -158,7 +158,7 @@ distac_status distac_image_fit(const distac_image *image, int32_t size, distac_i
     if (stretched > DI_IMAGE_SIDE)
         return di_fail(DISTAC_EINVAL, "an image of %d x %d cannot be fitted to %d: its longer side would be %lld",
                        image->width, image->height, size, (long long)stretched);
-    distac_image *whole, *result;
+    distac_image *whole, *result = NULL;
     DI_TRY(distac_image_resize(image, wide ? (int32_t)stretched : size, wide ? size : (int32_t)stretched, &whole));
     distac_status status = di_image_new(image->context, size, size, image->channels, &result);
     if (status == DISTAC_OK) {

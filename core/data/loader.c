@@ -52,7 +52,7 @@ static distac_status positions(distac_loader *l, const char *function, int64_t s
 distac_status distac_loader_images(distac_loader *loader, int64_t step, distac_tensor **out)
 {
     DI_REQUIRE(loader && out, "loader and out are needed");
-    const int64_t *list;
+    const int64_t *list = NULL;
     DI_TRY(positions(loader, __func__, step, &list));
     const di_samples *s = loader->dataset->samples;
     int64_t shape[4] = {loader->batch, s->channels, s->height, s->width};
@@ -72,7 +72,7 @@ distac_status distac_loader_labels(distac_loader *loader, int64_t step, distac_t
     DI_REQUIRE(loader && out, "loader and out are needed");
     const distac_dataset *d = loader->dataset;
     if (!d->samples->labels) return di_fail(DISTAC_ESTATE, "the data set has no labels");
-    const int64_t *list;
+    const int64_t *list = NULL;
     DI_TRY(positions(loader, __func__, step, &list));
     DI_TRY(di_tensor_new(d->samples->context, DISTAC_I64, 1, &loader->batch, false, out));
     int64_t *labels = (*out)->data;
@@ -84,7 +84,7 @@ distac_status distac_loader_labels(distac_loader *loader, int64_t step, distac_t
 distac_status distac_loader_indices(distac_loader *loader, int64_t step, distac_tensor **out)
 {
     DI_REQUIRE(loader && out, "loader and out are needed");
-    const int64_t *list;
+    const int64_t *list = NULL;
     DI_TRY(positions(loader, __func__, step, &list));
     DI_TRY(di_tensor_new(loader->dataset->samples->context, DISTAC_I64, 1, &loader->batch, false, out));
     memcpy((*out)->data, list, (size_t)loader->batch * sizeof *list);
