@@ -7,14 +7,12 @@
 
 /* ---- dice ---- */
 
-di_dice di_dice_for(uint64_t seed, uint64_t stream, uint64_t sample)
-{
+di_dice di_dice_for(uint64_t seed, uint64_t stream, uint64_t sample) {
     /* 2^20 blocks a sample; the tag keeps away from other users of the same seed and stream */
     return (di_dice){.seed = seed, .stream = stream ^ ((uint64_t)0x64696365 << 32), .counter = sample << 20};
 }
 
-static uint32_t word(di_dice *d)
-{
+static uint32_t word(di_dice *d) {
     if (d->left == 0) {
         di_philox(d->seed, d->stream, d->counter++, d->block);
         d->left = 4;
@@ -22,28 +20,23 @@ static uint32_t word(di_dice *d)
     return d->block[--d->left];
 }
 
-static float unit(di_dice *d)
-{
+static float unit(di_dice *d) {
     return (float)(word(d) >> 8) * 0x1p-24f;
 }
 
-float di_dice_uniform(di_dice *dice, float low, float high)
-{
+float di_dice_uniform(di_dice *dice, float low, float high) {
     return low + (high - low) * unit(dice);
 }
 
-uint32_t di_dice_below(di_dice *dice, uint32_t bound)
-{
+uint32_t di_dice_below(di_dice *dice, uint32_t bound) {
     return (uint32_t)(((uint64_t)word(dice) * bound) >> 32);
 }
 
-bool di_dice_chance(di_dice *dice, float probability)
-{
+bool di_dice_chance(di_dice *dice, float probability) {
     return unit(dice) < probability;
 }
 
-float di_dice_normal(di_dice *dice)
-{
+float di_dice_normal(di_dice *dice) {
     uint32_t sum = 0;
     for (int i = 0; i < 4; i++) {
         uint32_t w = word(dice);
@@ -54,20 +47,17 @@ float di_dice_normal(di_dice *dice)
 }
 
 /* sin(2 pi turns) for |turns| <= 1/8 is an odd polynomial; the rest of the circle is folded onto it. */
-static float sine_small(float turns)
-{
+static float sine_small(float turns) {
     float x = turns * 6.2831853f, y = x * x;
     return x * (1.0f - y * (1.0f / 6 - y * (1.0f / 120 - y * (1.0f / 5040))));
 }
 
-static float cosine_small(float turns)
-{
+static float cosine_small(float turns) {
     float x = turns * 6.2831853f, y = x * x;
     return 1.0f - y * (0.5f - y * (1.0f / 24 - y * (1.0f / 720 - y * (1.0f / 40320))));
 }
 
-float di_sine(float turns)
-{
+float di_sine(float turns) {
     turns -= floorf(turns);
     int eighth = (int)(turns * 8.0f);
     float sign = eighth >= 4 ? -1.0f : 1.0f;
@@ -85,8 +75,7 @@ typedef struct spread {
 } spread;
 
 /* Catmull-Rom interpolation from k nodes to the pixels of one side; nodes beyond the ends repeat the last. */
-static void make_spread(int k, spread *s)
-{
+static void make_spread(int k, spread *s) {
     for (int x = 0; x < DI_SIDE; x++) {
         float u = (float)x * (float)(k - 1) / (float)(DI_SIDE - 1);
         int node = (int)u < k - 1 ? (int)u : k - 2;
@@ -102,8 +91,7 @@ static void make_spread(int k, spread *s)
     }
 }
 
-void di_smooth_field(int k, di_dice *dice, float out[DI_AREA])
-{
+void di_smooth_field(int k, di_dice *dice, float out[DI_AREA]) {
     float nodes[14 * 14], rows[14 * DI_SIDE];
     spread s;
     make_spread(k, &s);
@@ -122,8 +110,7 @@ void di_smooth_field(int k, di_dice *dice, float out[DI_AREA])
         }
 }
 
-void di_texture_field(di_dice *dice, float out[DI_AREA])
-{
+void di_texture_field(di_dice *dice, float out[DI_AREA]) {
     static const int nodes[4] = {2, 4, 7, 14};
     float weight[4], total = 0, field[DI_AREA];
     for (int j = 0; j < 4; j++) {
@@ -141,13 +128,11 @@ void di_texture_field(di_dice *dice, float out[DI_AREA])
 
 /* ---- warp ---- */
 
-static float pixel(const uint8_t *master, int x, int y)
-{
+static float pixel(const uint8_t *master, int x, int y) {
     return x < 0 || y < 0 || x >= DI_CELL || y >= DI_CELL ? 0.0f : (float)master[y * DI_CELL + x];
 }
 
-static float bilinear(const uint8_t *master, float x, float y)
-{
+static float bilinear(const uint8_t *master, float x, float y) {
     if (!(x > -1.0f && y > -1.0f && x < DI_CELL && y < DI_CELL)) return 0;
     float left = floorf(x), top = floorf(y), fx = x - left, fy = y - top;
     int ix = (int)left, iy = (int)top;
@@ -157,8 +142,7 @@ static float bilinear(const uint8_t *master, float x, float y)
 }
 
 void di_warp(const uint8_t master[DI_CELL * DI_CELL], const distac_augment_desc *desc, float offset, di_dice *dice,
-             float out[DI_AREA])
-{
+             float out[DI_AREA]) {
     float rotate = (float)desc->rotate, shear_range = (float)desc->shear, shift = (float)desc->shift;
     float turns = di_dice_uniform(dice, -rotate, rotate) * (1.0f / 360.0f);
     float zoom = 1.0f / di_dice_uniform(dice, (float)desc->scale_min, (float)desc->scale_max);
@@ -175,23 +159,23 @@ void di_warp(const uint8_t master[DI_CELL * DI_CELL], const distac_augment_desc 
     for (int y = 0; y < DI_SIDE; y++)
         for (int x = 0; x < DI_SIDE; x++) {
             /* -1 to 1 across the picture, from edge to edge */
-            float u = (2.0f * ((float)x - offset) + 1.0f) / DI_SIDE - 1.0f, v = (2.0f * (float)y + 1.0f) / DI_SIDE - 1.0f;
+            float u = (2.0f * ((float)x - offset) + 1.0f) / DI_SIDE - 1.0f,
+                  v = (2.0f * (float)y + 1.0f) / DI_SIDE - 1.0f;
             float s = zoom * (cosine * aspect * u + (shear - sine) * v) + dx;
             float t = zoom * (sine * u + cosine / aspect * v) + dy;
             if (elastic) {
                 s += (float)desc->elastic * bend_x[y * DI_SIDE + x];
                 t += (float)desc->elastic * bend_y[y * DI_SIDE + x];
             }
-            out[y * DI_SIDE + x] = bilinear(master, ((s + 1.0f) * DI_CELL - 1.0f) * 0.5f,
-                                            ((t + 1.0f) * DI_CELL - 1.0f) * 0.5f);
+            out[y * DI_SIDE + x] =
+                bilinear(master, ((s + 1.0f) * DI_CELL - 1.0f) * 0.5f, ((t + 1.0f) * DI_CELL - 1.0f) * 0.5f);
         }
 }
 
 /* ---- compose ---- */
 
 /* 3x3 binomial blur; outside is black. */
-static void blur(float image[DI_AREA])
-{
+static void blur(float image[DI_AREA]) {
     float rows[DI_AREA];
     for (int y = 0; y < DI_SIDE; y++)
         for (int x = 0; x < DI_SIDE; x++) {
@@ -206,16 +190,14 @@ static void blur(float image[DI_AREA])
         }
 }
 
-void di_quantise(const float image[DI_AREA], uint8_t out[DI_AREA])
-{
+void di_quantise(const float image[DI_AREA], uint8_t out[DI_AREA]) {
     for (int i = 0; i < DI_AREA; i++) {
         float v = image[i] < 0 ? 0 : image[i] > 1 ? 1 : image[i];
         out[i] = (uint8_t)(v * 255.0f + 0.5f);
     }
 }
 
-void di_compose(float image[DI_AREA], const distac_augment_desc *desc, di_dice *dice, uint8_t out[DI_AREA])
-{
+void di_compose(float image[DI_AREA], const distac_augment_desc *desc, di_dice *dice, uint8_t out[DI_AREA]) {
     float low = (float)desc->contrast_min, high = (float)desc->contrast_max;
     if (di_dice_chance(dice, (float)desc->blur)) blur(image);
     float ground = (1.0f - di_dice_uniform(dice, low, high)) * di_dice_uniform(dice, 0, 1);
@@ -237,17 +219,22 @@ void di_compose(float image[DI_AREA], const distac_augment_desc *desc, di_dice *
 
 /* ---- the public function ---- */
 
-static distac_status check(const distac_augment_desc *d)
-{
+static distac_status check(const distac_augment_desc *d) {
     const struct {
         const char *name;
         double value, low, high;
-    } fields[] = {{"rotate", d->rotate, 0, 180},         {"scale_min", d->scale_min, 0.05, 20},
-                  {"scale_max", d->scale_max, 0.05, 20}, {"shear", d->shear, 0, 1.5},
-                  {"shift", d->shift, 0, 2},             {"elastic", d->elastic, 0, 1},
-                  {"blur", d->blur, 0, 1},               {"contrast_min", d->contrast_min, 0, 1},
-                  {"contrast_max", d->contrast_max, 0, 1}, {"texture", d->texture, 0, 10},
-                  {"noise", d->noise, 0, 10},            {"invert", d->invert, 0, 1}};
+    } fields[] = {{"rotate", d->rotate, 0, 180},
+                  {"scale_min", d->scale_min, 0.05, 20},
+                  {"scale_max", d->scale_max, 0.05, 20},
+                  {"shear", d->shear, 0, 1.5},
+                  {"shift", d->shift, 0, 2},
+                  {"elastic", d->elastic, 0, 1},
+                  {"blur", d->blur, 0, 1},
+                  {"contrast_min", d->contrast_min, 0, 1},
+                  {"contrast_max", d->contrast_max, 0, 1},
+                  {"texture", d->texture, 0, 10},
+                  {"noise", d->noise, 0, 10},
+                  {"invert", d->invert, 0, 1}};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (!(fields[i].value >= fields[i].low && fields[i].value <= fields[i].high))
             return di_fail_at(DISTAC_EINVAL, "distac_augment_glyphs", "%s = %g, wanted %g to %g", fields[i].name,
@@ -266,8 +253,7 @@ typedef struct job {
     uint8_t *out;
 } job;
 
-static distac_status augment_one(void *arg, int64_t j)
-{
+static distac_status augment_one(void *arg, int64_t j) {
     const job *a = arg;
     int64_t at = a->indices[j];
     if (a->glyphs->order) at = a->glyphs->order[at];
@@ -281,14 +267,13 @@ static distac_status augment_one(void *arg, int64_t j)
 
 distac_status distac_augment_glyphs(const distac_dataset *glyphs, const distac_augment_desc *desc, uint64_t seed,
                                     uint64_t stream, int64_t n_indices, const int64_t *indices,
-                                    distac_tensor **out)
-{
+                                    distac_tensor **out) {
     DI_REQUIRE(glyphs && desc && out && n_indices >= 0 && (indices || n_indices == 0),
                "glyphs, desc, indices and out are needed");
     const di_samples *s = glyphs->samples;
     if (!s->pixels || s->channels != 1 || s->height != DI_CELL || s->width != DI_CELL)
-        return di_fail(DISTAC_ESHAPE, "images of %d x %d x %d, wanted glyphs of 1 x %d x %d", s->channels, s->height,
-                       s->width, DI_CELL, DI_CELL);
+        return di_fail(DISTAC_ESHAPE, "images of %d x %d x %d, wanted glyphs of 1 x %d x %d", s->channels,
+                       s->height, s->width, DI_CELL, DI_CELL);
     DI_TRY(check(desc));
     for (int64_t j = 0; j < n_indices; j++)
         if (indices[j] < 0 || indices[j] >= glyphs->size)
@@ -297,7 +282,8 @@ distac_status distac_augment_glyphs(const distac_dataset *glyphs, const distac_a
     int64_t shape[4] = {n_indices, 1, DI_SIDE, DI_SIDE};
     distac_tensor *images;
     DI_TRY(di_tensor_new(s->context, DISTAC_U8, 4, shape, false, &images));
-    job a = {.glyphs = glyphs, .desc = desc, .seed = seed, .stream = stream, .indices = indices, .out = images->data};
+    job a = {
+        .glyphs = glyphs, .desc = desc, .seed = seed, .stream = stream, .indices = indices, .out = images->data};
     distac_status status = di_parallel_try(s->context, NULL, n_indices, augment_one, &a);
     if (status != DISTAC_OK) {
         distac_tensor_release(images);

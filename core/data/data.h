@@ -24,9 +24,9 @@ distac_status di_read_file(distac_context *context, const char *path, uint64_t l
                            size_t *count);
 
 /* ---- images (image.c, png.c, resample.c) ---- */
-#define DI_IMAGE_SIDE 1000000           /* pixels along one side */
-#define DI_IMAGE_PIXELS 134217728       /* pixels in all: checked before anything is inflated */
-#define DI_IMAGE_FILE ((uint64_t)1 << 30) /* bytes of an image file */
+#define DI_IMAGE_SIDE   1000000             /* pixels along one side */
+#define DI_IMAGE_PIXELS 134217728           /* pixels in all: checked before anything is inflated */
+#define DI_IMAGE_FILE   ((uint64_t)1 << 30) /* bytes of an image file */
 
 struct distac_image {
     atomic_int refs;
@@ -47,8 +47,8 @@ distac_status di_resample(distac_context *context, int32_t channels, int32_t fro
                           const uint8_t *src, int32_t width, int32_t height, uint8_t *dst);
 
 /* ---- samples and data sets (dataset.c) ---- */
-#define DI_CLASSES ((int64_t)1 << 20)              /* most classes of a data set */
-#define DI_FOLDER_MEMORY ((int64_t)512 << 20)      /* bytes of decoded images that a folder keeps in memory */
+#define DI_CLASSES       ((int64_t)1 << 20)   /* most classes of a data set */
+#define DI_FOLDER_MEMORY ((int64_t)512 << 20) /* bytes of decoded images that a folder keeps in memory */
 
 typedef struct di_samples {
     atomic_int refs;
@@ -65,7 +65,7 @@ struct distac_dataset {
     atomic_int refs;
     di_samples *samples;
     int64_t size;
-    int64_t *order;    /* [size] positions in samples; NULL: all, in order */
+    int64_t *order;     /* [size] positions in samples; NULL: all, in order */
     double *mean, *std; /* [channels] */
 };
 

@@ -6,16 +6,14 @@
 
 /* ---- samples ---- */
 
-static void free_names(char **names, int64_t count)
-{
+static void free_names(char **names, int64_t count) {
     if (!names) return;
     for (int64_t i = 0; i < count; i++) free(names[i]);
     free(names);
 }
 
 distac_status di_samples_new(distac_context *context, int64_t count, int64_t classes, int32_t channels,
-                             int32_t height, int32_t width, di_samples **out)
-{
+                             int32_t height, int32_t width, di_samples **out) {
     if (classes < 0 || classes > DI_CLASSES)
         return di_fail(DISTAC_EINVAL, "%lld classes, wanted 0 to %lld", (long long)classes, (long long)DI_CLASSES);
     di_samples *s = di_new(sizeof *s);
@@ -44,8 +42,7 @@ distac_status di_samples_new(distac_context *context, int64_t count, int64_t cla
     return DISTAC_OK;
 }
 
-void di_samples_release(di_samples *s)
-{
+void di_samples_release(di_samples *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
     distac_tensor_release(s->pixels);
     free_names(s->files, s->count);
@@ -55,8 +52,7 @@ void di_samples_release(di_samples *s)
     free(s);
 }
 
-distac_status di_samples_name(di_samples *samples, int64_t class_index, const char *name)
-{
+distac_status di_samples_name(di_samples *samples, int64_t class_index, const char *name) {
     char *copy = di_strdup(name);
     if (!copy) return DISTAC_ENOMEM;
     free(samples->names[class_index]);
@@ -66,8 +62,7 @@ distac_status di_samples_name(di_samples *samples, int64_t class_index, const ch
 
 /* ---- data sets ---- */
 
-distac_status di_dataset_wrap(di_samples *samples, distac_dataset **out)
-{
+distac_status di_dataset_wrap(di_samples *samples, distac_dataset **out) {
     distac_dataset *d = di_new(sizeof *d);
     size_t channels = (size_t)samples->channels;
     double *norm = d ? di_new(2 * channels * sizeof *norm) : NULL;
@@ -86,8 +81,7 @@ distac_status di_dataset_wrap(di_samples *samples, distac_dataset **out)
     return DISTAC_OK;
 }
 
-void distac_dataset_release(distac_dataset *dataset)
-{
+void distac_dataset_release(distac_dataset *dataset) {
     if (!dataset || atomic_fetch_sub(&dataset->refs, 1) != 1) return;
     di_samples_release(dataset->samples);
     free(dataset->order);
@@ -95,8 +89,7 @@ void distac_dataset_release(distac_dataset *dataset)
     free(dataset);
 }
 
-static distac_status copy_labels(const distac_tensor *labels, int64_t n, int64_t classes, int64_t **out)
-{
+static distac_status copy_labels(const distac_tensor *labels, int64_t n, int64_t classes, int64_t **out) {
     if (labels->dtype != DISTAC_I64)
         return di_fail_at(DISTAC_EDTYPE, "distac_dataset_create", "labels are %s, wanted i64",
                           distac_dtype_name(labels->dtype));
@@ -112,8 +105,9 @@ static distac_status copy_labels(const distac_tensor *labels, int64_t n, int64_t
         if (copy[i] < 0 || copy[i] >= classes) {
             int64_t wrong = copy[i];
             free(copy);
-            return di_fail_at(DISTAC_EINVAL, "distac_dataset_create", "label %lld of sample %lld, wanted 0 to %lld",
-                              (long long)wrong, (long long)i, (long long)classes - 1);
+            return di_fail_at(DISTAC_EINVAL, "distac_dataset_create",
+                              "label %lld of sample %lld, wanted 0 to %lld", (long long)wrong, (long long)i,
+                              (long long)classes - 1);
         }
     }
     *out = copy;
@@ -121,8 +115,7 @@ static distac_status copy_labels(const distac_tensor *labels, int64_t n, int64_t
 }
 
 distac_status distac_dataset_create(const distac_tensor *images, const distac_tensor *labels, int64_t classes,
-                                    distac_dataset **out)
-{
+                                    distac_dataset **out) {
     DI_REQUIRE(images && out, "images and out are needed");
     if (images->dtype != DISTAC_U8)
         return di_fail(DISTAC_EDTYPE, "images are %s, wanted u8", distac_dtype_name(images->dtype));
@@ -146,29 +139,24 @@ distac_status distac_dataset_create(const distac_tensor *images, const distac_te
     return di_dataset_wrap(s, out);
 }
 
-int64_t distac_dataset_size(const distac_dataset *dataset)
-{
+int64_t distac_dataset_size(const distac_dataset *dataset) {
     return dataset ? dataset->size : 0;
 }
 
-int64_t distac_dataset_classes(const distac_dataset *dataset)
-{
+int64_t distac_dataset_classes(const distac_dataset *dataset) {
     return dataset ? dataset->samples->classes : 0;
 }
 
-int32_t distac_dataset_labelled(const distac_dataset *dataset)
-{
+int32_t distac_dataset_labelled(const distac_dataset *dataset) {
     return dataset && dataset->samples->labels ? 1 : 0;
 }
 
-const char *distac_dataset_class_name(const distac_dataset *dataset, int64_t index)
-{
+const char *distac_dataset_class_name(const distac_dataset *dataset, int64_t index) {
     if (!dataset || index < 0 || index >= dataset->samples->classes) return NULL;
     return dataset->samples->names[index];
 }
 
-distac_status distac_dataset_image_shape(const distac_dataset *dataset, int64_t n_values, double *values)
-{
+distac_status distac_dataset_image_shape(const distac_dataset *dataset, int64_t n_values, double *values) {
     DI_REQUIRE(dataset && values, "dataset and values are needed");
     if (n_values != 3)
         return di_fail(DISTAC_ESHAPE, "%lld values, wanted 3: channels, height, width", (long long)n_values);
@@ -179,25 +167,25 @@ distac_status distac_dataset_image_shape(const distac_dataset *dataset, int64_t 
 }
 
 distac_status distac_dataset_normalize(distac_dataset *dataset, int32_t n_mean, const double *mean, int32_t n_std,
-                                       const double *std)
-{
+                                       const double *std) {
     DI_REQUIRE(dataset && mean && std, "dataset, mean and std are needed");
     int32_t channels = dataset->samples->channels;
     if (n_mean != channels || n_std != channels)
-        return di_fail(DISTAC_ESHAPE, "%d means and %d deviations for images of %d channels", n_mean, n_std, channels);
+        return di_fail(DISTAC_ESHAPE, "%d means and %d deviations for images of %d channels", n_mean, n_std,
+                       channels);
     for (int32_t c = 0; c < channels; c++)
         if (!(mean[c] - mean[c] == 0) || !(std[c] - std[c] == 0) || !(std[c] > 0))
-            return di_fail(DISTAC_EINVAL, "channel %d: mean %g and deviation %g; wanted finite, deviation above 0", c,
-                           mean[c], std[c]);
+            return di_fail(DISTAC_EINVAL, "channel %d: mean %g and deviation %g; wanted finite, deviation above 0",
+                           c, mean[c], std[c]);
     memcpy(dataset->mean, mean, (size_t)channels * sizeof *mean);
     memcpy(dataset->std, std, (size_t)channels * sizeof *std);
     return DISTAC_OK;
 }
 
 distac_status distac_dataset_subset(const distac_dataset *dataset, int64_t n_indices, const int64_t *indices,
-                                    distac_dataset **out)
-{
-    DI_REQUIRE(dataset && out && n_indices >= 0 && (indices || n_indices == 0), "dataset, indices and out are needed");
+                                    distac_dataset **out) {
+    DI_REQUIRE(dataset && out && n_indices >= 0 && (indices || n_indices == 0),
+               "dataset, indices and out are needed");
     for (int64_t i = 0; i < n_indices; i++)
         if (indices[i] < 0 || indices[i] >= dataset->size)
             return di_fail(DISTAC_EINVAL, "index %lld at position %lld, wanted 0 to %lld", (long long)indices[i],
@@ -220,8 +208,7 @@ distac_status distac_dataset_subset(const distac_dataset *dataset, int64_t n_ind
 /* ---- pixels ---- */
 
 /* Position in samples of entry i of a request. */
-static int64_t position(const distac_dataset *d, int64_t start, const int64_t *list, int64_t i)
-{
+static int64_t position(const distac_dataset *d, int64_t start, const int64_t *list, int64_t i) {
     int64_t at = list ? list[i] : start + i;
     return d->order ? d->order[at] : at;
 }
@@ -230,19 +217,17 @@ typedef struct fetch {
     const distac_dataset *dataset;
     int64_t start;
     const int64_t *list;
-    size_t bytes; /* of one image */
+    size_t bytes;       /* of one image */
     const float *table; /* [channels][256] */
     float *floats;
     uint8_t *out;
 } fetch;
 
-static const uint8_t *in_memory(const di_samples *s, int64_t at, size_t bytes)
-{
+static const uint8_t *in_memory(const di_samples *s, int64_t at, size_t bytes) {
     return (const uint8_t *)s->pixels->data + (size_t)at * bytes;
 }
 
-static distac_status fetch_bytes(void *arg, int64_t i)
-{
+static distac_status fetch_bytes(void *arg, int64_t i) {
     const fetch *f = arg;
     const di_samples *s = f->dataset->samples;
     int64_t at = position(f->dataset, f->start, f->list, i);
@@ -252,8 +237,7 @@ static distac_status fetch_bytes(void *arg, int64_t i)
     return DISTAC_OK;
 }
 
-static distac_status fetch_floats(void *arg, int64_t i)
-{
+static distac_status fetch_floats(void *arg, int64_t i) {
     const fetch *f = arg;
     const di_samples *s = f->dataset->samples;
     int64_t at = position(f->dataset, f->start, f->list, i);
@@ -281,21 +265,19 @@ static distac_status fetch_floats(void *arg, int64_t i)
     return DISTAC_OK;
 }
 
-static size_t image_bytes(const di_samples *s)
-{
+static size_t image_bytes(const di_samples *s) {
     return (size_t)s->channels * (size_t)s->height * (size_t)s->width;
 }
 
 distac_status di_dataset_bytes(const distac_dataset *dataset, int64_t start, int64_t n, const int64_t *list,
-                               uint8_t *out)
-{
-    fetch f = {.dataset = dataset, .start = start, .list = list, .bytes = image_bytes(dataset->samples), .out = out};
+                               uint8_t *out) {
+    fetch f = {
+        .dataset = dataset, .start = start, .list = list, .bytes = image_bytes(dataset->samples), .out = out};
     return di_parallel_try(dataset->samples->context, NULL, n, fetch_bytes, &f);
 }
 
 distac_status di_dataset_floats(const distac_dataset *dataset, int64_t start, int64_t n, const int64_t *list,
-                                float *out)
-{
+                                float *out) {
     int32_t channels = dataset->samples->channels;
     float *table = di_new((size_t)channels * 256 * sizeof *table);
     if (!table) return DISTAC_ENOMEM;
@@ -313,8 +295,7 @@ distac_status di_dataset_floats(const distac_dataset *dataset, int64_t start, in
     return status;
 }
 
-static distac_status check_range(const distac_dataset *d, const char *function, int64_t start, int64_t count)
-{
+static distac_status check_range(const distac_dataset *d, const char *function, int64_t start, int64_t count) {
     if (start < 0 || count < 0 || start > d->size || count > d->size - start)
         return di_fail_at(DISTAC_EINVAL, function, "samples %lld to %lld of a data set of %lld", (long long)start,
                           (long long)start + count - 1, (long long)d->size);
@@ -322,8 +303,7 @@ static distac_status check_range(const distac_dataset *d, const char *function, 
 }
 
 distac_status distac_dataset_images(const distac_dataset *dataset, int64_t start, int64_t count,
-                                    distac_tensor **out)
-{
+                                    distac_tensor **out) {
     DI_REQUIRE(dataset && out, "dataset and out are needed");
     DI_TRY(check_range(dataset, __func__, start, count));
     const di_samples *s = dataset->samples;
@@ -340,8 +320,7 @@ distac_status distac_dataset_images(const distac_dataset *dataset, int64_t start
 }
 
 distac_status distac_dataset_labels(const distac_dataset *dataset, int64_t start, int64_t count,
-                                    distac_tensor **out)
-{
+                                    distac_tensor **out) {
     DI_REQUIRE(dataset && out, "dataset and out are needed");
     DI_TRY(check_range(dataset, __func__, start, count));
     const di_samples *s = dataset->samples;
@@ -354,8 +333,7 @@ distac_status distac_dataset_labels(const distac_dataset *dataset, int64_t start
 
 /* ---- hash ---- */
 
-static distac_status hash_pixels(const distac_dataset *d, di_sha256 *hash)
-{
+static distac_status hash_pixels(const distac_dataset *d, di_sha256 *hash) {
     const di_samples *s = d->samples;
     size_t bytes = image_bytes(s);
     int64_t piece = (int64_t)((size_t)(1 << 22) / bytes) + 1;
@@ -371,8 +349,7 @@ static distac_status hash_pixels(const distac_dataset *d, di_sha256 *hash)
     return status;
 }
 
-distac_status distac_dataset_hash(const distac_dataset *dataset, distac_strings **out)
-{
+distac_status distac_dataset_hash(const distac_dataset *dataset, distac_strings **out) {
     DI_REQUIRE(dataset && out, "dataset and out are needed");
     const di_samples *s = dataset->samples;
     di_sha256 hash;

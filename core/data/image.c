@@ -5,8 +5,7 @@
 #include <string.h>
 
 distac_status di_image_new(distac_context *context, int32_t width, int32_t height, int32_t channels,
-                           distac_image **out)
-{
+                           distac_image **out) {
     if (width < 1 || height < 1 || width > DI_IMAGE_SIDE || height > DI_IMAGE_SIDE ||
         (int64_t)width * height > DI_IMAGE_PIXELS)
         return di_fail(DISTAC_EINVAL, "%d x %d pixels: sides are 1 to %d, pixels in all at most %d", width, height,
@@ -31,22 +30,20 @@ distac_status di_image_new(distac_context *context, int32_t width, int32_t heigh
     return DISTAC_OK;
 }
 
-void distac_image_release(distac_image *image)
-{
+void distac_image_release(distac_image *image) {
     if (!image || atomic_fetch_sub(&image->refs, 1) != 1) return;
     di_free(image->context, image->pixels, image->bytes);
     distac_context_release(image->context);
     free(image);
 }
 
-distac_status di_image_convert(distac_image *image, int32_t channels, distac_image **out)
-{
+distac_status di_image_convert(distac_image *image, int32_t channels, distac_image **out) {
     if (image->channels == channels) {
         atomic_fetch_add(&image->refs, 1);
         *out = image;
         return DISTAC_OK;
     }
-    distac_image *result;
+    distac_image *result = NULL;
     DI_TRY(di_image_new(image->context, image->width, image->height, channels, &result));
     size_t count = (size_t)image->width * (size_t)image->height;
     const uint8_t *src = image->pixels;
@@ -63,8 +60,7 @@ distac_status di_image_convert(distac_image *image, int32_t channels, distac_ima
     return DISTAC_OK;
 }
 
-distac_status distac_image_load(distac_context *context, const char *path, int32_t channels, distac_image **out)
-{
+distac_status distac_image_load(distac_context *context, const char *path, int32_t channels, distac_image **out) {
     DI_REQUIRE(context && path && out, "context, path and out are needed");
     if (channels != 0 && channels != 1 && channels != 3)
         return di_fail(DISTAC_EINVAL, "channels %d: 0 (as the file), 1 (grey) or 3 (RGB)", channels);
@@ -76,8 +72,7 @@ distac_status distac_image_load(distac_context *context, const char *path, int32
     return status;
 }
 
-distac_status distac_image_from_tensor(const distac_tensor *pixels, distac_image **out)
-{
+distac_status distac_image_from_tensor(const distac_tensor *pixels, distac_image **out) {
     DI_REQUIRE(pixels && out, "pixels and out are needed");
     if (pixels->dtype != DISTAC_U8)
         return di_fail(DISTAC_EDTYPE, "pixels are %s, wanted u8", distac_dtype_name(pixels->dtype));
@@ -102,23 +97,19 @@ distac_status distac_image_from_tensor(const distac_tensor *pixels, distac_image
     return DISTAC_OK;
 }
 
-int32_t distac_image_width(const distac_image *image)
-{
+int32_t distac_image_width(const distac_image *image) {
     return image ? image->width : 0;
 }
 
-int32_t distac_image_height(const distac_image *image)
-{
+int32_t distac_image_height(const distac_image *image) {
     return image ? image->height : 0;
 }
 
-int32_t distac_image_channels(const distac_image *image)
-{
+int32_t distac_image_channels(const distac_image *image) {
     return image ? image->channels : 0;
 }
 
-distac_status distac_image_pixels(const distac_image *image, distac_tensor **out)
-{
+distac_status distac_image_pixels(const distac_image *image, distac_tensor **out) {
     DI_REQUIRE(image && out, "image and out are needed");
     int64_t shape[3] = {image->height, image->width, image->channels};
     DI_TRY(di_tensor_new(image->context, DISTAC_U8, 3, shape, false, out));
@@ -126,10 +117,9 @@ distac_status distac_image_pixels(const distac_image *image, distac_tensor **out
     return DISTAC_OK;
 }
 
-distac_status distac_image_resize(const distac_image *image, int32_t width, int32_t height, distac_image **out)
-{
+distac_status distac_image_resize(const distac_image *image, int32_t width, int32_t height, distac_image **out) {
     DI_REQUIRE(image && out, "image and out are needed");
-    distac_image *result;
+    distac_image *result = NULL;
     DI_TRY(di_image_new(image->context, width, height, image->channels, &result));
     distac_status status = di_resample(image->context, image->channels, image->width, image->height, image->pixels,
                                        width, height, result->pixels);
@@ -142,14 +132,12 @@ distac_status distac_image_resize(const distac_image *image, int32_t width, int3
 }
 
 /* Half of an odd excess is rounded to the even number, as the reference preprocessing does. */
-static int64_t centre(int64_t excess)
-{
+static int64_t centre(int64_t excess) {
     int64_t half = excess / 2;
     return excess % 2 != 0 && half % 2 != 0 ? half + 1 : half;
 }
 
-distac_status distac_image_fit(const distac_image *image, int32_t size, distac_image **out)
-{
+distac_status distac_image_fit(const distac_image *image, int32_t size, distac_image **out) {
     DI_REQUIRE(image && out, "image and out are needed");
     if (size < 1 || size > 16384) return di_fail(DISTAC_EINVAL, "size %d: 1 to 16384", size);
     bool wide = image->width > image->height;
@@ -173,24 +161,22 @@ distac_status distac_image_fit(const distac_image *image, int32_t size, distac_i
     return status;
 }
 
-void di_image_planes(const distac_image *image, uint8_t *planes)
-{
+void di_image_planes(const distac_image *image, uint8_t *planes) {
     size_t count = (size_t)image->width * (size_t)image->height, channels = (size_t)image->channels;
     for (size_t c = 0; c < channels; c++)
         for (size_t i = 0; i < count; i++) planes[c * count + i] = image->pixels[i * channels + c];
 }
 
 distac_status distac_image_tensor(const distac_image *image, int32_t n_mean, const double *mean, int32_t n_std,
-                                  const double *std, distac_tensor **out)
-{
+                                  const double *std, distac_tensor **out) {
     DI_REQUIRE(image && mean && std && out, "image, mean, std and out are needed");
     if (n_mean != image->channels || n_std != image->channels)
         return di_fail(DISTAC_ESHAPE, "%d means and %d deviations for an image of %d channels", n_mean, n_std,
                        image->channels);
     for (int32_t c = 0; c < n_std; c++)
         if (!(std[c] > 0) || !(mean[c] - mean[c] == 0) || !(std[c] - std[c] == 0))
-            return di_fail(DISTAC_EINVAL, "channel %d: mean %g and deviation %g; wanted finite, deviation above 0", c,
-                           mean[c], std[c]);
+            return di_fail(DISTAC_EINVAL, "channel %d: mean %g and deviation %g; wanted finite, deviation above 0",
+                           c, mean[c], std[c]);
     int64_t shape[3] = {image->channels, image->height, image->width};
     DI_TRY(di_tensor_new(image->context, DISTAC_F32, 3, shape, false, out));
     float *dst = (*out)->data;

@@ -6,8 +6,7 @@
 
 #define LOADER_STREAM ((uint64_t)0x6c6f6164 << 32) /* keeps epochs away from other uses of the same seed */
 
-distac_status distac_loader_create(distac_dataset *dataset, int64_t batch, uint64_t seed, distac_loader **out)
-{
+distac_status distac_loader_create(distac_dataset *dataset, int64_t batch, uint64_t seed, distac_loader **out) {
     DI_REQUIRE(dataset && out, "dataset and out are needed");
     if (batch < 1) return di_fail(DISTAC_EINVAL, "batch %lld, wanted at least 1", (long long)batch);
     if (dataset->size < 1) return di_fail(DISTAC_EINVAL, "the data set is empty");
@@ -28,8 +27,7 @@ distac_status distac_loader_create(distac_dataset *dataset, int64_t batch, uint6
     return DISTAC_OK;
 }
 
-void distac_loader_release(distac_loader *loader)
-{
+void distac_loader_release(distac_loader *loader) {
     if (!loader || atomic_fetch_sub(&loader->refs, 1) != 1) return;
     distac_dataset_release(loader->dataset);
     free(loader->order);
@@ -37,8 +35,7 @@ void distac_loader_release(distac_loader *loader)
 }
 
 /* The positions of batch `step` in the data set. */
-static distac_status positions(distac_loader *l, const char *function, int64_t step, const int64_t **out)
-{
+static distac_status positions(distac_loader *l, const char *function, int64_t step, const int64_t **out) {
     if (step < 0) return di_fail_at(DISTAC_EINVAL, function, "step %lld, wanted at least 0", (long long)step);
     int64_t batches = l->dataset->size / l->batch, epoch = step / batches;
     if (epoch != l->epoch) {
@@ -49,8 +46,7 @@ static distac_status positions(distac_loader *l, const char *function, int64_t s
     return DISTAC_OK;
 }
 
-distac_status distac_loader_images(distac_loader *loader, int64_t step, distac_tensor **out)
-{
+distac_status distac_loader_images(distac_loader *loader, int64_t step, distac_tensor **out) {
     DI_REQUIRE(loader && out, "loader and out are needed");
     const int64_t *list = NULL;
     DI_TRY(positions(loader, __func__, step, &list));
@@ -67,8 +63,7 @@ distac_status distac_loader_images(distac_loader *loader, int64_t step, distac_t
     return DISTAC_OK;
 }
 
-distac_status distac_loader_labels(distac_loader *loader, int64_t step, distac_tensor **out)
-{
+distac_status distac_loader_labels(distac_loader *loader, int64_t step, distac_tensor **out) {
     DI_REQUIRE(loader && out, "loader and out are needed");
     const distac_dataset *d = loader->dataset;
     if (!d->samples->labels) return di_fail(DISTAC_ESTATE, "the data set has no labels");
@@ -81,8 +76,7 @@ distac_status distac_loader_labels(distac_loader *loader, int64_t step, distac_t
     return DISTAC_OK;
 }
 
-distac_status distac_loader_indices(distac_loader *loader, int64_t step, distac_tensor **out)
-{
+distac_status distac_loader_indices(distac_loader *loader, int64_t step, distac_tensor **out) {
     DI_REQUIRE(loader && out, "loader and out are needed");
     const int64_t *list = NULL;
     DI_TRY(positions(loader, __func__, step, &list));
@@ -100,14 +94,12 @@ typedef struct attempt {
     int32_t *status;
 } attempt;
 
-static void try_one(void *arg, int64_t i)
-{
+static void try_one(void *arg, int64_t i) {
     attempt *a = arg;
     a->status[i] = a->work(a->arg, a->start + i);
 }
 
-distac_status di_parallel_try(distac_context *context, const char *what, int64_t n, di_work work, void *arg)
-{
+distac_status di_parallel_try(distac_context *context, const char *what, int64_t n, di_work work, void *arg) {
     enum { PIECE = 1024 };
     int32_t codes[PIECE];
     attempt a = {.work = work, .arg = arg, .status = codes};

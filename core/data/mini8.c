@@ -7,10 +7,11 @@
 
 #define MINI8_SEED ((uint64_t)0x6d696e6938)
 #define MINI8_MEAN 0.45
-#define MINI8_STD 0.30
+#define MINI8_STD  0.30
 
 enum { DIGITS, SVHN, FASHION, LATIN, KANA, ARABIC, HEBREW, TEXTURE, TASKS };
-static const char *const task_names[TASKS] = {"digits", "svhn", "fashion", "latin", "kana", "arabic", "hebrew", "texture"};
+static const char *const task_names[TASKS] = {"digits", "svhn",   "fashion", "latin",
+                                              "kana",   "arabic", "hebrew",  "texture"};
 static const int64_t split_sizes[3] = {6000, 400, 800};
 
 /* Where a glyph task's masters come from and how they are distorted. */
@@ -21,24 +22,81 @@ typedef struct style {
 } style;
 
 static const style styles[TASKS] = {
-    [DIGITS] = {"handwritten", false,
-                {.rotate = 15, .scale_min = 0.75, .scale_max = 1.1, .shear = 0.2, .shift = 0.12,
-                 .contrast_min = 0.6, .contrast_max = 1, .noise = 0.06}},
-    [SVHN] = {"digit", true,
-              {.rotate = 8, .scale_min = 0.85, .scale_max = 1.05, .shear = 0.15, .shift = 0.08, .blur = 0.3,
-               .contrast_min = 0.4, .contrast_max = 0.9, .texture = 0.15, .noise = 0.04, .invert = 0.5}},
-    [LATIN] = {"latin", false,
-               {.rotate = 8, .scale_min = 0.85, .scale_max = 1.1, .shear = 0.1, .shift = 0.08, .blur = 0.2,
-                .contrast_min = 0.5, .contrast_max = 1, .texture = 0.08, .noise = 0.05, .invert = 0.5}},
-    [KANA] = {"kana", false,
-              {.rotate = 10, .scale_min = 0.8, .scale_max = 1.1, .shear = 0.15, .shift = 0.1, .elastic = 0.04,
-               .blur = 0.2, .contrast_min = 0.5, .contrast_max = 1, .texture = 0.05, .noise = 0.04}},
-    [ARABIC] = {"arabic", false,
-                {.rotate = 8, .scale_min = 0.85, .scale_max = 1.1, .shear = 0.15, .shift = 0.08, .elastic = 0.02,
-                 .blur = 0.2, .contrast_min = 0.5, .contrast_max = 1, .texture = 0.1, .noise = 0.05, .invert = 0.5}},
-    [HEBREW] = {"hebrew", false,
-                {.rotate = 15, .scale_min = 0.75, .scale_max = 1.05, .shear = 0.1, .shift = 0.1, .blur = 0.2,
-                 .contrast_min = 0.5, .contrast_max = 1, .noise = 0.05, .invert = 1}},
+    [DIGITS] = {"handwritten",
+                false,
+                {.rotate = 15,
+                 .scale_min = 0.75,
+                 .scale_max = 1.1,
+                 .shear = 0.2,
+                 .shift = 0.12,
+                 .contrast_min = 0.6,
+                 .contrast_max = 1,
+                 .noise = 0.06}},
+    [SVHN] = {"digit",
+              true,
+              {.rotate = 8,
+               .scale_min = 0.85,
+               .scale_max = 1.05,
+               .shear = 0.15,
+               .shift = 0.08,
+               .blur = 0.3,
+               .contrast_min = 0.4,
+               .contrast_max = 0.9,
+               .texture = 0.15,
+               .noise = 0.04,
+               .invert = 0.5}},
+    [LATIN] = {"latin",
+               false,
+               {.rotate = 8,
+                .scale_min = 0.85,
+                .scale_max = 1.1,
+                .shear = 0.1,
+                .shift = 0.08,
+                .blur = 0.2,
+                .contrast_min = 0.5,
+                .contrast_max = 1,
+                .texture = 0.08,
+                .noise = 0.05,
+                .invert = 0.5}},
+    [KANA] = {"kana",
+              false,
+              {.rotate = 10,
+               .scale_min = 0.8,
+               .scale_max = 1.1,
+               .shear = 0.15,
+               .shift = 0.1,
+               .elastic = 0.04,
+               .blur = 0.2,
+               .contrast_min = 0.5,
+               .contrast_max = 1,
+               .texture = 0.05,
+               .noise = 0.04}},
+    [ARABIC] = {"arabic",
+                false,
+                {.rotate = 8,
+                 .scale_min = 0.85,
+                 .scale_max = 1.1,
+                 .shear = 0.15,
+                 .shift = 0.08,
+                 .elastic = 0.02,
+                 .blur = 0.2,
+                 .contrast_min = 0.5,
+                 .contrast_max = 1,
+                 .texture = 0.1,
+                 .noise = 0.05,
+                 .invert = 0.5}},
+    [HEBREW] = {"hebrew",
+                false,
+                {.rotate = 15,
+                 .scale_min = 0.75,
+                 .scale_max = 1.05,
+                 .shear = 0.1,
+                 .shift = 0.1,
+                 .blur = 0.2,
+                 .contrast_min = 0.5,
+                 .contrast_max = 1,
+                 .noise = 0.05,
+                 .invert = 1}},
 };
 static const distac_augment_desc neighbour = {.rotate = 12, .scale_min = 0.75, .scale_max = 1, .shear = 0.2};
 
@@ -48,22 +106,21 @@ typedef struct making {
     di_samples *samples;
     int64_t *place;
     const di_sheet *sheet;
-    int64_t *pool;   /* glyphs of the split, by class */
-    int64_t *start;  /* [classes+1] where each class begins in pool */
+    int64_t *pool;  /* glyphs of the split, by class */
+    int64_t *start; /* [classes+1] where each class begins in pool */
 } making;
 
-static uint64_t stream(int task, int split, int use)
-{
+static uint64_t stream(int task, int split, int use) {
     return (uint64_t)task << 8 | (uint64_t)split << 4 | (uint64_t)use;
 }
 
-static distac_status new_samples(distac_context *context, int split, int64_t classes, di_samples **out)
-{
+static distac_status new_samples(distac_context *context, int split, int64_t classes, di_samples **out) {
     di_samples *s;
     int64_t n = split_sizes[split], shape[4] = {n, 1, DI_SIDE, DI_SIDE};
     DI_TRY(di_samples_new(context, n, classes, 1, DI_SIDE, DI_SIDE, &s));
     s->labels = di_new((size_t)n * sizeof *s->labels);
-    distac_status status = s->labels ? di_tensor_new(context, DISTAC_U8, 4, shape, false, &s->pixels) : DISTAC_ENOMEM;
+    distac_status status =
+        s->labels ? di_tensor_new(context, DISTAC_U8, 4, shape, false, &s->pixels) : DISTAC_ENOMEM;
     if (status != DISTAC_OK) {
         di_samples_release(s);
         return status;
@@ -72,22 +129,19 @@ static distac_status new_samples(distac_context *context, int split, int64_t cla
     return DISTAC_OK;
 }
 
-static uint8_t *place_sample(const making *m, int64_t i, int64_t label)
-{
+static uint8_t *place_sample(const making *m, int64_t i, int64_t label) {
     m->samples->labels[m->place[i]] = label;
     return (uint8_t *)m->samples->pixels->data + m->place[i] * DI_AREA;
 }
 
 /* ---- glyphs ---- */
 
-static const uint8_t *master(const making *m, int64_t from, int64_t to, di_dice *dice)
-{
+static const uint8_t *master(const making *m, int64_t from, int64_t to, di_dice *dice) {
     int64_t k = from + di_dice_below(dice, (uint32_t)(to - from));
     return m->sheet->pixels + m->pool[k] * DI_CELL * DI_CELL;
 }
 
-static distac_status glyph_sample(void *arg, int64_t i)
-{
+static distac_status glyph_sample(void *arg, int64_t i) {
     const making *m = arg;
     const style *look = &styles[m->task];
     int64_t classes = m->sheet->classes, label = i % classes;
@@ -104,8 +158,7 @@ static distac_status glyph_sample(void *arg, int64_t i)
 }
 
 /* Sorts the glyphs of the split by class. */
-static distac_status make_pool(making *m)
-{
+static distac_status make_pool(making *m) {
     const di_sheet *s = m->sheet;
     m->start = di_new(((size_t)s->classes + 1) * sizeof *m->start);
     m->pool = di_new((size_t)s->glyphs * sizeof *m->pool);
@@ -123,8 +176,7 @@ static distac_status make_pool(making *m)
     return DISTAC_OK;
 }
 
-static distac_status make_glyphs(distac_context *context, const char *root, making *m)
-{
+static distac_status make_glyphs(distac_context *context, const char *root, making *m) {
     di_sheet *sheet;
     DI_TRY(di_sheet_open(context, root, styles[m->task].sheet, &sheet));
     m->sheet = sheet;
@@ -141,8 +193,7 @@ static distac_status make_glyphs(distac_context *context, const char *root, maki
 
 /* ---- textures ---- */
 
-static distac_status texture_sample(void *arg, int64_t i)
-{
+static distac_status texture_sample(void *arg, int64_t i) {
     const making *m = arg;
     int kind = (int)(i % DI_TEXTURES);
     di_dice dice = di_dice_for(MINI8_SEED, stream(m->task, m->split, 0), (uint64_t)i);
@@ -150,8 +201,7 @@ static distac_status texture_sample(void *arg, int64_t i)
     return DISTAC_OK;
 }
 
-static distac_status make_textures(distac_context *context, making *m)
-{
+static distac_status make_textures(distac_context *context, making *m) {
     DI_TRY(new_samples(context, m->split, DI_TEXTURES, &m->samples));
     for (int c = 0; c < DI_TEXTURES; c++) DI_TRY(di_samples_name(m->samples, c, di_texture_names[c]));
     return di_parallel_try(context, NULL, m->samples->count, texture_sample, m);
@@ -163,8 +213,7 @@ static const char *const garments[10] = {"T-shirt", "trousers", "pullover", "dre
                                          "sandal",  "shirt",    "sneaker",  "bag",   "ankle boot"};
 
 /* Equal numbers of each class in the order of a fixed permutation; validation follows training in the same one. */
-static distac_status pick(making *m, const distac_dataset *all, int64_t *order)
-{
+static distac_status pick(making *m, const distac_dataset *all, int64_t *order) {
     const di_samples *from = all->samples;
     if (from->channels != 1 || from->height != DI_SIDE || from->width != DI_SIDE || from->classes != 10)
         return di_fail_at(DISTAC_EFORMAT, "distac_dataset_mini8",
@@ -183,8 +232,7 @@ static distac_status pick(making *m, const distac_dataset *all, int64_t *order)
     return DISTAC_OK;
 }
 
-static distac_status open_fashion(distac_context *context, const char *folder, int split, distac_dataset **out)
-{
+static distac_status open_fashion(distac_context *context, const char *folder, int split, distac_dataset **out) {
     const char *part = split == 2 ? "t10k" : "train";
     di_text images = {.bytes = NULL}, labels = {.bytes = NULL};
     distac_status status = DISTAC_ENOTFOUND;
@@ -202,14 +250,14 @@ static distac_status open_fashion(distac_context *context, const char *folder, i
     di_text_free(&images);
     di_text_free(&labels);
     if (status == DISTAC_ENOTFOUND)
-        return di_fail_at(DISTAC_ENOTFOUND, "distac_dataset_mini8",
-                          "no Fashion-MNIST (%s-images-idx3-ubyte.gz) in %s; Debian has it as dataset-fashion-mnist",
-                          part, folder);
+        return di_fail_at(
+            DISTAC_ENOTFOUND, "distac_dataset_mini8",
+            "no Fashion-MNIST (%s-images-idx3-ubyte.gz) in %s; Debian has it as dataset-fashion-mnist", part,
+            folder);
     return status;
 }
 
-static distac_status make_fashion(distac_context *context, const char *folder, making *m)
-{
+static distac_status make_fashion(distac_context *context, const char *folder, making *m) {
     distac_dataset *all;
     DI_TRY(open_fashion(context, folder, m->split, &all));
     int64_t *order = di_new((size_t)(all->size > 0 ? all->size : 1) * sizeof *order);
@@ -224,16 +272,18 @@ static distac_status make_fashion(distac_context *context, const char *folder, m
 /* ---- the public functions ---- */
 
 distac_status distac_dataset_mini8(distac_context *context, const char *root, const char *fashion_dir,
-                                   const char *task, int32_t split, distac_dataset **out)
-{
-    DI_REQUIRE(context && root && fashion_dir && task && out, "context, root, fashion_dir, task and out are needed");
+                                   const char *task, int32_t split, distac_dataset **out) {
+    DI_REQUIRE(context && root && fashion_dir && task && out,
+               "context, root, fashion_dir, task and out are needed");
     if (split < 0 || split > 2) return di_fail(DISTAC_EINVAL, "split %d: 0 train, 1 validation, 2 test", split);
     making m = {.split = split};
     while (m.task < TASKS && strcmp(task, task_names[m.task]) != 0) m.task++;
     if (m.task == TASKS) {
         const char *near = di_nearest(task, TASKS, task_names);
-        return di_fail(DISTAC_ENOTFOUND, "no task \"%s\"%s%s%s; there are digits, svhn, fashion, latin, kana, arabic, "
-                       "hebrew, texture", task, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
+        return di_fail(DISTAC_ENOTFOUND,
+                       "no task \"%s\"%s%s%s; there are digits, svhn, fashion, latin, kana, arabic, "
+                       "hebrew, texture",
+                       task, near ? " (did you mean " : "", near ? near : "", near ? "?)" : "");
     }
     m.place = di_new((size_t)split_sizes[split] * sizeof *m.place);
     if (!m.place) return DISTAC_ENOMEM;
@@ -257,16 +307,15 @@ typedef struct sheets {
     int64_t count, glyphs, classes;
 } sheets;
 
-static distac_status open_sheets(distac_context *context, const char *root, const char *names, sheets *all)
-{
+static distac_status open_sheets(distac_context *context, const char *root, const char *names, sheets *all) {
     const char *at = names;
     for (;;) {
         const char *plus = strchr(at, '+');
         size_t length = plus ? (size_t)(plus - at) : strlen(at);
         char name[64];
         if (length == 0 || length >= sizeof name || memchr(at, '/', length))
-            return di_fail_at(DISTAC_EINVAL, "distac_dataset_glyphs", "\"%s\": wanted names of sheets joined by \"+\"",
-                              names);
+            return di_fail_at(DISTAC_EINVAL, "distac_dataset_glyphs",
+                              "\"%s\": wanted names of sheets joined by \"+\"", names);
         memcpy(name, at, length);
         name[length] = 0;
         di_sheet **longer = realloc(all->list, ((size_t)all->count + 1) * sizeof *longer);
@@ -281,8 +330,7 @@ static distac_status open_sheets(distac_context *context, const char *root, cons
     }
 }
 
-static distac_status stack(distac_context *context, const sheets *all, di_samples **out)
-{
+static distac_status stack(distac_context *context, const sheets *all, di_samples **out) {
     DI_TRY(di_samples_new(context, all->glyphs, all->classes, 1, DI_CELL, DI_CELL, out));
     di_samples *samples = *out;
     int64_t shape[4] = {all->glyphs, 1, DI_CELL, DI_CELL}, glyph = 0, class_index = 0;
@@ -301,8 +349,7 @@ static distac_status stack(distac_context *context, const sheets *all, di_sample
 }
 
 distac_status distac_dataset_glyphs(distac_context *context, const char *root, const char *sheet,
-                                    distac_dataset **out)
-{
+                                    distac_dataset **out) {
     DI_REQUIRE(context && root && sheet && out, "context, root, sheet and out are needed");
     sheets all = {.list = NULL};
     di_samples *samples = NULL;

@@ -22,7 +22,8 @@ bool di_dice_chance(di_dice *dice, float probability);
 float di_sine(float turns); /* sin(2 pi turns) */
 
 /* ---- drawing (augment.c) ---- */
-/* Affine map and smooth displacement of a master to 28x28, bilinear, values 0 to 1; offset: pixels to the right. */
+/* Affine map and smooth displacement of a master to 28x28, bilinear, values 0 to 1; offset: pixels to the right.
+ */
 void di_warp(const uint8_t master[DI_CELL * DI_CELL], const distac_augment_desc *desc, float offset, di_dice *dice,
              float out[DI_AREA]);
 /* Blur, contrast, texture, noise and inversion of an image with values 0 to 1, to bytes. */

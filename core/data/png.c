@@ -30,34 +30,31 @@ typedef struct coder {
     distac_status status; /* of the writer */
 } coder;
 
-static void on_error(png_structp png, png_const_charp text)
-{
+static void on_error(png_structp png, png_const_charp text) {
     coder *c = png_get_error_ptr(png);
     size_t n = 0;
     for (; text[n] && n + 1 < sizeof c->reason; n++)
-        c->reason[n] = (char)(text[n] >= ' ' && text[n] < 127 ? text[n] : '?'); /* chunk names come from the file */
+        c->reason[n] =
+            (char)(text[n] >= ' ' && text[n] < 127 ? text[n] : '?'); /* chunk names come from the file */
     c->reason[n] = 0;
     png_longjmp(png, 1);
 }
 
-static void on_warning(png_structp png, png_const_charp text)
-{
+static void on_warning(png_structp png, png_const_charp text) {
     (void)png;
     (void)text;
 }
 
 /* ---- reading ---- */
 
-static void take(png_structp png, png_bytep out, size_t count)
-{
+static void take(png_structp png, png_bytep out, size_t count) {
     coder *c = png_get_io_ptr(png);
     if (count > c->count - c->offset) png_error(png, "the file ends too early");
     memcpy(out, c->bytes + c->offset, count);
     c->offset += count;
 }
 
-static bool read_header(coder *c)
-{
+static bool read_header(coder *c) {
     if (setjmp(png_jmpbuf(c->png))) return false;
     png_set_read_fn(c->png, c, take);
     png_set_user_limits(c->png, DI_IMAGE_SIDE, DI_IMAGE_SIDE);
@@ -80,24 +77,22 @@ static bool read_header(coder *c)
 }
 
 /* Refuses by size before anything is inflated or allocated. */
-static distac_status plan(coder *c, const char *name)
-{
+static distac_status plan(coder *c, const char *name) {
     uint64_t pixels = (uint64_t)c->width * c->height;
     if (pixels > DI_IMAGE_PIXELS)
-        return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: %u x %u pixels, more than the limit of %d", name,
-                          c->width, c->height, DI_IMAGE_PIXELS);
+        return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: %u x %u pixels, more than the limit of %d",
+                          name, c->width, c->height, DI_IMAGE_PIXELS);
     uint64_t stored = ((uint64_t)c->width * (uint64_t)(c->depth * c->planes) + 7) / 8 * c->height;
     if (stored / 1032 > c->count) /* deflate cannot shrink more than that */
-        return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: %u x %u pixels cannot come out of %zu bytes", name,
-                          c->width, c->height, c->count);
+        return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: %u x %u pixels cannot come out of %zu bytes",
+                          name, c->width, c->height, c->count);
     c->row_bytes = (size_t)c->width * (size_t)c->planes;
     c->raw_bytes = c->row_bytes * c->height;
     c->raw = di_alloc(c->context, c->raw_bytes);
     return c->raw ? DISTAC_OK : DISTAC_ENOMEM;
 }
 
-static bool read_rows(coder *c)
-{
+static bool read_rows(coder *c) {
     if (setjmp(png_jmpbuf(c->png))) return false;
     if (c->depth == 16) png_set_strip_16(c->png);
     if (c->depth < 8) {
@@ -116,8 +111,7 @@ static bool read_rows(coder *c)
 }
 
 /* Raw rows to grey or RGB. */
-static distac_status finish(const coder *c, const char *name, int32_t channels, distac_image **out)
-{
+static distac_status finish(const coder *c, const char *name, int32_t channels, distac_image **out) {
     bool palette = c->kind == PNG_COLOR_TYPE_PALETTE;
     bool colour = palette || (c->kind & PNG_COLOR_MASK_COLOR) != 0;
     distac_image *image;
@@ -150,8 +144,7 @@ static distac_status finish(const coder *c, const char *name, int32_t channels, 
     return status;
 }
 
-static distac_status decode(coder *c, const char *name, int32_t channels, distac_image **out)
-{
+static distac_status decode(coder *c, const char *name, int32_t channels, distac_image **out) {
     c->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, c, on_error, on_warning);
     c->info = c->png ? png_create_info_struct(c->png) : NULL;
     if (!c->info) return di_fail_at(DISTAC_ENOMEM, "distac_image_load", "%s: no memory for the PNG reader", name);
@@ -162,8 +155,7 @@ static distac_status decode(coder *c, const char *name, int32_t channels, distac
 }
 
 distac_status di_png_decode(distac_context *context, const char *name, const uint8_t *bytes, size_t count,
-                            int32_t channels, distac_image **out)
-{
+                            int32_t channels, distac_image **out) {
     static const uint8_t signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
     if (count < sizeof signature || memcmp(bytes, signature, sizeof signature) != 0)
         return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: not a PNG file (wrong first 8 bytes)", name);
@@ -176,20 +168,17 @@ distac_status di_png_decode(distac_context *context, const char *name, const uin
 
 /* ---- writing ---- */
 
-static void give(png_structp png, png_bytep bytes, size_t count)
-{
+static void give(png_structp png, png_bytep bytes, size_t count) {
     coder *c = png_get_io_ptr(png);
     c->status = di_writer_put(c->writer, bytes, count);
     if (c->status != DISTAC_OK) png_error(png, "the file cannot be written");
 }
 
-static void give_all(png_structp png)
-{
+static void give_all(png_structp png) {
     (void)png; /* the writer flushes when it commits */
 }
 
-static bool write_rows(coder *c)
-{
+static bool write_rows(coder *c) {
     if (setjmp(png_jmpbuf(c->png))) return false;
     png_set_write_fn(c->png, c, give, give_all);
     png_set_IHDR(c->png, c->info, (png_uint_32)c->image->width, (png_uint_32)c->image->height, 8,
@@ -202,8 +191,7 @@ static bool write_rows(coder *c)
     return true;
 }
 
-distac_status distac_image_save(const distac_image *image, const char *path)
-{
+distac_status distac_image_save(const distac_image *image, const char *path) {
     DI_REQUIRE(image && path, "image and path are needed");
     coder c = {.image = image, .context = image->context};
     DI_TRY(di_writer_open(path, &c.writer));

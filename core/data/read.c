@@ -8,12 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-distac_status di_reader_open(const char *path, di_reader *out)
-{
+distac_status di_reader_open(const char *path, di_reader *out) {
     /* O_NONBLOCK: opening a FIFO without a writer must not hang; it has no effect on regular files. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return di_fail(errno == ENOENT ? DISTAC_ENOTFOUND : DISTAC_EIO, "cannot open %s: %s", path, strerror(errno));
+        return di_fail(errno == ENOENT ? DISTAC_ENOTFOUND : DISTAC_EIO, "cannot open %s: %s", path,
+                       strerror(errno));
     struct stat info;
     if (fstat(fd, &info) != 0) {
         int code = errno;
@@ -32,8 +32,7 @@ distac_status di_reader_open(const char *path, di_reader *out)
     return DISTAC_OK;
 }
 
-distac_status di_reader_get(di_reader *reader, void *bytes, size_t count, size_t *got)
-{
+distac_status di_reader_get(di_reader *reader, void *bytes, size_t count, size_t *got) {
     size_t done = 0;
     while (done < count) {
         ssize_t n = read(reader->fd, (uint8_t *)bytes + done, count - done);
@@ -47,8 +46,7 @@ distac_status di_reader_get(di_reader *reader, void *bytes, size_t count, size_t
     return DISTAC_OK;
 }
 
-distac_status di_reader_check(const di_reader *reader)
-{
+distac_status di_reader_check(const di_reader *reader) {
     struct stat info;
     if (fstat(reader->fd, &info) != 0)
         return di_fail(DISTAC_EIO, "cannot look at %s: %s", reader->path, strerror(errno));
@@ -58,15 +56,13 @@ distac_status di_reader_check(const di_reader *reader)
     return DISTAC_OK;
 }
 
-void di_reader_close(di_reader *reader)
-{
+void di_reader_close(di_reader *reader) {
     close(reader->fd);
     reader->fd = -1;
 }
 
 static distac_status read_all(distac_context *context, di_reader *reader, uint64_t limit, uint8_t **bytes,
-                              size_t *count)
-{
+                              size_t *count) {
     if (reader->bytes > limit || reader->bytes > SIZE_MAX)
         return di_fail(DISTAC_EFORMAT, "%s has %llu bytes, more than the limit of %llu", reader->path,
                        (unsigned long long)reader->bytes, (unsigned long long)limit);
@@ -87,8 +83,7 @@ static distac_status read_all(distac_context *context, di_reader *reader, uint64
 }
 
 distac_status di_read_file(distac_context *context, const char *path, uint64_t limit, uint8_t **bytes,
-                           size_t *count)
-{
+                           size_t *count) {
     di_reader reader;
     DI_TRY(di_reader_open(path, &reader));
     distac_status status = read_all(context, &reader, limit, bytes, count);

@@ -7,15 +7,14 @@
 #define FRACTION 22 /* bits after the point: 32 - 8 for the byte - 2 for the overshoot of the kernel */
 
 typedef struct taps {
-    int32_t length; /* weights reserved per output */
-    int32_t *first; /* [outputs] first input */
-    int32_t *count; /* [outputs] inputs used */
+    int32_t length;  /* weights reserved per output */
+    int32_t *first;  /* [outputs] first input */
+    int32_t *count;  /* [outputs] inputs used */
     int32_t *weight; /* [outputs][length] */
     size_t bytes;    /* of the one allocation, which starts at first */
 } taps;
 
-static double cubic(double x)
-{
+static double cubic(double x) {
     const double a = -0.5;
     x = fabs(x);
     if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
@@ -23,8 +22,7 @@ static double cubic(double x)
     return 0;
 }
 
-static distac_status make_taps(distac_context *context, int32_t in, int32_t out, taps *t)
-{
+static distac_status make_taps(distac_context *context, int32_t in, int32_t out, taps *t) {
     double scale = (double)in / out, widen = scale > 1 ? scale : 1, support = 2 * widen;
     int64_t length = (int64_t)ceil(support) * 2 + 1;
     size_t rows = (size_t)out, words;
@@ -54,16 +52,14 @@ static distac_status make_taps(distac_context *context, int32_t in, int32_t out,
     return DISTAC_OK;
 }
 
-static uint8_t to_byte(int32_t sum)
-{
+static uint8_t to_byte(int32_t sum) {
     int32_t value = sum >> FRACTION; /* arithmetic: rounds towards minus infinity */
     return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
 }
 
 /* Rows stay, columns are resized. */
 static void horizontal(const taps *t, int32_t channels, int32_t in, int32_t out, int32_t rows, const uint8_t *src,
-                       uint8_t *dst)
-{
+                       uint8_t *dst) {
     for (int32_t y = 0; y < rows; y++) {
         const uint8_t *row = src + (int64_t)y * in * channels;
         for (int32_t x = 0; x < out; x++) {
@@ -78,10 +74,9 @@ static void horizontal(const taps *t, int32_t channels, int32_t in, int32_t out,
     }
 }
 
-/* Columns stay, rows are resized. row is the bytes of one row; sums are gathered a stretch of columns at a time, so
- * that the inner loop runs along memory. */
-static void vertical(const taps *t, int64_t row, int32_t out, const uint8_t *src, uint8_t *dst)
-{
+/* Columns stay, rows are resized. row is the bytes of one row; sums are gathered a stretch of columns at a time,
+ * so that the inner loop runs along memory. */
+static void vertical(const taps *t, int64_t row, int32_t out, const uint8_t *src, uint8_t *dst) {
     enum { STRETCH = 512 };
     int32_t sums[STRETCH];
     for (int32_t y = 0; y < out; y++) {
@@ -99,8 +94,7 @@ static void vertical(const taps *t, int64_t row, int32_t out, const uint8_t *src
 }
 
 distac_status di_resample(distac_context *context, int32_t channels, int32_t from_width, int32_t from_height,
-                          const uint8_t *src, int32_t width, int32_t height, uint8_t *dst)
-{
+                          const uint8_t *src, int32_t width, int32_t height, uint8_t *dst) {
     size_t middle_bytes = (size_t)width * (size_t)from_height * (size_t)channels;
     bool across = width != from_width, down = height != from_height;
     if (!across && !down) {

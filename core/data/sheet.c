@@ -20,8 +20,7 @@ typedef struct parser {
 #define wrong(p, ...) di_fail_at(DISTAC_EFORMAT, "glyph sheet", __VA_ARGS__, (p)->path, (p)->line)
 
 /* The next line without its end; false at the end of the text. */
-static bool next_line(parser *p, const char **line, size_t *length)
-{
+static bool next_line(parser *p, const char **line, size_t *length) {
     if (p->at == p->end) return false;
     const char *stop = memchr(p->at, '\n', (size_t)(p->end - p->at));
     *line = p->at;
@@ -31,8 +30,7 @@ static bool next_line(parser *p, const char **line, size_t *length)
     return true;
 }
 
-static bool starts(const char **text, size_t *length, const char *word)
-{
+static bool starts(const char **text, size_t *length, const char *word) {
     size_t n = strlen(word);
     if (*length < n || memcmp(*text, word, n) != 0) return false;
     *text += n;
@@ -41,11 +39,11 @@ static bool starts(const char **text, size_t *length, const char *word)
 }
 
 /* A decimal number below 2^31. */
-static bool take_number(const char **text, size_t *length, int64_t *out)
-{
+static bool take_number(const char **text, size_t *length, int64_t *out) {
     size_t n = 0;
     int64_t value = 0;
-    for (; n < *length && n < 10 && (*text)[n] >= '0' && (*text)[n] <= '9'; n++) value = value * 10 + (*text)[n] - '0';
+    for (; n < *length && n < 10 && (*text)[n] >= '0' && (*text)[n] <= '9'; n++)
+        value = value * 10 + (*text)[n] - '0';
     if (n == 0 || value > INT32_MAX) return false;
     *text += n;
     *length -= n;
@@ -53,8 +51,7 @@ static bool take_number(const char **text, size_t *length, int64_t *out)
     return true;
 }
 
-static bool take_hash(const char **text, size_t *length, uint32_t *out)
-{
+static bool take_hash(const char **text, size_t *length, uint32_t *out) {
     if (*length < 8) return false;
     uint32_t value = 0;
     for (int i = 0; i < 8; i++) {
@@ -72,8 +69,7 @@ static bool take_hash(const char **text, size_t *length, uint32_t *out)
     return true;
 }
 
-static distac_status read_first(parser *p, const char *text, size_t length)
-{
+static distac_status read_first(parser *p, const char *text, size_t length) {
     const char *space;
     di_sheet *s = p->sheet;
     bool good = starts(&text, &length, "sheet ") && (space = memchr(text, ' ', length)) != NULL;
@@ -85,8 +81,7 @@ static distac_status read_first(parser *p, const char *text, size_t length)
            starts(&text, &length, " columns ") && take_number(&text, &length, &p->columns) &&
            starts(&text, &length, " glyphs ") && take_number(&text, &length, &s->glyphs) &&
            starts(&text, &length, " classes ") && take_number(&text, &length, &s->classes) && length == 0;
-    if (!good)
-        return wrong(p, "wanted \"sheet NAME cell N columns N glyphs N classes N\" in %s line %d");
+    if (!good) return wrong(p, "wanted \"sheet NAME cell N columns N glyphs N classes N\" in %s line %d");
     if (p->cell < 1 || p->cell > DI_CELL || p->columns < 1 || p->columns > 4096 || s->glyphs < 1 ||
         s->glyphs > MOST_GLYPHS || s->classes < 1 || s->classes > MOST_CLASSES)
         return wrong(p, "a number is out of range in %s line %d");
@@ -98,8 +93,7 @@ static distac_status read_first(parser *p, const char *text, size_t length)
     return s->names && s->label && s->split && s->family ? DISTAC_OK : DISTAC_ENOMEM;
 }
 
-static distac_status read_class(parser *p, const char *text, size_t length)
-{
+static distac_status read_class(parser *p, const char *text, size_t length) {
     if (p->classes == p->sheet->classes || length == 0 || length > 64 || memchr(text, 0, length))
         return wrong(p, "a class too many or without a name in %s line %d");
     char *name = di_new(length + 1);
@@ -109,8 +103,7 @@ static distac_status read_class(parser *p, const char *text, size_t length)
     return DISTAC_OK;
 }
 
-static distac_status read_family(parser *p, const char *text, size_t length)
-{
+static distac_status read_family(parser *p, const char *text, size_t length) {
     int64_t split = -1;
     bool good = take_hash(&text, &length, &p->family) && starts(&text, &length, " ") &&
                 take_number(&text, &length, &split) && split <= 2 && starts(&text, &length, " ");
@@ -119,8 +112,7 @@ static distac_status read_family(parser *p, const char *text, size_t length)
     return DISTAC_OK;
 }
 
-static distac_status read_face(parser *p, const char *text, size_t length)
-{
+static distac_status read_face(parser *p, const char *text, size_t length) {
     di_sheet *s = p->sheet;
     if (p->split < 0) return wrong(p, "a face before the first family in %s line %d");
     while (length > 0) {
@@ -128,7 +120,8 @@ static distac_status read_face(parser *p, const char *text, size_t length)
         bool good = starts(&text, &length, " ") && take_number(&text, &length, &first);
         last = first;
         if (good && starts(&text, &length, "-")) good = take_number(&text, &length, &last);
-        if (!good || first > last || last >= s->classes) return wrong(p, "wanted classes \"0-9 12\" in %s line %d");
+        if (!good || first > last || last >= s->classes)
+            return wrong(p, "wanted classes \"0-9 12\" in %s line %d");
         for (int64_t c = first; c <= last; c++) {
             if (p->glyphs == s->glyphs) return wrong(p, "more glyphs than the first line says in %s line %d");
             s->label[p->glyphs] = (int32_t)c;
@@ -139,8 +132,7 @@ static distac_status read_face(parser *p, const char *text, size_t length)
     return DISTAC_OK;
 }
 
-static distac_status parse(parser *p)
-{
+static distac_status parse(parser *p) {
     const char *text;
     size_t length;
     if (!next_line(p, &text, &length)) return wrong(p, "an empty index: %s line %d");
@@ -163,8 +155,7 @@ static distac_status parse(parser *p)
 }
 
 /* One cell of the picture to 32x32. */
-static distac_status cut(const parser *p, const distac_image *image, int64_t index, uint8_t *out)
-{
+static distac_status cut(const parser *p, const distac_image *image, int64_t index, uint8_t *out) {
     int32_t cell = (int32_t)p->cell;
     int64_t x = index % p->columns * cell, y = index / p->columns * cell;
     uint8_t small[DI_CELL * DI_CELL], large[24 * 24];
@@ -180,16 +171,15 @@ static distac_status cut(const parser *p, const distac_image *image, int64_t ind
     return DISTAC_OK;
 }
 
-static distac_status read_pixels(parser *p, const char *png)
-{
+static distac_status read_pixels(parser *p, const char *png) {
     di_sheet *s = p->sheet;
     distac_image *image;
     DI_TRY(distac_image_load(s->context, png, 1, &image));
     distac_status status = DISTAC_OK;
     int64_t rows = (s->glyphs + p->columns - 1) / p->columns;
     if (image->width != p->columns * p->cell || image->height != rows * p->cell)
-        status = di_fail_at(DISTAC_EFORMAT, "glyph sheet", "%s is %d x %d pixels, its index wants %lld x %lld", png,
-                            image->width, image->height, (long long)(p->columns * p->cell),
+        status = di_fail_at(DISTAC_EFORMAT, "glyph sheet", "%s is %d x %d pixels, its index wants %lld x %lld",
+                            png, image->width, image->height, (long long)(p->columns * p->cell),
                             (long long)(rows * p->cell));
     if (status == DISTAC_OK) {
         s->bytes = (size_t)s->glyphs * DI_CELL * DI_CELL;
@@ -202,13 +192,16 @@ static distac_status read_pixels(parser *p, const char *png)
     return status;
 }
 
-static distac_status read_sheet(distac_context *context, const char *root, const char *name, di_sheet *sheet)
-{
+static distac_status read_sheet(distac_context *context, const char *root, const char *name, di_sheet *sheet) {
     di_text path = {.bytes = NULL}, png = {.bytes = NULL};
     uint8_t *bytes = NULL;
     size_t count = 0;
-    di_text_add(&path, "%s/%s.txt", root, name);
-    di_text_add(&png, "%s/%s.png", root, name);
+    /* root may be the benchmark's folder or the sheets' own */
+    di_text_add(&path, "%s/sheets", root);
+    const char *folder = !path.failed && distac_path_kind(path.bytes) == 2 ? "/sheets" : "";
+    di_text_free(&path);
+    di_text_add(&path, "%s%s/%s.txt", root, folder, name);
+    di_text_add(&png, "%s%s/%s.png", root, folder, name);
     distac_status status = path.failed || png.failed ? di_fail(DISTAC_ENOMEM, "no memory for a path") : DISTAC_OK;
     if (status == DISTAC_OK) status = di_read_file(context, path.bytes, 1 << 24, &bytes, &count);
     if (status == DISTAC_OK) {
@@ -223,8 +216,7 @@ static distac_status read_sheet(distac_context *context, const char *root, const
     return status;
 }
 
-distac_status di_sheet_open(distac_context *context, const char *root, const char *name, di_sheet **out)
-{
+distac_status di_sheet_open(distac_context *context, const char *root, const char *name, di_sheet **out) {
     di_sheet *sheet = di_new(sizeof *sheet);
     if (!sheet) return DISTAC_ENOMEM;
     sheet->context = context;
@@ -238,8 +230,7 @@ distac_status di_sheet_open(distac_context *context, const char *root, const cha
     return DISTAC_OK;
 }
 
-void di_sheet_close(di_sheet *sheet)
-{
+void di_sheet_close(di_sheet *sheet) {
     if (!sheet) return;
     for (int64_t c = 0; sheet->names && c < sheet->classes; c++) free(sheet->names[c]);
     free(sheet->names);

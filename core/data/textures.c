@@ -3,43 +3,48 @@
 #include "mini8.h"
 #include <math.h>
 
-const char *const di_texture_names[DI_TEXTURES] = {"waves", "stripes",  "checker", "dots",   "holes",    "bricks",
-                                                   "grid",  "rings",    "zigzag",  "clouds", "blotches", "ramps"};
+const char *const di_texture_names[DI_TEXTURES] = {"waves", "stripes", "checker", "dots",   "holes",    "bricks",
+                                                   "grid",  "rings",   "zigzag",  "clouds", "blotches", "ramps"};
 
-static float fraction(float x)
-{
+static float fraction(float x) {
     return x - floorf(x);
 }
 
-static float sign(float x)
-{
+static float sign(float x) {
     return x < 0 ? -1.0f : 1.0f;
 }
 
 /* x, y in periods; radius in periods. Values -1 to 1. */
-static float pattern(int kind, float x, float y)
-{
+static float pattern(int kind, float x, float y) {
     float px = fraction(x), py = fraction(y), cx = px - 0.5f, cy = py - 0.5f;
     bool disc = cx * cx + cy * cy < 0.08f;
     switch (kind) {
-    case 0: return di_sine(x);
-    case 1: return sign(di_sine(x));
-    case 2: return sign(di_sine(x)) * sign(di_sine(y));
-    case 3: return disc ? 1.0f : -1.0f;
-    case 4: return disc ? -1.0f : 1.0f;
+    case 0:
+        return di_sine(x);
+    case 1:
+        return sign(di_sine(x));
+    case 2:
+        return sign(di_sine(x)) * sign(di_sine(y));
+    case 3:
+        return disc ? 1.0f : -1.0f;
+    case 4:
+        return disc ? -1.0f : 1.0f;
     case 5: { /* every second row is shifted by half a brick */
         float brick = fraction(x / 1.8f + 0.5f * (fraction(floorf(y) * 0.5f) >= 0.5f ? 1.0f : 0.0f));
         return brick < 0.12f || py < 0.2f ? 1.0f : -1.0f;
     }
-    case 6: return px < 0.2f || py < 0.2f ? 1.0f : -1.0f;
-    case 7: return di_sine(sqrtf(x * x + y * y));
-    case 8: return di_sine(x + 1.6f * fabsf(2.0f * fraction(0.5f * y) - 1.0f));
-    default: return 2.0f * px - 1.0f; /* 11 */
+    case 6:
+        return px < 0.2f || py < 0.2f ? 1.0f : -1.0f;
+    case 7:
+        return di_sine(sqrtf(x * x + y * y));
+    case 8:
+        return di_sine(x + 1.6f * fabsf(2.0f * fraction(0.5f * y) - 1.0f));
+    default:
+        return 2.0f * px - 1.0f; /* 11 */
     }
 }
 
-void di_texture(int kind, di_dice *dice, uint8_t out[DI_AREA])
-{
+void di_texture(int kind, di_dice *dice, uint8_t out[DI_AREA]) {
     float turns = di_dice_uniform(dice, 0, 1), sine = di_sine(turns), cosine = di_sine(turns + 0.25f);
     float dx = di_dice_uniform(dice, -9, 9), dy = di_dice_uniform(dice, -9, 9);
     float period = di_dice_uniform(dice, 5, 9), contrast = di_dice_uniform(dice, 0.25f, 0.9f);
@@ -53,7 +58,8 @@ void di_texture(int kind, di_dice *dice, uint8_t out[DI_AREA])
     } else {
         for (int i = 0; i < DI_AREA; i++) {
             float x = (float)(i % DI_SIDE) - 13.5f, y = (float)(i / DI_SIDE) - 13.5f;
-            float u = cosine * x - sine * y + dx + 0.8f * bend_x[i], v = sine * x + cosine * y + dy + 0.8f * bend_y[i];
+            float u = cosine * x - sine * y + dx + 0.8f * bend_x[i],
+                  v = sine * x + cosine * y + dy + 0.8f * bend_y[i];
             image[i] = pattern(kind, u / period, v / period);
         }
     }
