@@ -124,7 +124,7 @@ typedef struct di_infer_acts {
 distac_status di_vit_plan_inference(distac_vit *vit, int64_t slice, di_infer_acts *out);
 void di_vit_workspace_free(distac_vit *vit);
 distac_status di_workspace_reserve(distac_context *context, di_workspace *workspace, size_t bytes);
-enum { DI_VIT_SLICE = 64 }; /* images at a time in inference */
+enum { DI_VIT_SLICE = 128 }; /* images at a time in inference */
 
 /* ---- vit_forward.c, vit_backward.c: raw pointers, dense, the model's type ---- */
 distac_status di_vit_infer(distac_vit *vit, int64_t batch, const void *images, void *features);
