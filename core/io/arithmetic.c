@@ -5,8 +5,7 @@
 
 /* ---- pieces and sources ---- */
 
-distac_status di_pieces(const distac_checkpoint *checkpoint, int64_t *count, di_piece **out)
-{
+distac_status di_pieces(const distac_checkpoint *checkpoint, int64_t *count, di_piece **out) {
     int64_t total = 0;
     for (int64_t i = 0; i < checkpoint->count; i++)
         if (di_entry_is_float(checkpoint->entries[i]))
@@ -25,16 +24,14 @@ distac_status di_pieces(const distac_checkpoint *checkpoint, int64_t *count, di_
     return DISTAC_OK;
 }
 
-void di_sources_close(di_sources *sources)
-{
+void di_sources_close(di_sources *sources) {
     for (int64_t i = 0; sources->copies && i < sources->count; i++) distac_tensor_release(sources->copies[i]);
     free(sources->bytes);
     free(sources->copies);
     *sources = (di_sources){0};
 }
 
-distac_status di_sources_open(const distac_checkpoint *checkpoint, di_sources *out)
-{
+distac_status di_sources_open(const distac_checkpoint *checkpoint, di_sources *out) {
     size_t count = (size_t)(checkpoint->count ? checkpoint->count : 1);
     *out = (di_sources){.count = checkpoint->count};
     out->bytes = di_new(count * sizeof *out->bytes);
@@ -57,8 +54,7 @@ typedef struct combine_job {
     const di_piece *pieces;
 } combine_job;
 
-static void combine_piece(void *arg, int64_t index)
-{
+static void combine_piece(void *arg, int64_t index) {
     const combine_job *job = arg;
     const di_piece *piece = &job->pieces[index];
     distac_tensor *result = job->results[piece->entry];
@@ -82,8 +78,7 @@ static void combine_piece(void *arg, int64_t index)
     }
 }
 
-static distac_status make_results(combine_job *job, int64_t *partner, distac_checkpoint *out)
-{
+static distac_status make_results(combine_job *job, int64_t *partner, distac_checkpoint *out) {
     for (int64_t i = 0; i < job->a->count; i++) {
         const di_entry *entry = job->a->entries[i];
         if (!di_entry_is_float(entry)) continue;
@@ -100,8 +95,7 @@ static distac_status make_results(combine_job *job, int64_t *partner, distac_che
 }
 
 static distac_status combine(const distac_checkpoint *a, double alpha, const distac_checkpoint *b, double beta,
-                             distac_checkpoint **out)
-{
+                             distac_checkpoint **out) {
     combine_job job = {.a = a, .b = b, .alpha = alpha, .beta = beta};
     size_t count = (size_t)(a->count ? a->count : 1);
     int64_t *partner = di_new(count * sizeof *partner);
@@ -135,14 +129,12 @@ static distac_status combine(const distac_checkpoint *a, double alpha, const dis
     return DISTAC_OK;
 }
 
-static const char *label(const distac_checkpoint *checkpoint, const char *otherwise)
-{
+static const char *label(const distac_checkpoint *checkpoint, const char *otherwise) {
     return checkpoint->path[0] ? checkpoint->path : otherwise;
 }
 
 distac_status distac_checkpoint_combine(double alpha, const distac_checkpoint *a, double beta,
-                                        const distac_checkpoint *b, distac_checkpoint **out)
-{
+                                        const distac_checkpoint *b, distac_checkpoint **out) {
     DI_REQUIRE(a, "a is NULL");
     DI_REQUIRE(b, "b is NULL");
     DI_REQUIRE(out, "out is NULL");
@@ -151,8 +143,7 @@ distac_status distac_checkpoint_combine(double alpha, const distac_checkpoint *a
     return combine(a, alpha, b, beta, out);
 }
 
-distac_status distac_checkpoint_scale(double alpha, const distac_checkpoint *a, distac_checkpoint **out)
-{
+distac_status distac_checkpoint_scale(double alpha, const distac_checkpoint *a, distac_checkpoint **out) {
     DI_REQUIRE(a, "a is NULL");
     DI_REQUIRE(out, "out is NULL");
     DI_REQUIRE(isfinite(alpha), "alpha must be finite");
@@ -168,8 +159,7 @@ typedef struct norm_job {
     double *sums; /* one per piece */
 } norm_job;
 
-static void norm_piece(void *arg, int64_t index)
-{
+static void norm_piece(void *arg, int64_t index) {
     const norm_job *job = arg;
     const di_piece *piece = &job->pieces[index];
     const di_file_type *type = job->checkpoint->entries[piece->entry]->type;
@@ -184,8 +174,7 @@ static void norm_piece(void *arg, int64_t index)
 }
 
 /* Norm of entry `only`, or of all float tensors if only < 0. */
-static distac_status norm(const distac_checkpoint *checkpoint, int64_t only, double *out)
-{
+static distac_status norm(const distac_checkpoint *checkpoint, int64_t only, double *out) {
     di_sources sources = {0};
     di_piece *pieces = NULL;
     double *sums = NULL;
@@ -216,15 +205,13 @@ static distac_status norm(const distac_checkpoint *checkpoint, int64_t only, dou
     return status;
 }
 
-distac_status distac_checkpoint_norm(const distac_checkpoint *checkpoint, double *out)
-{
+distac_status distac_checkpoint_norm(const distac_checkpoint *checkpoint, double *out) {
     DI_REQUIRE(checkpoint, "checkpoint is NULL");
     DI_REQUIRE(out, "out is NULL");
     return norm(checkpoint, -1, out);
 }
 
-distac_status distac_checkpoint_tensor_norm(const distac_checkpoint *checkpoint, int64_t index, double *out)
-{
+distac_status distac_checkpoint_tensor_norm(const distac_checkpoint *checkpoint, int64_t index, double *out) {
     DI_REQUIRE(checkpoint, "checkpoint is NULL");
     DI_REQUIRE(out, "out is NULL");
     if (index < 0 || index >= checkpoint->count)

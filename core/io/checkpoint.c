@@ -7,16 +7,14 @@
 
 /* ---- mapped files ---- */
 
-static void mapping_release(void *owner)
-{
+static void mapping_release(void *owner) {
     di_mapping *mapping = owner;
     if (!mapping || atomic_fetch_sub(&mapping->refs, 1) != 1) return;
     di_map_close(&mapping->map);
     free(mapping);
 }
 
-static distac_status mapping_open(const char *path, di_mapping **out)
-{
+static distac_status mapping_open(const char *path, di_mapping **out) {
     di_mapping *mapping = di_new(sizeof *mapping);
     if (!mapping) return DISTAC_ENOMEM;
     atomic_init(&mapping->refs, 1);
@@ -31,8 +29,7 @@ static distac_status mapping_open(const char *path, di_mapping **out)
 
 /* ---- life ---- */
 
-static distac_status create(distac_context *context, const char *path, distac_checkpoint **out)
-{
+static distac_status create(distac_context *context, const char *path, distac_checkpoint **out) {
     distac_checkpoint *checkpoint = di_new(sizeof *checkpoint);
     if (!checkpoint) return DISTAC_ENOMEM;
     atomic_init(&checkpoint->refs, 1);
@@ -47,15 +44,13 @@ static distac_status create(distac_context *context, const char *path, distac_ch
     return DISTAC_OK;
 }
 
-distac_status distac_checkpoint_create(distac_context *context, distac_checkpoint **out)
-{
+distac_status distac_checkpoint_create(distac_context *context, distac_checkpoint **out) {
     DI_REQUIRE(context, "context is NULL");
     DI_REQUIRE(out, "out is NULL");
     return create(context, "", out);
 }
 
-distac_status distac_checkpoint_open(distac_context *context, const char *path, distac_checkpoint **out)
-{
+distac_status distac_checkpoint_open(distac_context *context, const char *path, distac_checkpoint **out) {
     distac_checkpoint *checkpoint;
     DI_REQUIRE(context, "context is NULL");
     DI_REQUIRE(path, "path is NULL");
@@ -72,21 +67,18 @@ distac_status distac_checkpoint_open(distac_context *context, const char *path, 
     return DISTAC_OK;
 }
 
-void di_checkpoint_retain(const distac_checkpoint *checkpoint)
-{
+void di_checkpoint_retain(const distac_checkpoint *checkpoint) {
     atomic_fetch_add(&((distac_checkpoint *)(uintptr_t)checkpoint)->refs, 1);
 }
 
-void di_entry_free(di_entry *entry)
-{
+void di_entry_free(di_entry *entry) {
     if (!entry) return;
     distac_tensor_release(entry->tensor);
     free(entry->name);
     free(entry);
 }
 
-void distac_checkpoint_release(distac_checkpoint *checkpoint)
-{
+void distac_checkpoint_release(distac_checkpoint *checkpoint) {
     if (!checkpoint || atomic_fetch_sub(&checkpoint->refs, 1) != 1) return;
     for (int64_t i = 0; i < checkpoint->count; i++) di_entry_free(checkpoint->entries[i]);
     for (int64_t i = 0; i < checkpoint->pair_count; i++) {
@@ -103,25 +95,21 @@ void distac_checkpoint_release(distac_checkpoint *checkpoint)
 
 /* ---- reading ---- */
 
-const char *distac_checkpoint_path(const distac_checkpoint *checkpoint)
-{
+const char *distac_checkpoint_path(const distac_checkpoint *checkpoint) {
     return checkpoint ? checkpoint->path : "";
 }
 
-int64_t distac_checkpoint_count(const distac_checkpoint *checkpoint)
-{
+int64_t distac_checkpoint_count(const distac_checkpoint *checkpoint) {
     return checkpoint ? checkpoint->count : 0;
 }
 
-const char *distac_checkpoint_name(const distac_checkpoint *checkpoint, int64_t index)
-{
+const char *distac_checkpoint_name(const distac_checkpoint *checkpoint, int64_t index) {
     if (!checkpoint || index < 0 || index >= checkpoint->count) return NULL;
     return checkpoint->entries[index]->name;
 }
 
 /* The first index whose name is not below `name`. */
-static int64_t lower_bound(const distac_checkpoint *checkpoint, const char *name)
-{
+static int64_t lower_bound(const distac_checkpoint *checkpoint, const char *name) {
     int64_t low = 0, high = checkpoint->count;
     while (low < high) {
         int64_t middle = low + (high - low) / 2;
@@ -133,22 +121,19 @@ static int64_t lower_bound(const distac_checkpoint *checkpoint, const char *name
     return low;
 }
 
-int64_t distac_checkpoint_find(const distac_checkpoint *checkpoint, const char *name)
-{
+int64_t distac_checkpoint_find(const distac_checkpoint *checkpoint, const char *name) {
     if (!checkpoint || !name) return -1;
     int64_t index = lower_bound(checkpoint, name);
     return index < checkpoint->count && strcmp(checkpoint->entries[index]->name, name) == 0 ? index : -1;
 }
 
-di_entry *di_checkpoint_entry(const distac_checkpoint *checkpoint, const char *name)
-{
+di_entry *di_checkpoint_entry(const distac_checkpoint *checkpoint, const char *name) {
     int64_t index = distac_checkpoint_find(checkpoint, name);
     return index < 0 ? NULL : checkpoint->entries[index];
 }
 
 /* Numbers in the file need not lie where the processor wants them: such a tensor is copied. */
-static distac_status copy_tensor(const distac_checkpoint *checkpoint, const di_entry *entry, distac_tensor **out)
-{
+static distac_status copy_tensor(const distac_checkpoint *checkpoint, const di_entry *entry, distac_tensor **out) {
     distac_tensor *copy;
     DI_TRY(di_tensor_new(checkpoint->context, entry->type->dtype, entry->rank, entry->shape, false, &copy));
     if (entry->bytes) memcpy(copy->data, entry->data, (size_t)entry->bytes);
@@ -157,8 +142,7 @@ static distac_status copy_tensor(const distac_checkpoint *checkpoint, const di_e
     return DISTAC_OK;
 }
 
-distac_status distac_checkpoint_tensor(const distac_checkpoint *checkpoint, int64_t index, distac_tensor **out)
-{
+distac_status distac_checkpoint_tensor(const distac_checkpoint *checkpoint, int64_t index, distac_tensor **out) {
     DI_REQUIRE(checkpoint, "checkpoint is NULL");
     DI_REQUIRE(out, "out is NULL");
     if (index < 0 || index >= checkpoint->count)
@@ -181,8 +165,7 @@ distac_status distac_checkpoint_tensor(const distac_checkpoint *checkpoint, int6
     return status;
 }
 
-distac_status di_entry_bytes(const di_entry *entry, const uint8_t **bytes, distac_tensor **copy)
-{
+distac_status di_entry_bytes(const di_entry *entry, const uint8_t **bytes, distac_tensor **copy) {
     *copy = NULL;
     if (entry->data || !entry->tensor) {
         *bytes = entry->data;
@@ -197,13 +180,11 @@ distac_status di_entry_bytes(const di_entry *entry, const uint8_t **bytes, dista
     return DISTAC_OK;
 }
 
-bool di_entry_is_float(const di_entry *entry)
-{
+bool di_entry_is_float(const di_entry *entry) {
     return entry->type->dtype >= 0 && di_dtype_is_float(entry->type->dtype);
 }
 
-bool di_entry_same_shape(const di_entry *a, const di_entry *b)
-{
+bool di_entry_same_shape(const di_entry *a, const di_entry *b) {
     if (a->rank != b->rank) return false;
     for (int32_t i = 0; i < a->rank; i++)
         if (a->shape[i] != b->shape[i]) return false;
@@ -212,16 +193,14 @@ bool di_entry_same_shape(const di_entry *a, const di_entry *b)
 
 /* ---- building ---- */
 
-distac_status di_check_text(const char *what, const char *text)
-{
+distac_status di_check_text(const char *what, const char *text) {
     json_t *probe = json_string(text);
     if (!probe) return di_fail(DISTAC_EINVAL, "%s is not valid UTF-8", what);
     json_decref(probe);
     return DISTAC_OK;
 }
 
-distac_status di_check_name(const char *name)
-{
+distac_status di_check_name(const char *name) {
     size_t length = strlen(name);
     if (length > DI_ST_MAX_NAME)
         return di_fail(DISTAC_EINVAL, "a tensor's name has %zu bytes, at most %u are allowed", length,
@@ -231,8 +210,7 @@ distac_status di_check_name(const char *name)
     return di_check_text("the tensor's name", name);
 }
 
-distac_status di_checkpoint_insert(distac_checkpoint *checkpoint, di_entry *entry)
-{
+distac_status di_checkpoint_insert(distac_checkpoint *checkpoint, di_entry *entry) {
     int64_t index = lower_bound(checkpoint, entry->name);
     if (index < checkpoint->count && strcmp(checkpoint->entries[index]->name, entry->name) == 0) {
         di_entry_free(checkpoint->entries[index]);
@@ -260,8 +238,7 @@ distac_status di_checkpoint_insert(distac_checkpoint *checkpoint, di_entry *entr
     return DISTAC_OK;
 }
 
-distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *name, distac_tensor *tensor)
-{
+distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *name, distac_tensor *tensor) {
     DI_REQUIRE(checkpoint, "checkpoint is NULL");
     DI_REQUIRE(name, "name is NULL");
     DI_REQUIRE(tensor, "tensor is NULL");
@@ -293,20 +270,17 @@ distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *n
 
 /* ---- metadata ---- */
 
-int64_t distac_checkpoint_metadata_count(const distac_checkpoint *checkpoint)
-{
+int64_t distac_checkpoint_metadata_count(const distac_checkpoint *checkpoint) {
     return checkpoint ? checkpoint->pair_count : 0;
 }
 
-const char *distac_checkpoint_metadata_key(const distac_checkpoint *checkpoint, int64_t index)
-{
+const char *distac_checkpoint_metadata_key(const distac_checkpoint *checkpoint, int64_t index) {
     if (!checkpoint || index < 0 || index >= checkpoint->pair_count) return NULL;
     return checkpoint->pairs[index].key;
 }
 
 /* The first pair whose key is not below `key`. */
-static int64_t pair_bound(const distac_checkpoint *checkpoint, const char *key)
-{
+static int64_t pair_bound(const distac_checkpoint *checkpoint, const char *key) {
     int64_t low = 0, high = checkpoint->pair_count;
     while (low < high) {
         int64_t middle = low + (high - low) / 2;
@@ -318,20 +292,17 @@ static int64_t pair_bound(const distac_checkpoint *checkpoint, const char *key)
     return low;
 }
 
-static bool pair_at(const distac_checkpoint *checkpoint, int64_t index, const char *key)
-{
+static bool pair_at(const distac_checkpoint *checkpoint, int64_t index, const char *key) {
     return index < checkpoint->pair_count && strcmp(checkpoint->pairs[index].key, key) == 0;
 }
 
-const char *distac_checkpoint_metadata(const distac_checkpoint *checkpoint, const char *key)
-{
+const char *distac_checkpoint_metadata(const distac_checkpoint *checkpoint, const char *key) {
     if (!checkpoint || !key) return NULL;
     int64_t index = pair_bound(checkpoint, key);
     return pair_at(checkpoint, index, key) ? checkpoint->pairs[index].value : NULL;
 }
 
-static void pair_remove(distac_checkpoint *checkpoint, int64_t index)
-{
+static void pair_remove(distac_checkpoint *checkpoint, int64_t index) {
     free(checkpoint->pairs[index].key);
     free(checkpoint->pairs[index].value);
     checkpoint->pair_count--;
@@ -339,8 +310,7 @@ static void pair_remove(distac_checkpoint *checkpoint, int64_t index)
             (size_t)(checkpoint->pair_count - index) * sizeof *checkpoint->pairs);
 }
 
-static distac_status pair_insert(distac_checkpoint *checkpoint, int64_t index, char *key, char *value)
-{
+static distac_status pair_insert(distac_checkpoint *checkpoint, int64_t index, char *key, char *value) {
     if (checkpoint->pair_count == checkpoint->pair_capacity) {
         int64_t capacity = checkpoint->pair_capacity ? 2 * checkpoint->pair_capacity : 8;
         di_pair *pairs = realloc(checkpoint->pairs, (size_t)capacity * sizeof *pairs);
@@ -355,8 +325,7 @@ static distac_status pair_insert(distac_checkpoint *checkpoint, int64_t index, c
     return DISTAC_OK;
 }
 
-distac_status di_checkpoint_pair(distac_checkpoint *checkpoint, const char *key, const char *value)
-{
+distac_status di_checkpoint_pair(distac_checkpoint *checkpoint, const char *key, const char *value) {
     int64_t index = pair_bound(checkpoint, key);
     bool there = pair_at(checkpoint, index, key);
     if (!value) {
@@ -379,8 +348,7 @@ distac_status di_checkpoint_pair(distac_checkpoint *checkpoint, const char *key,
     return status;
 }
 
-distac_status distac_checkpoint_set_metadata(distac_checkpoint *checkpoint, const char *key, const char *value)
-{
+distac_status distac_checkpoint_set_metadata(distac_checkpoint *checkpoint, const char *key, const char *value) {
     DI_REQUIRE(checkpoint, "checkpoint is NULL");
     DI_REQUIRE(key, "key is NULL");
     if (checkpoint->mapping)

@@ -5,10 +5,10 @@
 
 #include "../tensor/tensor.h"
 
-#define DI_ST_MAX_HEADER 100000000u
-#define DI_ST_MAX_NAME 4096u
+#define DI_ST_MAX_HEADER  100000000u
+#define DI_ST_MAX_NAME    4096u
 #define DI_ST_MAX_TENSORS 1000000
-#define DI_ST_MAX_SIZE ((INT64_C(1) << 48) - 1) /* of one dimension */
+#define DI_ST_MAX_SIZE    ((INT64_C(1) << 48) - 1) /* of one dimension */
 
 /* An element type of the file format. dtype -1: we have no arithmetic and no tensor type for it; such a
  * tensor is handed out as its bytes (U8, one dimension) and written back under its own type and shape. */

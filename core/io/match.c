@@ -11,15 +11,13 @@ typedef struct report {
 } report;
 
 /* Counts a misfit; true if there is room to print it. */
-static bool line(report *r, distac_status status)
-{
+static bool line(report *r, distac_status status) {
     if (r->status != DISTAC_ENOTFOUND) r->status = status;
     return r->lines++ < MAX_LINES;
 }
 
 /* Names of the float tensors of a checkpoint. */
-static const char **float_names(const distac_checkpoint *checkpoint, int64_t *count)
-{
+static const char **float_names(const distac_checkpoint *checkpoint, int64_t *count) {
     const char **names = di_new((size_t)(checkpoint->count ? checkpoint->count : 1) * sizeof *names);
     *count = 0;
     for (int64_t i = 0; names && i < checkpoint->count; i++)
@@ -29,8 +27,7 @@ static const char **float_names(const distac_checkpoint *checkpoint, int64_t *co
 
 /* Float tensors of `have` that `lack` does not hold. */
 static void report_absent(report *r, const distac_checkpoint *have, const distac_checkpoint *lack,
-                          const char *lack_name, const char *word)
-{
+                          const char *lack_name, const char *word) {
     int64_t count = 0;
     const char **names = NULL;
     for (int64_t i = 0; i < have->count; i++) {
@@ -46,8 +43,7 @@ static void report_absent(report *r, const distac_checkpoint *have, const distac
 }
 
 static void report_shapes(report *r, const char *base_name, const distac_checkpoint *base, const char *other_name,
-                          const distac_checkpoint *other)
-{
+                          const distac_checkpoint *other) {
     char a[160], b[160];
     for (int64_t i = 0; i < base->count; i++) {
         const di_entry *x = base->entries[i];
@@ -66,8 +62,7 @@ static void report_shapes(report *r, const char *base_name, const distac_checkpo
 }
 
 void di_match_add(di_text *text, distac_status *status, const char *base_name, const distac_checkpoint *base,
-                  const char *other_name, const distac_checkpoint *other)
-{
+                  const char *other_name, const distac_checkpoint *other) {
     report r = {text, 0, *status};
     report_absent(&r, base, other, other_name, "missing");
     report_absent(&r, other, base, base_name, "missing");
@@ -77,8 +72,7 @@ void di_match_add(di_text *text, distac_status *status, const char *base_name, c
 }
 
 distac_status di_match(const char *function, const char *base_name, const distac_checkpoint *base,
-                       const char *other_name, const distac_checkpoint *other)
-{
+                       const char *other_name, const distac_checkpoint *other) {
     di_text text = {0};
     distac_status status = DISTAC_OK;
     di_match_add(&text, &status, base_name, base, other_name, other);

@@ -21,8 +21,7 @@ typedef struct reader {
 } reader;
 
 /* Decodes one span of the header. */
-static distac_status decode(const di_scan *scan, size_t from, size_t to, json_t **out)
-{
+static distac_status decode(const di_scan *scan, size_t from, size_t to, json_t **out) {
     json_error_t error;
     *out = json_loadb(scan->text + from, to - from, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (*out) return DISTAC_OK;
@@ -48,8 +47,7 @@ static distac_status decode(const di_scan *scan, size_t from, size_t to, json_t 
 }
 
 /* A decoded name, shortened and without control bytes, for a message. */
-static const char *shown(const char *name, char buffer[80])
-{
+static const char *shown(const char *name, char buffer[80]) {
     size_t length = strlen(name), cut = length <= 72 ? length : 72;
     while (cut < length && cut > 0 && ((unsigned char)name[cut] & 0xC0) == 0x80) cut--;
     for (size_t i = 0; i < cut; i++) buffer[i] = (unsigned char)name[i] < 0x20 || name[i] == 0x7f ? '?' : name[i];
@@ -57,14 +55,12 @@ static const char *shown(const char *name, char buffer[80])
     return buffer;
 }
 
-static int compare_pairs(const void *a, const void *b)
-{
+static int compare_pairs(const void *a, const void *b) {
     return strcmp(((const di_pair *)a)->key, ((const di_pair *)b)->key);
 }
 
 /* Fills the checkpoint's list of pairs in one go: a million keys must not cost a million insertions. */
-static distac_status take_pairs(reader *r, const di_member *member, json_t *object)
-{
+static distac_status take_pairs(reader *r, const di_member *member, json_t *object) {
     distac_checkpoint *c = r->checkpoint;
     const char *key;
     json_t *value;
@@ -73,7 +69,7 @@ static distac_status take_pairs(reader *r, const di_member *member, json_t *obje
     c->pairs = di_new((count ? count : 1) * sizeof *c->pairs);
     if (!c->pairs) return DISTAC_ENOMEM;
     c->pair_capacity = (int64_t)(count ? count : 1);
-    json_object_foreach (object, key, value) {
+    json_object_foreach(object, key, value) {
         if (!json_is_string(value))
             return di_scan_fail(&r->scan, member->value, "__metadata__ must map texts to texts; \"%s\" does not",
                                 shown(key, buffer));
@@ -86,8 +82,7 @@ static distac_status take_pairs(reader *r, const di_member *member, json_t *obje
     return DISTAC_OK;
 }
 
-static distac_status read_metadata(reader *r, const di_member *member)
-{
+static distac_status read_metadata(reader *r, const di_member *member) {
     json_t *object;
     if (r->has_metadata) return di_scan_fail(&r->scan, member->key, "__metadata__ appears twice");
     r->has_metadata = true;
@@ -99,8 +94,8 @@ static distac_status read_metadata(reader *r, const di_member *member)
     return status;
 }
 
-static distac_status read_shape(const reader *r, size_t at, const char *name, const json_t *shape, di_entry *entry)
-{
+static distac_status read_shape(const reader *r, size_t at, const char *name, const json_t *shape,
+                                di_entry *entry) {
     if (!json_is_array(shape))
         return di_scan_fail(&r->scan, at, "tensor \"%s\": shape must be a list of integers", name);
     size_t rank = json_array_size(shape);
@@ -127,8 +122,7 @@ static distac_status read_shape(const reader *r, size_t at, const char *name, co
     return DISTAC_OK;
 }
 
-static distac_status read_offsets(const reader *r, size_t at, const char *name, const json_t *offsets, span *out)
-{
+static distac_status read_offsets(const reader *r, size_t at, const char *name, const json_t *offsets, span *out) {
     if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !json_is_integer(json_array_get(offsets, 0)) ||
         !json_is_integer(json_array_get(offsets, 1)))
         return di_scan_fail(&r->scan, at, "tensor \"%s\": data_offsets must be two integers", name);
@@ -142,8 +136,7 @@ static distac_status read_offsets(const reader *r, size_t at, const char *name, 
 
 /* The fields of one tensor. */
 static distac_status read_fields(const reader *r, const di_member *member, const char *name, json_t *object,
-                                 di_entry *entry, span *out)
-{
+                                 di_entry *entry, span *out) {
     const char *key;
     json_t *value;
     char buffer[80];
@@ -151,9 +144,11 @@ static distac_status read_fields(const reader *r, const di_member *member, const
     if (!json_is_object(object))
         return di_scan_fail(&r->scan, at, "tensor \"%s\" must be an object with dtype, shape and data_offsets",
                             name);
-    json_object_foreach (object, key, value)
-        if (strcmp(key, "dtype") != 0 && strcmp(key, "shape") != 0 && strcmp(key, "data_offsets") != 0)
-            return di_scan_fail(&r->scan, at, "tensor \"%s\": unknown field \"%s\"", name, shown(key, buffer));
+    json_object_foreach(object, key, value) if (strcmp(key, "dtype") != 0 && strcmp(key, "shape") != 0 &&
+                                                strcmp(key, "data_offsets") !=
+                                                    0) return di_scan_fail(&r->scan, at,
+                                                                           "tensor \"%s\": unknown field \"%s\"",
+                                                                           name, shown(key, buffer));
     static const char *const fields[] = {"dtype", "shape", "data_offsets"};
     for (int i = 0; i < 3; i++)
         if (!json_object_get(object, fields[i]))
@@ -179,8 +174,7 @@ static distac_status read_fields(const reader *r, const di_member *member, const
     return DISTAC_OK;
 }
 
-static distac_status grow_spans(reader *r)
-{
+static distac_status grow_spans(reader *r) {
     if (r->count < r->capacity) return DISTAC_OK;
     int64_t capacity = r->capacity ? 2 * r->capacity : 64;
     span *spans = realloc(r->spans, (size_t)capacity * sizeof *spans);
@@ -191,8 +185,7 @@ static distac_status grow_spans(reader *r)
 }
 
 /* Appends without keeping order: the list is sorted once at the end. */
-static distac_status append(distac_checkpoint *checkpoint, di_entry *entry)
-{
+static distac_status append(distac_checkpoint *checkpoint, di_entry *entry) {
     if (checkpoint->count == checkpoint->capacity) {
         int64_t capacity = checkpoint->capacity ? 2 * checkpoint->capacity : 64;
         di_entry **entries = realloc(checkpoint->entries, (size_t)capacity * sizeof *entries);
@@ -204,8 +197,7 @@ static distac_status append(distac_checkpoint *checkpoint, di_entry *entry)
     return DISTAC_OK;
 }
 
-static distac_status read_tensor(reader *r, const di_member *member, const char *name, size_t name_bytes)
-{
+static distac_status read_tensor(reader *r, const di_member *member, const char *name, size_t name_bytes) {
     char buffer[80];
     if (name_bytes > DI_ST_MAX_NAME)
         return di_scan_fail(&r->scan, member->key, "a tensor's name has %zu bytes, at most %u are allowed",
@@ -233,8 +225,7 @@ static distac_status read_tensor(reader *r, const di_member *member, const char 
     return DISTAC_OK;
 }
 
-static distac_status read_member(reader *r, const di_member *member)
-{
+static distac_status read_member(reader *r, const di_member *member) {
     json_t *key;
     DI_TRY(decode(&r->scan, member->key, member->key_end, &key));
     const char *name = json_string_value(key);
@@ -245,22 +236,19 @@ static distac_status read_member(reader *r, const di_member *member)
     return status;
 }
 
-static int compare_spans(const void *a, const void *b)
-{
+static int compare_spans(const void *a, const void *b) {
     const span *x = a, *y = b;
     if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
     if (x->end != y->end) return x->end < y->end ? -1 : 1;
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
-static int compare_entries(const void *a, const void *b)
-{
+static int compare_entries(const void *a, const void *b) {
     return strcmp((*(di_entry *const *)a)->name, (*(di_entry *const *)b)->name);
 }
 
 /* Tensors must cover the data exactly: no hole, no overlap, nothing behind the last. */
-static distac_status check_cover(reader *r, int64_t data_bytes)
-{
+static distac_status check_cover(reader *r, int64_t data_bytes) {
     char buffer[80];
     int64_t at = 0;
     if (r->count) qsort(r->spans, (size_t)r->count, sizeof *r->spans, compare_spans);
@@ -288,16 +276,14 @@ static distac_status check_cover(reader *r, int64_t data_bytes)
     return DISTAC_OK;
 }
 
-static int compare_names(const void *a, const void *b)
-{
+static int compare_names(const void *a, const void *b) {
     const span *x = a, *y = b;
     int order = strcmp(x->name, y->name);
     return order ? order : x->at < y->at ? -1 : x->at > y->at;
 }
 
 /* Names are compared after decoding, by sorting: no choice of names can make this slow. */
-static distac_status check_names(reader *r)
-{
+static distac_status check_names(reader *r) {
     char buffer[80];
     if (r->count) qsort(r->spans, (size_t)r->count, sizeof *r->spans, compare_names);
     for (int64_t i = 1; i < r->count; i++)
@@ -307,8 +293,7 @@ static distac_status check_names(reader *r)
     return DISTAC_OK;
 }
 
-static distac_status read_header(reader *r, const uint8_t *data, size_t bytes)
-{
+static distac_status read_header(reader *r, const uint8_t *data, size_t bytes) {
     const size_t header = r->scan.length;
     bool more = true;
     DI_TRY(di_scan_open(&r->scan));
@@ -329,8 +314,7 @@ static distac_status read_header(reader *r, const uint8_t *data, size_t bytes)
     return DISTAC_OK;
 }
 
-distac_status di_st_parse(distac_checkpoint *checkpoint, const uint8_t *data, size_t bytes)
-{
+distac_status di_st_parse(distac_checkpoint *checkpoint, const uint8_t *data, size_t bytes) {
     reader r = {.scan = {.path = checkpoint->path}, .checkpoint = checkpoint};
     if (bytes < 8)
         return di_scan_fail(&r.scan, 0, "the file has %zu bytes; a safetensors file has at least 8", bytes);

@@ -8,8 +8,7 @@
 
 enum { MAX_DEPTH = 3 }; /* object, entry, list */
 
-distac_status di_scan_fail(const di_scan *scan, size_t at, const char *format, ...)
-{
+distac_status di_scan_fail(const di_scan *scan, size_t at, const char *format, ...) {
     char text[600];
     va_list args;
     va_start(args, format);
@@ -19,19 +18,16 @@ distac_status di_scan_fail(const di_scan *scan, size_t at, const char *format, .
                       text);
 }
 
-static bool is_space(char c)
-{
+static bool is_space(char c) {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-static void skip_space(di_scan *scan)
-{
+static void skip_space(di_scan *scan) {
     while (scan->at < scan->length && is_space(scan->text[scan->at])) scan->at++;
 }
 
 /* What stands at the scan, for an error text. */
-static const char *seen(const di_scan *scan, char buffer[32])
-{
+static const char *seen(const di_scan *scan, char buffer[32]) {
     if (scan->at >= scan->length) return "the header ends";
     unsigned char c = (unsigned char)scan->text[scan->at];
     if (c > 0x20 && c < 0x7f)
@@ -41,8 +37,7 @@ static const char *seen(const di_scan *scan, char buffer[32])
     return buffer;
 }
 
-static distac_status skip_string(di_scan *scan)
-{
+static distac_status skip_string(di_scan *scan) {
     size_t start = scan->at++;
     while (scan->at < scan->length) {
         unsigned char c = (unsigned char)scan->text[scan->at];
@@ -57,8 +52,7 @@ static distac_status skip_string(di_scan *scan)
 }
 
 /* Every number of a legal header is a plain non-negative integer that fits in 63 bits. */
-static distac_status skip_number(di_scan *scan)
-{
+static distac_status skip_number(di_scan *scan) {
     size_t start = scan->at;
     while (scan->at < scan->length && strchr("+-.0123456789eE", scan->text[scan->at]) && scan->text[scan->at])
         scan->at++;
@@ -76,8 +70,7 @@ static distac_status skip_number(di_scan *scan)
 }
 
 /* A value, without recursion. Whether brackets and commas stand where they should is the JSON library's matter. */
-static distac_status skip_value(di_scan *scan)
-{
+static distac_status skip_value(di_scan *scan) {
     char buffer[32];
     int depth = 1;
     do {
@@ -109,8 +102,7 @@ static distac_status skip_value(di_scan *scan)
     return DISTAC_OK;
 }
 
-distac_status di_scan_open(di_scan *scan)
-{
+distac_status di_scan_open(di_scan *scan) {
     char buffer[32];
     if (scan->text[0] != '{')
         return di_scan_fail(scan, 0, "the header must start with '{'; %s", seen(scan, buffer));
@@ -118,8 +110,7 @@ distac_status di_scan_open(di_scan *scan)
     return DISTAC_OK;
 }
 
-static distac_status finish(di_scan *scan)
-{
+static distac_status finish(di_scan *scan) {
     char buffer[32];
     scan->at++;
     skip_space(scan);
@@ -129,8 +120,7 @@ static distac_status finish(di_scan *scan)
     return DISTAC_OK;
 }
 
-distac_status di_scan_member(di_scan *scan, bool first, bool *more, di_member *out)
-{
+distac_status di_scan_member(di_scan *scan, bool first, bool *more, di_member *out) {
     char buffer[32];
     *more = false;
     skip_space(scan);

@@ -9,8 +9,7 @@ enum { CONVERT = 16384 };
 static const int64_t raw_piece = INT64_C(1) << 24; /* bytes between two looks at the cancel flag */
 
 /* A JSON text. Bytes from 0x20 on stand for themselves: names are checked to be UTF-8 when they come in. */
-static void add_quoted(di_text *text, const char *value)
-{
+static void add_quoted(di_text *text, const char *value) {
     di_text_add(text, "\"");
     size_t start = 0, i = 0;
     for (; value[i]; i++) {
@@ -32,16 +31,14 @@ typedef struct slot {
     int64_t index;
 } slot;
 
-static int compare_slots(const void *a, const void *b)
-{
+static int compare_slots(const void *a, const void *b) {
     const slot *x = a, *y = b;
     if (x->bits != y->bits) return x->bits > y->bits ? -1 : 1;
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
 static void add_header(di_text *text, int64_t count, const di_st_item *items, const int64_t *begin,
-                       int64_t pair_count, const di_pair *pairs)
-{
+                       int64_t pair_count, const di_pair *pairs) {
     const char *comma = "";
     di_text_add(text, "{");
     if (pair_count) {
@@ -69,8 +66,7 @@ static void add_header(di_text *text, int64_t count, const di_st_item *items, co
     while (!text->failed && text->length % 8) di_text_add(text, " ");
 }
 
-static distac_status layout(int64_t count, const di_st_item *items, int64_t *order, int64_t *begin)
-{
+static distac_status layout(int64_t count, const di_st_item *items, int64_t *order, int64_t *begin) {
     slot *slots = di_new((size_t)(count ? count : 1) * sizeof *slots);
     if (!slots) return DISTAC_ENOMEM;
     for (int64_t i = 0; i < count; i++) slots[i] = (slot){items[i].type->bits, i};
@@ -90,8 +86,7 @@ static distac_status layout(int64_t count, const di_st_item *items, int64_t *ord
 }
 
 distac_status di_st_begin(const char *path, int64_t count, const di_st_item *items, int64_t pair_count,
-                          const di_pair *pairs, int64_t *order, di_writer **out)
-{
+                          const di_pair *pairs, int64_t *order, di_writer **out) {
     di_text text = {0};
     di_writer *writer = NULL;
     int64_t *begin = di_new((size_t)(count ? count : 1) * sizeof *begin);
@@ -123,8 +118,7 @@ distac_status di_st_begin(const char *path, int64_t count, const di_st_item *ite
 }
 
 /* The smallest magnitude that rounds to infinity. */
-static double overflow_limit(int32_t dtype)
-{
+static double overflow_limit(int32_t dtype) {
     switch (dtype) {
     case DISTAC_F32:
         return 0x1.ffffffp127;
@@ -138,8 +132,7 @@ static double overflow_limit(int32_t dtype)
 }
 
 distac_status di_narrow(const char *function, const char *name, int64_t first, int32_t dtype, const double *values,
-                        void *out, int64_t n)
-{
+                        void *out, int64_t n) {
     double limit = overflow_limit(dtype);
     for (int64_t i = 0; i < n; i++)
         if (fabs(values[i]) >= limit && isfinite(values[i]))
@@ -149,13 +142,11 @@ distac_status di_narrow(const char *function, const char *name, int64_t first, i
     return DISTAC_OK;
 }
 
-const di_file_type *di_st_target(const di_entry *entry, int32_t dtype)
-{
+const di_file_type *di_st_target(const di_entry *entry, int32_t dtype) {
     return dtype >= 0 && di_entry_is_float(entry) ? di_file_type_of(dtype) : entry->type;
 }
 
-static distac_status put_raw(distac_context *context, di_writer *writer, const uint8_t *bytes, int64_t count)
-{
+static distac_status put_raw(distac_context *context, di_writer *writer, const uint8_t *bytes, int64_t count) {
     for (int64_t at = 0; at < count; at += raw_piece) {
         DI_TRY(di_poll(context));
         DI_TRY(di_writer_put(writer, bytes + at, (size_t)(count - at < raw_piece ? count - at : raw_piece)));
@@ -164,8 +155,7 @@ static distac_status put_raw(distac_context *context, di_writer *writer, const u
 }
 
 static distac_status put_converted(distac_context *context, di_writer *writer, const di_entry *entry,
-                                   const uint8_t *bytes, const di_file_type *type)
-{
+                                   const uint8_t *bytes, const di_file_type *type) {
     double *values = di_alloc(context, 2 * CONVERT * sizeof *values);
     if (!values) return DISTAC_ENOMEM;
     distac_status status = DISTAC_OK;
@@ -182,8 +172,7 @@ static distac_status put_converted(distac_context *context, di_writer *writer, c
     return status;
 }
 
-static distac_status put_entry(distac_context *context, di_writer *writer, const di_entry *entry, int32_t dtype)
-{
+static distac_status put_entry(distac_context *context, di_writer *writer, const di_entry *entry, int32_t dtype) {
     const uint8_t *bytes;
     distac_tensor *copy;
     const di_file_type *type = di_st_target(entry, dtype);
@@ -194,8 +183,7 @@ static distac_status put_entry(distac_context *context, di_writer *writer, const
     return status;
 }
 
-distac_status distac_checkpoint_save(const distac_checkpoint *checkpoint, const char *path, int32_t dtype)
-{
+distac_status distac_checkpoint_save(const distac_checkpoint *checkpoint, const char *path, int32_t dtype) {
     DI_REQUIRE(checkpoint, "checkpoint is NULL");
     DI_REQUIRE(path, "path is NULL");
     if (dtype != -1 && !di_dtype_is_float(dtype))

@@ -28,21 +28,18 @@ static const di_file_type file_types[] = {
 };
 enum { TYPE_COUNT = sizeof file_types / sizeof file_types[0] };
 
-const di_file_type *di_file_type_named(const char *name)
-{
+const di_file_type *di_file_type_named(const char *name) {
     for (int i = 0; i < TYPE_COUNT; i++)
         if (strcmp(file_types[i].name, name) == 0) return &file_types[i];
     return NULL;
 }
 
-const di_file_type *di_file_type_of(int32_t dtype)
-{
+const di_file_type *di_file_type_of(int32_t dtype) {
     for (int i = 0; i < TYPE_COUNT; i++)
         if (file_types[i].dtype == dtype && dtype >= 0) return &file_types[i];
     return NULL;
 }
 
-int64_t di_type_bytes(const di_file_type *type, int64_t numel)
-{
+int64_t di_type_bytes(const di_file_type *type, int64_t numel) {
     return type->bits >= 8 ? numel * (type->bits / 8) : numel / 8 * type->bits + numel % 8 * type->bits / 8;
 }

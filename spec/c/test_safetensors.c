@@ -15,8 +15,7 @@
 static char folder[64];
 static distac_context *context;
 
-static int setup(void **state)
-{
+static int setup(void **state) {
     (void)state;
     strcpy(folder, "/tmp/distac_st_XXXXXX");
     if (!mkdtemp(folder)) return -1;
@@ -24,8 +23,7 @@ static int setup(void **state)
     return distac_context_create(&desc, &context);
 }
 
-static int teardown(void **state)
-{
+static int teardown(void **state) {
     (void)state;
     char command[128];
     distac_context_release(context);
@@ -33,8 +31,7 @@ static int teardown(void **state)
     return system(command);
 }
 
-static const char *file_named(const char *name)
-{
+static const char *file_named(const char *name) {
     static char path[4][256];
     static int turn;
     turn = (turn + 1) % 4;
@@ -42,16 +39,14 @@ static const char *file_named(const char *name)
     return path[turn];
 }
 
-static void write_bytes(const char *path, const void *bytes, size_t count)
-{
+static void write_bytes(const char *path, const void *bytes, size_t count) {
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
     assert_int_equal(fwrite(bytes, 1, count, file), count);
     assert_int_equal(fclose(file), 0);
 }
 
-static uint8_t *read_bytes(const char *path, size_t *count)
-{
+static uint8_t *read_bytes(const char *path, size_t *count) {
     FILE *file = fopen(path, "rb");
     assert_non_null(file);
     fseek(file, 0, SEEK_END);
@@ -64,8 +59,7 @@ static uint8_t *read_bytes(const char *path, size_t *count)
 }
 
 /* A file of a claimed header length, a header and data bytes 0, 1, 2, ... */
-static const char *make(uint64_t claimed, const void *header, size_t length, size_t data)
-{
+static const char *make(uint64_t claimed, const void *header, size_t length, size_t data) {
     const char *path = file_named("case.safetensors");
     uint8_t *bytes = malloc(8 + length + data);
     for (int i = 0; i < 8; i++) bytes[i] = (uint8_t)(claimed >> (8 * i));
@@ -76,8 +70,7 @@ static const char *make(uint64_t claimed, const void *header, size_t length, siz
     return path;
 }
 
-static void must_reject(const char *what, const char *path, const char *reason)
-{
+static void must_reject(const char *what, const char *path, const char *reason) {
     distac_checkpoint *checkpoint = NULL;
     distac_status status = distac_checkpoint_open(context, path, &checkpoint);
     if (status != DISTAC_EFORMAT || !strstr(distac_last_error(), reason) || !strstr(distac_last_error(), path))
@@ -86,8 +79,7 @@ static void must_reject(const char *what, const char *path, const char *reason)
     assert_null(checkpoint);
 }
 
-static distac_checkpoint *must_open(const char *what, const char *path)
-{
+static distac_checkpoint *must_open(const char *what, const char *path) {
     distac_checkpoint *checkpoint = NULL;
     if (distac_checkpoint_open(context, path, &checkpoint) != DISTAC_OK)
         fail_msg("%s: expected to open, got %s", what, distac_last_error());
@@ -100,9 +92,9 @@ typedef struct text_case {
     const char *reason;
 } text_case;
 
-#define W16 "{\"w\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]}}"
+#define W16                   "{\"w\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]}}"
 #define ENTRY(shape, offsets) "{\"w\":{\"dtype\":\"F32\",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
-#define PLAIN "\"shape\":[2,2],\"data_offsets\":[0,16]}"
+#define PLAIN                 "\"shape\":[2,2],\"data_offsets\":[0,16]}"
 
 static const text_case refused[] = {
     {"S06 byte FF", "{\"\xff\":{\"dtype\":\"F32\"," PLAIN "}", 16, "UTF-8"},
@@ -235,8 +227,7 @@ static const text_case refused[] = {
     {"S37 lone surrogate", "{\"\\ud800\":{\"dtype\":\"F32\"," PLAIN "}", 16, "not JSON"},
 };
 
-static void reject_headers(void **state)
-{
+static void reject_headers(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         const text_case *c = &refused[i];
@@ -245,8 +236,7 @@ static void reject_headers(void **state)
     }
 }
 
-static void reject_lengths(void **state)
-{
+static void reject_lengths(void **state) {
     (void)state;
     static const struct {
         size_t bytes;
@@ -281,8 +271,7 @@ static void reject_lengths(void **state)
 }
 
 /* Headers too large to be written out above. */
-static void reject_large(void **state)
-{
+static void reject_large(void **state) {
     (void)state;
     char *text = malloc(4 << 20);
     size_t at = 0;
@@ -321,8 +310,7 @@ static void reject_large(void **state)
     free(text);
 }
 
-static void reject_not_a_file(void **state)
-{
+static void reject_not_a_file(void **state) {
     (void)state;
     distac_checkpoint *checkpoint = NULL;
     assert_int_not_equal(distac_checkpoint_open(context, folder, &checkpoint), DISTAC_OK);
@@ -359,7 +347,8 @@ static const text_case accepted[] = {
      8, "a"},
     {"S38 a name like a path", "{\"../../etc/passwd\":{\"dtype\":\"F32\"," PLAIN "}", 16, "../../etc/passwd"},
     {"S46 composed and decomposed",
-     "{\"\xC3\xA9\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"e\xCC\x81\":{\"dtype\":\"U8\",\"shape\":[1],"
+     "{\"\xC3\xA9\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"e\xCC\x81\":{\"dtype\":\"U8\","
+     "\"shape\":[1],"
      "\"data_offsets\":[1,2]}}",
      2, "e\xCC\x81"},
     {"escaped name", "{\"\\u0077\\ud83d\\ude00\":{\"dtype\":\"F32\"," PLAIN "}", 16, "w\xF0\x9F\x98\x80"},
@@ -373,8 +362,7 @@ static const text_case accepted[] = {
 };
 
 /* What is accepted can be touched, saved, and read back with the same bytes. */
-static void accept_headers(void **state)
-{
+static void accept_headers(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof accepted / sizeof accepted[0]; i++) {
         const text_case *c = &accepted[i];
@@ -409,8 +397,7 @@ static void accept_headers(void **state)
 }
 
 /* Data that starts at an odd byte is handed out aligned (the sanitizer build watches). */
-static void unaligned(void **state)
-{
+static void unaligned(void **state) {
     (void)state;
     const char *header = "{\"abcde\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}";
     for (size_t pad = 0; pad < 8; pad++) {
@@ -435,8 +422,7 @@ static void unaligned(void **state)
     }
 }
 
-static void truncations(void **state)
-{
+static void truncations(void **state) {
     (void)state;
     const char *header =
         "{\"__metadata__\":{\"k\":\"v\"},\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]},"
@@ -456,22 +442,19 @@ static void truncations(void **state)
 /* ---- random round trips ---- */
 
 static uint64_t random_state = 12345;
-static uint32_t next_random(uint32_t bound)
-{
+static uint32_t next_random(uint32_t bound) {
     random_state = random_state * UINT64_C(6364136223846793005) + 1442695040888963407u;
     return (uint32_t)(random_state >> 33) % bound;
 }
 
-static void random_name(char *name)
-{
+static void random_name(char *name) {
     static const char *const letters[] = {
         "a", "B", "7", ".", "/", "\"", "\\", "\n", "\x01", " ", "\xC3\xA9", "\xF0\x9F\x98\x80", "\x7f", "_"};
     name[0] = 0;
     for (uint32_t i = next_random(12) + 1; i > 0; i--) strcat(name, letters[next_random(14)]);
 }
 
-static void round_trips(void **state)
-{
+static void round_trips(void **state) {
     (void)state;
     for (int trial = 0; trial < 1000; trial++) {
         distac_checkpoint *one;
@@ -529,8 +512,7 @@ static void round_trips(void **state)
     }
 }
 
-static void conversion(void **state)
-{
+static void conversion(void **state) {
     (void)state;
     distac_checkpoint *one, *two;
     distac_tensor *tensor;
@@ -572,8 +554,7 @@ static void conversion(void **state)
 }
 
 static distac_checkpoint *with_tensor(const char *name, int32_t dtype, int32_t rank, const int64_t *shape,
-                                      const double *values)
-{
+                                      const double *values) {
     distac_checkpoint *checkpoint;
     distac_tensor *tensor;
     assert_int_equal(distac_checkpoint_create(context, &checkpoint), DISTAC_OK);
@@ -584,8 +565,7 @@ static distac_checkpoint *with_tensor(const char *name, int32_t dtype, int32_t r
     return checkpoint;
 }
 
-static void combining(void **state)
-{
+static void combining(void **state) {
     (void)state;
     int64_t shape[2] = {2, 2}, other[2] = {4, 1}, one = 1;
     double norm, got[4];
@@ -641,8 +621,7 @@ static void combining(void **state)
 }
 
 /* S40: many tensors, in an order that is not sorted. */
-static void many_tensors(void **state)
-{
+static void many_tensors(void **state) {
     (void)state;
     enum { MANY = 100000 };
     char *text = malloc((size_t)MANY * 80);
@@ -670,8 +649,7 @@ static void many_tensors(void **state)
     free(text);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reject_headers),    cmocka_unit_test(reject_lengths), cmocka_unit_test(reject_large),
         cmocka_unit_test(reject_not_a_file), cmocka_unit_test(accept_headers), cmocka_unit_test(unaligned),

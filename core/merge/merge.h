@@ -1,0 +1,100 @@
+/* merge.h: the inside of merging. A run is one merge in progress: its inputs, matched and open, seen as task
+ * vectors. An operator turns the task vectors' numbers into the direction D; adding one means a new file with a
+ * di_method and one line in registry.c. */
+#ifndef DISTAC_MERGE_H
+#define DISTAC_MERGE_H
+
+#include "../io/io.h"
+
+/* Elements an operator sees at a time: the numbers of eight models stay in the first cache. */
+enum { DI_STEP = 256 };
+
+typedef struct di_merge_run di_merge_run;
+
+typedef struct di_merge_param {
+    distac_merge_param info;
+    bool whole; /* a whole number is wanted */
+} di_merge_param;
+
+/* An operator. It has `chunk`, for tensors whose elements are merged one by one, and may have the others. */
+typedef struct di_method {
+    const char *name, *text;
+    const di_merge_param *params; /* its own; lambda is everybody's and stands behind them */
+    int32_t param_count;
+    /* Looks at all task vectors before anything is merged; what it finds goes to run->state, freed with free(). */
+    distac_status (*prepare)(di_merge_run *run);
+    /* out[i] = D for n elements of all models: tau[t][i]. */
+    void (*chunk)(const di_merge_run *run, int64_t n, const double *const *tau, double *out);
+    /* Whether `tensor` merges this entry of run->base instead of chunk. */
+    bool (*takes)(const di_merge_run *run, const di_entry *entry);
+    /* D of a whole tensor, row-major. May use di_parallel. */
+    distac_status (*tensor)(di_merge_run *run, int64_t entry, double *out);
+} di_method;
+
+extern const di_method di_merge_average, di_merge_task_arithmetic, di_merge_ties, di_merge_consensus_ta,
+    di_merge_tsvm;
+
+/* The values of one parameter: one number, or one per model. */
+typedef struct di_values {
+    int32_t count;
+    double *values;
+} di_values;
+
+struct distac_merge {
+    atomic_int refs;
+    distac_context *context;
+    const di_method *method;
+    di_values *params; /* param_count of them, then lambda */
+};
+
+struct di_merge_run {
+    distac_context *context;
+    const distac_merge *merge;
+    const char *function; /* for error texts */
+    int32_t models;
+    bool whole;                    /* inputs are models: tau = model - base; else they are task vectors */
+    const distac_checkpoint *base; /* what is merged: its float tensors */
+    distac_checkpoint *const *inputs;
+    di_sources base_bytes, *input_bytes;
+    int64_t *partner; /* [models][base->count]: where a tensor stands in an input */
+    int64_t elements; /* of all float tensors */
+    int64_t piece_count;
+    di_piece *pieces;
+    int32_t lanes; /* parallel strands, each with its own scratch; results never depend on their number */
+    double *scratch, **rows;
+    void *state;
+};
+
+/* ---- run.c ---- */
+distac_status di_run_open(di_merge_run *run, const distac_merge *merge, const char *function, bool whole,
+                          const distac_checkpoint *base, int32_t models, distac_checkpoint *const *inputs);
+void di_run_close(di_merge_run *run);
+/* Parameter `index` of the operator for a model. */
+double di_run_param(const di_merge_run *run, int32_t index, int32_t model);
+double di_run_lambda(const di_merge_run *run);
+/* Elements first … first+n-1 of model t's task vector; false if one of them is not finite. base: the base's
+ * elements (NULL for task vectors). */
+bool di_run_load(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, const double *base,
+                 double *out);
+/* The base's elements in double. */
+void di_run_base(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *out);
+/* Fails with ENUMERIC and names the first non-finite element at or after `first` of an entry. */
+distac_status di_run_nonfinite(const di_merge_run *run, int64_t entry, int64_t first);
+/* A lane's numbers: models task vectors of DI_STEP elements, then the base, then the result. */
+double *const *di_run_rows(const di_merge_run *run, int32_t lane);
+/* Loads n <= DI_STEP elements of all models into a lane's rows; false if one is not finite. */
+bool di_run_step(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *const *rows);
+
+/* Shows all elements of all task vectors, step by step, to visit, on all lanes. */
+typedef void (*di_visit)(void *arg, int32_t lane, int64_t n, const double *const *tau);
+distac_status di_run_visit(di_merge_run *run, di_visit visit, void *arg);
+
+/* Calls work(arg, lane, i) for i in 0..count-1, each once, on all lanes. */
+typedef distac_status (*di_lane_work)(void *arg, int32_t lane, int64_t index);
+distac_status di_run_lanes(di_merge_run *run, int64_t count, di_lane_work work, void *arg);
+
+/* ---- select.c ---- */
+/* thresholds[t] = the rank-th largest magnitude of task vector t over all tensors; rank >= 1. */
+distac_status di_select(di_merge_run *run, int64_t rank, double *thresholds);
+
+#endif

@@ -1,0 +1,249 @@
+/* run.c: a merge in progress: matching the inputs, reading them as task vectors, passes over all of them. */
+#include "merge.h"
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- opening ---- */
+
+static const char *label(const di_merge_run *run, int32_t t, char *buffer, size_t bytes) {
+    if (t < 0 && run->base->path[0]) return run->base->path;
+    if (t < 0) return run->whole ? "the base" : "task vector 1";
+    if (run->inputs[t]->path[0]) return run->inputs[t]->path;
+    snprintf(buffer, bytes, run->whole ? "model %d" : "task vector %d", (int)t + 1);
+    return buffer;
+}
+
+static distac_status match_inputs(const di_merge_run *run) {
+    di_text text = {0};
+    distac_status status = DISTAC_OK;
+    char a[32], b[32];
+    for (int32_t t = run->whole ? 0 : 1; t < run->models; t++)
+        di_match_add(&text, &status, label(run, -1, a, sizeof a), run->base, label(run, t, b, sizeof b),
+                     run->inputs[t]);
+    if (status != DISTAC_OK)
+        status = di_fail_at(status, run->function, "the tensors do not fit:%s", text.bytes ? text.bytes : "");
+    di_text_free(&text);
+    return status;
+}
+
+static distac_status check_params(const di_merge_run *run) {
+    const distac_merge *merge = run->merge;
+    for (int32_t i = 0; i < merge->method->param_count; i++)
+        if (merge->params[i].count != 1 && merge->params[i].count != run->models)
+            return di_fail_at(DISTAC_EINVAL, run->function, "%s: %s has %d values for %d models",
+                              merge->method->name, merge->method->params[i].info.name, (int)merge->params[i].count,
+                              (int)run->models);
+    return DISTAC_OK;
+}
+
+static size_t scratch_bytes(const di_merge_run *run) {
+    return (size_t)run->lanes * (size_t)(run->models + 2) * DI_STEP * sizeof(double);
+}
+
+static distac_status open_inputs(di_merge_run *run) {
+    size_t count = (size_t)(run->base->count ? run->base->count : 1);
+    run->partner = di_new((size_t)run->models * count * sizeof *run->partner);
+    run->input_bytes = di_new((size_t)run->models * sizeof *run->input_bytes);
+    if (!run->partner || !run->input_bytes) return DISTAC_ENOMEM;
+    DI_TRY(di_sources_open(run->base, &run->base_bytes));
+    for (int32_t t = 0; t < run->models; t++) {
+        DI_TRY(di_sources_open(run->inputs[t], &run->input_bytes[t]));
+        for (int64_t i = 0; i < run->base->count; i++)
+            run->partner[t * run->base->count + i] =
+                distac_checkpoint_find(run->inputs[t], run->base->entries[i]->name);
+    }
+    for (int64_t i = 0; i < run->base->count; i++)
+        if (di_entry_is_float(run->base->entries[i]) &&
+            __builtin_add_overflow(run->elements, run->base->entries[i]->numel, &run->elements))
+            return di_fail_at(DISTAC_EINVAL, run->function, "too many elements");
+    DI_TRY(di_pieces(run->base, &run->piece_count, &run->pieces));
+    int64_t rows = (int64_t)run->lanes * (run->models + 2);
+    run->rows = di_new((size_t)rows * sizeof *run->rows);
+    run->scratch = run->rows ? di_alloc(run->context, scratch_bytes(run)) : NULL;
+    if (!run->scratch) return DISTAC_ENOMEM;
+    for (int64_t i = 0; i < rows; i++) run->rows[i] = run->scratch + i * DI_STEP;
+    return DISTAC_OK;
+}
+
+distac_status di_run_open(di_merge_run *run, const distac_merge *merge, const char *function, bool whole,
+                          const distac_checkpoint *base, int32_t models, distac_checkpoint *const *inputs) {
+    *run = (di_merge_run){.context = merge->context,
+                          .merge = merge,
+                          .function = function,
+                          .models = models,
+                          .whole = whole,
+                          .base = base,
+                          .inputs = inputs,
+                          .lanes = merge->context->threads};
+    if (run->lanes < 1) run->lanes = 1;
+    if (models < 1) return di_fail_at(DISTAC_EINVAL, function, "%d models; at least 1 is wanted", (int)models);
+    for (int32_t t = 0; t < models; t++)
+        if (!inputs || !inputs[t]) return di_fail_at(DISTAC_EINVAL, function, "input %d is NULL", (int)t + 1);
+    if (!whole) run->base = inputs[0];
+    if (!run->base) return di_fail_at(DISTAC_EINVAL, function, "base is NULL");
+    DI_TRY(check_params(run));
+    DI_TRY(match_inputs(run));
+    DI_TRY(open_inputs(run));
+    return merge->method->prepare ? merge->method->prepare(run) : DISTAC_OK;
+}
+
+void di_run_close(di_merge_run *run) {
+    if (run->scratch) di_free(run->context, run->scratch, scratch_bytes(run));
+    for (int32_t t = 0; run->input_bytes && t < run->models; t++) di_sources_close(&run->input_bytes[t]);
+    di_sources_close(&run->base_bytes);
+    free(run->input_bytes);
+    free(run->rows);
+    free(run->partner);
+    free(run->pieces);
+    free(run->state);
+}
+
+double di_run_param(const di_merge_run *run, int32_t index, int32_t model) {
+    const di_values *values = &run->merge->params[index];
+    return values->values[values->count == 1 ? 0 : model];
+}
+
+double di_run_lambda(const di_merge_run *run) {
+    return run->merge->params[run->merge->method->param_count].values[0];
+}
+
+/* ---- reading ---- */
+
+static bool is_aligned_f32(const di_entry *entry, const uint8_t *bytes) {
+    return entry->type->dtype == DISTAC_F32 && (uintptr_t)bytes % sizeof(float) == 0;
+}
+
+/* The elements in double, whatever their type. */
+static void widen(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n, double *restrict out) {
+    if (is_aligned_f32(entry, bytes)) {
+        const float *restrict x = (const float *)(const void *)bytes + first;
+        for (int64_t i = 0; i < n; i++) out[i] = (double)x[i];
+        return;
+    }
+    di_to_f64(entry->type->dtype, bytes + first * (entry->type->bits / 8), out, n);
+}
+
+void di_run_base(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *out) {
+    widen(run->base->entries[entry], run->base_bytes.bytes[entry], first, n, out);
+}
+
+/* An exponent of all ones plus one carries into the sign bit: no branches, so this runs on vectors. */
+static bool all_finite(const double *values, int64_t n) {
+    uint64_t seen = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        seen |= (bits & UINT64_C(0x7ff0000000000000)) + UINT64_C(0x0010000000000000);
+    }
+    return !(seen >> 63);
+}
+
+bool di_run_load(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, const double *base,
+                 double *restrict out) {
+    int64_t partner = run->partner[t * run->base->count + entry];
+    widen(run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner], first, n, out);
+    if (base)
+        for (int64_t i = 0; i < n; i++) out[i] -= base[i];
+    return all_finite(out, n);
+}
+
+double *const *di_run_rows(const di_merge_run *run, int32_t lane) {
+    return run->rows + (int64_t)lane * (run->models + 2);
+}
+
+bool di_run_step(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *const *rows) {
+    bool fine = true;
+    double *base = run->whole ? rows[run->models] : NULL;
+    if (base) di_run_base(run, entry, first, n, base);
+    for (int32_t t = 0; t < run->models; t++) fine &= di_run_load(run, t, entry, first, n, base, rows[t]);
+    return fine;
+}
+
+distac_status di_run_nonfinite(const di_merge_run *run, int64_t entry, int64_t first) {
+    const di_entry *at = run->base->entries[entry];
+    char buffer[32];
+    for (int64_t i = first; i < at->numel; i++) {
+        double base = 0, value;
+        if (run->whole) di_run_base(run, entry, i, 1, &base);
+        if (!isfinite(base))
+            return di_fail_at(DISTAC_ENUMERIC, run->function, "%s: tensor \"%s\", element %lld is %g",
+                              label(run, -1, buffer, sizeof buffer), at->name, (long long)i, base);
+        for (int32_t t = 0; t < run->models; t++) {
+            int64_t partner = run->partner[t * run->base->count + entry];
+            widen(run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner], i, 1, &value);
+            if (!isfinite(value) || !isfinite(value - base))
+                return di_fail_at(DISTAC_ENUMERIC, run->function, "%s: tensor \"%s\", element %lld is %g",
+                                  label(run, t, buffer, sizeof buffer), at->name, (long long)i, value);
+        }
+    }
+    return di_fail_at(DISTAC_ENUMERIC, run->function, "tensor \"%s\" changed while it was read", at->name);
+}
+
+/* ---- lanes ---- */
+
+typedef struct lanes {
+    di_merge_run *run;
+    atomic_llong next;
+    int64_t count;
+    di_lane_work work;
+    void *arg;
+    pthread_mutex_t lock;
+    int64_t failed; /* lowest index that failed, -1: none */
+    distac_status status;
+} lanes;
+
+static void lane_task(void *arg, int64_t lane) {
+    lanes *l = arg;
+    for (;;) {
+        int64_t index = atomic_fetch_add(&l->next, 1);
+        if (index >= l->count || atomic_load(&l->run->context->cancel)) return;
+        distac_status status = l->work(l->arg, (int32_t)lane, index);
+        if (status == DISTAC_OK) continue;
+        pthread_mutex_lock(&l->lock);
+        if (l->failed < 0 || index < l->failed) {
+            l->failed = index;
+            l->status = status;
+        }
+        pthread_mutex_unlock(&l->lock);
+    }
+}
+
+distac_status di_run_lanes(di_merge_run *run, int64_t count, di_lane_work work, void *arg) {
+    lanes l = {.run = run, .count = count, .work = work, .arg = arg, .failed = -1, .status = DISTAC_OK};
+    atomic_init(&l.next, 0);
+    if (pthread_mutex_init(&l.lock, NULL)) return di_fail_at(DISTAC_ENOMEM, run->function, "no mutex");
+    di_parallel(run->context, run->lanes, lane_task, &l);
+    pthread_mutex_destroy(&l.lock);
+    DI_TRY(di_poll(run->context));
+    if (l.failed < 0) return DISTAC_OK;
+    /* Which lane met the failure first is chance: the lowest index is asked again, for its text. */
+    distac_status status = l.work(l.arg, 0, l.failed);
+    return status != DISTAC_OK ? status : l.status;
+}
+
+typedef struct visit_job {
+    di_merge_run *run;
+    di_visit visit;
+    void *arg;
+} visit_job;
+
+static distac_status visit_piece(void *arg, int32_t lane, int64_t index) {
+    visit_job *job = arg;
+    const di_piece *piece = &job->run->pieces[index];
+    double *const *rows = di_run_rows(job->run, lane);
+    for (int64_t done = 0; done < piece->count; done += DI_STEP) {
+        int64_t n = piece->count - done < DI_STEP ? piece->count - done : DI_STEP;
+        if (!di_run_step(job->run, piece->entry, piece->first + done, n, rows))
+            return di_run_nonfinite(job->run, piece->entry, piece->first + done);
+        job->visit(job->arg, lane, n, (const double *const *)rows);
+    }
+    return DISTAC_OK;
+}
+
+distac_status di_run_visit(di_merge_run *run, di_visit visit, void *arg) {
+    visit_job job = {run, visit, arg};
+    return di_run_lanes(run, run->piece_count, visit_piece, &job);
+}
