@@ -2,6 +2,8 @@
 -- and suites, as light descriptions. Making one does no work and never fails, so that a recipe's mistakes can
 -- all be told at once, with their paths; parts.real turns a checked description into the engine's object.
 
+local unpack = table.unpack or unpack
+
 local parts = {}
 
 local Part = {}
@@ -17,6 +19,7 @@ local function engine() return require "distac" end
 function parts.real(self)
     local params = self.params or self.args[1]
     if self.part == "loss" then return engine().loss[self.kind](params or {}) end
+    if self.part == "merge" and self.kind == "custom" then return engine().merge.custom(unpack(self.args, 1, 2)) end
     if self.part == "merge" then return engine().merge[self.kind](params or {}) end
     if self.part == "adamw" then return engine().adamw(params or {}) end
     error("a " .. self.part .. " cannot be used like this", 2)

@@ -410,4 +410,5 @@ end
 function Recipe.run(self, options) return require("distac.runner").run(self, options or {}) end
 function Recipe.plan(self, options) return require("distac.plan").make(self, options or {}) end
 
-return recipe
+-- distac.recipe is this module and is called like a function.
+return setmetatable(recipe, { __call = function(_, value) return recipe.new(value, 2) end })

@@ -54,7 +54,10 @@ local function method_table()
     for _, method in ipairs(engine().merge.methods()) do
         local fields = {}
         for _, param in ipairs(method.params) do
-            local one = number { min = param.min, max = param.max, doc = param.text }
+            local one = number {
+                min = param.min > -math.huge and param.min or nil,
+                max = param.max < math.huge and param.max or nil, doc = param.text,
+            }
             local field = one
             if param.list then
                 field = schema.one_of({ { "number", one }, { "table", schema.list(one, { at_least = 1 }) } },
@@ -74,6 +77,7 @@ local method = schema.custom {
     accept = function(value, path, report)
         if type(value) == "string" then value = parts.merge[value]() end
         if parts.is(value, "merge") then
+            if value.kind == "custom" and type(value.args[1]) == "function" then return value end
             local by_name, names = method_table()
             if not by_name[value.kind] then
                 return nil, "unknown method '" .. value.kind .. "'" .. schema.did_you_mean(value.kind, names)

@@ -1,0 +1,83 @@
+-- distac.evaluate: accuracy, entropy and calibration of a model on the tasks of a suite, each result a stage of
+-- its own, so that the same model is never measured twice.
+
+local json = require "distac.json"
+
+local evaluate = {}
+local Evaluator = {}
+Evaluator.__index = Evaluator
+
+local bins = 10
+
+-- options: suite, store, progress, timing.
+function evaluate.new(options)
+    return setmetatable({ suite = options.suite, store = options.store, progress = options.progress,
+                          timing = options.timing, batch = 128 }, Evaluator)
+end
+
+-- The one model whose weights are exchanged for every evaluation.
+function Evaluator:load(key, make_checkpoint)
+    self.vit = self.vit or self.suite:model():clone()
+    if self.loaded ~= key or key == nil then
+        self.loaded = nil
+        self.vit:load(make_checkpoint())
+        self.loaded = key
+    end
+    return self.vit
+end
+
+function Evaluator:data_key(task, split)
+    local data = self.suite:dataset_hash(task, split)
+    return data and { data = data, head = self.suite:head_hash(task) }
+end
+
+-- Metrics of model `key` on one split of a task, nil if there is no such split. make_checkpoint gives the
+-- weights if they are needed.
+function Evaluator:measure(key, make_checkpoint, task, split)
+    local of = self:data_key(task, split)
+    if not of then return nil end
+    local desc = { stage = "evaluate", model = key, data = of.data, head = of.head, bins = bins }
+    local stage = self.store:key(desc)
+    local result = self.store:get(stage)
+    if not result then
+        local distac = require "distac"
+        local begun = distac.clock()
+        local ds = self.suite:dataset(task, split)
+        local vit = self:load(key, make_checkpoint)
+        local logits = ds:logits(vit, self.suite:head(task), { batch = self.batch })
+        if ds:labelled() then
+            local labels = ds:labels()
+            result = distac.metrics(logits, labels)
+            result.reliability = json.array(distac.reliability(logits, labels, bins))
+        else
+            result = distac.metrics(logits)
+        end
+        result.seconds = distac.clock() - begun
+        result = self.store:put(stage, desc, result)
+    end
+    self.timing.evaluate = self.timing.evaluate + (result.seconds or 0)
+    return result
+end
+
+-- The same for every task: { task = metrics }.
+function Evaluator:measure_all(key_of, checkpoint_of, tasks, split, what)
+    local out = {}
+    self.progress:start(what, #tasks)
+    for i, task in ipairs(tasks) do
+        out[task] = self:measure(key_of(task), function() return checkpoint_of(task) end, task, split)
+        self.progress:update(i, task)
+    end
+    self.progress.what = nil
+    self.progress:clear()
+    return out
+end
+
+-- Correct answers among images first ... first+count-1, for searches that may stop half-way.
+function Evaluator:correct(vit, task, split, first, count)
+    local distac = require "distac"
+    local ds = self.suite:dataset(task, split)
+    local logits = ds:logits(vit, self.suite:head(task), { first = first, count = count, batch = self.batch })
+    return distac.metrics(logits, ds:labels(first, count)).correct
+end
+
+return evaluate

@@ -1,0 +1,159 @@
+-- distac.merging: one merge of a run: the direction, lambda by validation, the test accuracy (read once), the file.
+
+local json = require "distac.json"
+local search = require "distac.search"
+local settings = require "distac.settings"
+
+local merging = {}
+
+local function engine() return require "distac" end
+
+-- The task vectors of a set of models, scaled where the set says so; made once per set.
+local function task_vectors(run, set)
+    if not set.taus then
+        set.taus = {}
+        for i, task in ipairs(run.tasks) do
+            local model = set.models[task]
+            local tau = model.checkpoint() - run.suite:base()
+            set.taus[i] = set.scaled and model.kappa ~= 1 and model.kappa * tau or tau
+        end
+    end
+    return set.taus
+end
+
+local function describe(run, set, method, points)
+    local models, data = json.array {}, json.array {}
+    for i, task in ipairs(run.tasks) do
+        models[i] = set.models[task].key .. (set.scaled and "*" .. json.number(set.models[task].kappa) or "")
+        data[i] = { head = run.suite:head_hash(task), test = run.suite:dataset_hash(task, "test"),
+                    validation = #points > 1 and run.suite:dataset_hash(task, "validation") or nil,
+                    reference = #points > 1 and run.individual_validation[task].correct or nil }
+    end
+    return { stage = "merge", method = method.name, params = method.params, text = method.text, models = models,
+             data = data, base = run.suite:base_hash(), points = json.array(points) }
+end
+
+local function choose(run, points, load, what)
+    if #points == 1 then return { best = 1, scores = {} } end
+    local tasks, zero = {}, {}
+    for i, task in ipairs(run.tasks) do
+        local own = run.individual_validation[task]
+        if not own or not own.accuracy then
+            error("lambda: task '" .. task .. "' has no labelled validation images to search on; give one number", 0)
+        end
+        tasks[i] = { name = task, count = own.count, reference = own.accuracy }
+        zero[i] = run.base_validation[task].correct
+    end
+    local known = {}
+    for i, point in ipairs(points) do
+        if point == 0 then known[i] = zero end
+    end
+    run.progress:start(what, #points)
+    return search.run {
+        points = points, tasks = tasks, known = known, load = load,
+        correct = function(task, first, count)
+            if engine().cancelled() then error(require("distac.training").canceled, 0) end
+            return run.evaluator:correct(run.evaluator.vit, task.name, "validation", first, count)
+        end,
+        progress = function(done) run.progress:update(done) end,
+    }
+end
+
+local function curve_of(points, found)
+    local curve = json.array {}
+    for i, point in ipairs(points) do
+        local s = found.scores[i]
+        curve[i] = { lambda = point, score = s and s or json.null }
+    end
+    return curve
+end
+
+local function compute(run, values, set, method, points, what)
+    local distac = engine()
+    local begun = distac.clock()
+    local base = run.suite:base()
+    local delta = method.delta(base, task_vectors(run, set))
+    run.evaluator.loaded = nil
+    run.evaluator.vit = run.evaluator.vit or run.suite:model():clone()
+    local function load(lambda) run.evaluator.vit:load(base + lambda * delta) end
+    local found = choose(run, points, load, what)
+    local lambda = points[found.best]
+    local merged = base + lambda * delta
+    local result = { lambda = lambda, accuracy = {}, entropy = {}, ece = {}, curve = curve_of(points, found),
+                     images = found.images }
+    run.evaluator.vit:load(merged)
+    for _, task in ipairs(run.tasks) do
+        local ds = run.suite:dataset(task, "test")
+        if ds then
+            local logits = ds:logits(run.evaluator.vit, run.suite:head(task), { batch = run.evaluator.batch })
+            local m = distac.metrics(logits, ds:labelled() and ds:labels() or nil)
+            result.accuracy[task], result.entropy[task], result.ece[task] = m.accuracy, m.entropy, m.ece
+        end
+    end
+    result.seconds = distac.clock() - begun
+    return result, merged
+end
+
+local function file_name(set, method, n_sets)
+    local tail = ""
+    if set.scaled then tail = "-scaled" elseif n_sets > 1 and not set.conditioned then tail = "-unconditioned" end
+    return "merged-" .. method.label .. tail .. ".safetensors"
+end
+
+-- Writes the merged model unless it is not new and the file of this stage is there.
+local function write_model(run, values, key, result, path, fresh, make)
+    local distac = engine()
+    if not fresh and distac.fs.kind(path) then
+        local ok, ck = pcall(distac.load, path)
+        if ok and ck:metadata()["distac.stage"] == key then return end
+    end
+    distac.fs.make(path:match("^(.*)/[^/]*$"))
+    distac.save(path, make(), { metadata = {
+        ["distac.stage"] = key, ["distac.recipe"] = json.encode(settings.plain(values)),
+        ["distac.engine"] = distac.version, ["distac.seed"] = json.number(values.seed),
+        ["distac.base"] = run.suite:base_hash(), ["distac.lambda"] = json.number(result.lambda),
+        ["distac.accuracy"] = json.encode(result.accuracy, { nonfinite = "null" }),
+    } })
+end
+
+-- One entry of results.json's merges.
+function merging.one(run, values, set, method, folder, n_sets)
+    local points = settings.lambda(values, method.fixed)
+    local desc = describe(run, set, method, points)
+    local key = run.store:key(desc)
+    local result = method.text and run.store:get(key)
+    local merged
+    local label = method.label .. (set.conditioned and " + DisTaC" or set.scaled and " scaled" or "")
+    if not result then
+        result, merged = compute(run, values, set, method, points, "merging " .. label)
+        run.store:put(key, desc, result)
+        run.progress:finish(string.format("lambda %s", json.number(result.lambda)))
+    end
+    run.timing.merge = run.timing.merge + (result.seconds or 0)
+    write_model(run, values, key, result, folder .. "/" .. file_name(set, method, n_sets), merged ~= nil, function()
+        if merged then return merged end
+        local base = run.suite:base()
+        return base + result.lambda * method.delta(base, task_vectors(run, set))
+    end)
+    local sum, normal, own, n_own, complete = 0, 0, 0, 0, true
+    for _, task in ipairs(run.tasks) do
+        local accuracy, reference = result.accuracy[task], run.individual_test[task]
+        if accuracy == nil or reference == nil then
+            complete = false
+        else
+            sum = sum + accuracy
+            normal = normal + (reference > 0 and accuracy / reference or 0)
+            if run.distilled and run.distilled[task].distilled then own, n_own = own + accuracy, n_own + 1 end
+        end
+    end
+    return {
+        method = method.label, params = next(method.params) and method.params or nil,
+        conditioned = set.conditioned, scaled = set.scaled, lambda = result.lambda, accuracy = result.accuracy,
+        entropy = result.entropy, ece = result.ece, curve = #points > 1 and result.curve or nil,
+        mean_accuracy = complete and sum / #run.tasks or nil,
+        mean_normalized_accuracy = complete and normal / #run.tasks or nil,
+        distilled_accuracy = n_own > 0 and own / n_own or nil,
+    }
+end
+
+return merging

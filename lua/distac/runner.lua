@@ -1,0 +1,264 @@
+-- distac.runner: runs a checked recipe: sources, zero-shot and single-task accuracies, conditioning, merging,
+-- results. Every part is a stage of the cache, so running again continues or does nothing.
+
+local json = require "distac.json"
+local settings = require "distac.settings"
+local training = require "distac.training"
+
+local runner = {}
+
+local function engine() return require "distac" end
+
+-- What the parts of one run share.
+local function open_run(recipe, options)
+    local distac = engine()
+    local out = options.out or ("runs/" .. recipe.values.name)
+    local shared = options.out and (options.out .. "/stages") or "runs/stages"
+    local run = {
+        recipe = recipe, suite = recipe.suite, tasks = recipe.suite.tasks, out = out,
+        store = require("distac.stages").open(options.stages or shared),
+        progress = require("distac.progress").new { quiet = options.quiet },
+        device = distac.context_info().device,
+    }
+    return run
+end
+runner.open = open_run
+
+local function base_of(run)
+    run.base = run.base or run.suite:base()
+    return run.base
+end
+
+-- Sources: fine-tuned here or files. Each has key (what it is), checkpoint() and norm.
+local function source_desc(run, values, task)
+    local s, make_loss, plain = settings.finetune(values, task)
+    return { stage = "finetune", base = run.suite:base_hash(), data = run.suite:dataset_hash(task, "train"),
+             head = run.suite:head_hash(task), settings = plain,
+             seed = training.seed(values.seed, "finetune", task) }, s, make_loss
+end
+
+local function norm_of(run, key, checkpoint)
+    local desc = { stage = "norm", model = key, base = run.suite:base_hash() }
+    local stage = run.store:key(desc)
+    local found = run.store:get(stage)
+    if found then return found.norm end
+    return run.store:put(stage, desc, { norm = (checkpoint() - base_of(run)):norm() }).norm
+end
+
+local function model_of(path)
+    local ck
+    return function()
+        ck = ck or engine().load(path)
+        return ck
+    end
+end
+
+local function make_source(run, values, task, position)
+    if values.sources then
+        local path = values.sources[task]
+        local key = engine().hash.file(path)
+        return { key = key, path = path, checkpoint = model_of(path), norm = norm_of(run, key, model_of(path)) }
+    end
+    local desc, s, make_loss = source_desc(run, values, task)
+    local key = run.store:key(desc)
+    local result = run.store:get(key, true)
+    if not result then
+        local model, loss, seconds = training.finetune {
+            suite = run.suite, task = task, settings = s, loss = make_loss(), seed = desc.seed, store = run.store,
+            key = key, progress = run.progress, what = "fine-tuning " .. task .. position,
+        }
+        result = run.store:put(key, desc, { norm = (model - base_of(run)):norm(), loss = loss, seconds = seconds },
+            model, { distac = json.encode(desc), engine = engine().version })
+        run.progress:finish(string.format("loss %.4f  norm %.3f", loss or 0, result.norm))
+    end
+    run.timing.finetune = run.timing.finetune + (result.seconds or 0)
+    local path = run.store:model_path(key)
+    return { key = key, path = path, checkpoint = model_of(path), norm = result.norm }
+end
+
+-- A point of the distillation curves: what the student does on validation data.
+local function recorder(run, task, source_norm, teacher_accuracy, start_norm)
+    return function(step, loss, student)
+        local distac, ds = engine(), run.suite:dataset(task, "validation")
+        local norm = (student:checkpoint() - base_of(run)):norm()
+        local point = { step = step, loss = loss or json.null, norm_ratio = start_norm > 0 and norm / start_norm or 0,
+                        source_norm_ratio = source_norm > 0 and norm / source_norm or 0 }
+        if ds then
+            local logits = ds:logits(student, run.suite:head(task), { batch = run.evaluator.batch })
+            local m = distac.metrics(logits, ds:labelled() and ds:labels() or nil)
+            point.entropy, point.accuracy = m.entropy, m.accuracy
+            if m.accuracy and teacher_accuracy and teacher_accuracy > 0 then
+                point.accuracy_ratio = m.accuracy / teacher_accuracy
+            end
+        end
+        return point
+    end
+end
+
+local function make_conditioned(run, values, task, source, position)
+    local s, idle = settings.condition(values, task, run.norms, run.tasks)
+    if not s then
+        return { key = source.key, path = source.path, checkpoint = source.checkpoint, norm = source.norm,
+                 kappa = 1, temperature = idle and idle.temperature or json.null, distilled = false }
+    end
+    local desc = { stage = "condition", source = source.key, base = run.suite:base_hash(), settings = s,
+                   data = run.suite:dataset_hash(task, "train"), head = run.suite:head_hash(task),
+                   curves = values.curves, seed = training.seed(values.seed, "condition", task),
+                   validation = values.curves > 0 and run.suite:dataset_hash(task, "validation") or nil }
+    local key = run.store:key(desc)
+    local result = run.store:get(key, true)
+    if not result then
+        local teacher = run.individual_validation[task]
+        local model, loss, seconds, curve = training.condition {
+            suite = run.suite, task = task, settings = s, source = source.checkpoint(), seed = desc.seed,
+            store = run.store, key = key, progress = run.progress, what = "conditioning " .. task .. position,
+            curves = values.curves,
+            record = recorder(run, task, source.norm, teacher and teacher.accuracy, s.kappa * source.norm),
+        }
+        result = run.store:put(key, desc, { norm = (model - base_of(run)):norm(), loss = loss, seconds = seconds,
+            curve = curve }, model, { distac = json.encode(desc), engine = engine().version })
+        run.progress:finish(string.format("loss %.4f  norm %.3f (kappa %.3g)", loss or 0, result.norm, s.kappa))
+    end
+    run.timing.condition = run.timing.condition + (result.seconds or 0)
+    local path = run.store:model_path(key)
+    return { key = key, path = path, checkpoint = model_of(path), norm = result.norm, kappa = s.kappa,
+             temperature = s.temperature, distilled = true, curve = result.curve }
+end
+
+local function each(tasks, pick)
+    local out = {}
+    for _, task in ipairs(tasks) do out[task] = pick(task) end
+    return out
+end
+
+local function mean(tasks, values)
+    local sum = 0
+    for _, task in ipairs(tasks) do
+        if values[task] == nil then return nil end
+        sum = sum + values[task]
+    end
+    return sum / #tasks
+end
+
+-- The part of results.json about one set of models.
+local function summary(run, measured)
+    local function field(name)
+        return each(run.tasks, function(task) return measured[task] and measured[task][name] end)
+    end
+    local accuracy = field "accuracy"
+    return { accuracy = accuracy, mean = mean(run.tasks, accuracy), entropy = field "entropy", ece = field "ece",
+             confidence = field "confidence", reliability = field "reliability" }
+end
+
+local function measure(run, models, split, what)
+    return run.evaluator:measure_all(function(task) return models[task].key end,
+        function(task) return models[task].checkpoint() end, run.tasks, split, what)
+end
+
+local function scaling_curve(run, values, sources)
+    if not values.scaling then return nil end
+    local points = settings.lambda({ lambda = values.scaling })
+    local out = json.array {}
+    for i, kappa in ipairs(points) do
+        local models = each(run.tasks, function(task)
+            return { key = sources[task].key .. "*" .. json.number(kappa), checkpoint = function()
+                local base = base_of(run)
+                return base + kappa * (sources[task].checkpoint() - base)
+            end }
+        end)
+        local s = summary(run, measure(run, models, "test", string.format("kappa %g (%d of %d)", kappa, i, #points)))
+        out[i] = { kappa = kappa, accuracy = s.accuracy, mean = s.mean }
+    end
+    return out
+end
+
+-- One pass over the recipe with these values: the body of results.json.
+function runner.once(run, values, folder)
+    run.timing = { finetune = 0, condition = 0, merge = 0, evaluate = 0 }
+    run.evaluator = require("distac.evaluate").new { suite = run.suite, store = run.store, progress = run.progress,
+                                                     timing = run.timing }
+    local result = { seed = values.seed }
+    local base_key = run.suite:base_hash()
+    local base_models = each(run.tasks, function()
+        return { key = base_key, checkpoint = function() return base_of(run) end }
+    end)
+    local zero_shot = summary(run, measure(run, base_models, "test", "zero-shot accuracy"))
+    result.zero_shot = { accuracy = zero_shot.accuracy, mean = zero_shot.mean }
+
+    local sources = {}
+    for i, task in ipairs(run.tasks) do
+        sources[task] = make_source(run, values, task, string.format(" (%d of %d)", i, #run.tasks))
+    end
+    run.norms = each(run.tasks, function(task) return sources[task].norm end)
+    result.individual = summary(run, measure(run, sources, "test", "single-task accuracy"))
+    result.individual.norm = run.norms
+    run.individual_test = result.individual.accuracy
+    run.individual_validation = measure(run, sources, "validation", "single-task accuracy (validation)")
+    run.base_validation = nil
+    if values.merge then
+        run.base_validation = measure(run, base_models, "validation", "zero-shot accuracy (validation)")
+    end
+    result.scaling = scaling_curve(run, values, sources)
+
+    local sets = { { conditioned = false, models = sources } }
+    if values.condition then
+        local conditioned = {}
+        for i, task in ipairs(run.tasks) do
+            conditioned[task] = make_conditioned(run, values, task, sources[task],
+                string.format(" (%d of %d)", i, #run.tasks))
+        end
+        local part = summary(run, measure(run, conditioned, "test", "conditioned accuracy"))
+        for _, name in ipairs { "norm", "kappa", "temperature", "distilled" } do
+            part[name] = each(run.tasks, function(task) return conditioned[task][name] end)
+        end
+        if values.curves > 0 then
+            part.curves = each(run.tasks, function(task) return conditioned[task].curve end)
+        end
+        result.conditioned = part
+        if values.condition.also_scaled then
+            sets[#sets + 1] = { conditioned = false, scaled = true, models = each(run.tasks, function(task)
+                local kappa = conditioned[task].kappa
+                return { key = sources[task].key, kappa = kappa, checkpoint = sources[task].checkpoint }
+            end) }
+        end
+        sets[#sets + 1] = { conditioned = true, models = conditioned }
+        run.distilled = conditioned
+    end
+    local merging = require "distac.merging"
+    result.merges = json.array {}
+    for _, set in ipairs(sets) do
+        for _, method in ipairs(settings.merges(values, run.recipe)) do
+            table.insert(result.merges, merging.one(run, values, set, method, folder, #sets))
+        end
+    end
+    result.timing = run.timing
+    result.models = each(run.tasks, function(task)
+        return { source = sources[task].path, conditioned = run.distilled and run.distilled[task].path or nil }
+    end)
+    run.distilled = nil
+    return result
+end
+
+-- Runs a recipe. options: out (folder), quiet. Returns the results table (what results.json holds).
+function runner.run(recipe, options)
+    local run = open_run(recipe, options or {})
+    local report = require "distac.report"
+    local results
+    if recipe.variants then
+        local parts = {}
+        for i, variant in ipairs(recipe.variants) do
+            run.progress:note(string.format("variant %s (%d of %d)", variant.name, i, #recipe.variants))
+            parts[i] = runner.once(run, variant.values, run.out .. "/" .. variant.name)
+            parts[i].name = variant.name
+        end
+        results = require("distac.variants").mean(run.tasks, parts)
+    else
+        results = runner.once(run, recipe.values, run.out)
+    end
+    results.recipe, results.suite, results.tasks = recipe.values.name, run.suite.name, json.array(run.tasks)
+    results.seed, results.device, results.engine = recipe.values.seed, run.device, engine().version
+    report.write(run, results)
+    return results, run
+end
+
+return runner

@@ -1,0 +1,126 @@
+-- distac.training: the two long stages of a run, fine-tuning and conditioning. Both save their whole state
+-- every few seconds; a run that was killed goes on from there and ends with the same bits as one that was not.
+
+local training = {}
+
+local function engine() return require "distac" end
+
+training.save_every = 4 -- seconds
+
+-- Seed of one purpose: a pure function of the run's seed and names, so that other tasks never shift it.
+function training.seed(seed, purpose, task)
+    local text = require("distac.json").number(seed) .. "/" .. purpose .. "/" .. task
+    return tonumber(engine().hash.text(text):sub(1, 12), 16)
+end
+
+function training.interrupted(err)
+    return type(err) == "table" and err.code == "ECANCELED"
+end
+
+local Canceled = setmetatable({}, { __index = { code = "ECANCELED", message = "interrupted" },
+                                    __tostring = function() return "interrupted" end })
+training.canceled = Canceled
+
+-- job: store, key, what, steps, lr, warmup, progress, step (the engine's step object), model, images(k) ->
+-- batch, run(k, batch, lr) -> loss, record(k) -> point or nil. Returns the curve and the last loss.
+local function drive(job)
+    local distac = engine()
+    local step, curve, loss, first, seconds = job.step, require("distac.json").array {}, nil, 0, 0
+    local state, info = job.store:partial(job.key)
+    if state then
+        step:restore(state, info.step)
+        first, curve, loss, seconds = info.step, info.curve, info.loss, info.seconds or 0
+    end
+    job.progress:start(job.what, job.steps, first)
+    local begun, saved = distac.clock(), distac.clock()
+    local function save(done)
+        -- Files cannot be written while a cancel stands: it is set again afterwards.
+        local cancelled = distac.cancelled()
+        if cancelled then distac.cancel_clear() end
+        job.store:save_partial(job.key, step:state(),
+            { step = done, curve = curve, loss = loss, seconds = seconds + distac.clock() - begun })
+        if cancelled then distac.cancel() end
+        saved = distac.clock()
+    end
+    for k = first, job.steps do
+        if job.record and (k % job.every == 0 or k == job.steps) and (curve[#curve] or { step = -1 }).step < k then
+            curve[#curve + 1] = job.record(k, loss)
+        end
+        if k == job.steps then break end
+        if distac.cancelled() then
+            save(k)
+            error(Canceled, 0)
+        end
+        local lr = distac.schedule.cosine(job.lr, k, job.warmup, job.steps)
+        local ok, value = pcall(job.run, k, lr)
+        if not ok then
+            if training.interrupted(value) then save(k) end -- a cancelled step has changed nothing
+            error(value, 0)
+        end
+        loss = value
+        job.progress:update(k + 1)
+        if k + 1 < job.steps and distac.clock() - saved >= training.save_every then save(k + 1) end
+    end
+    return curve, loss, seconds + distac.clock() - begun
+end
+
+-- Fine-tunes a copy of the base on one task. Returns the model's checkpoint, the loss and the seconds.
+function training.finetune(job)
+    local distac, s = engine(), job.settings
+    local model = job.suite:model():clone()
+    local train = job.suite:dataset(job.task, "train")
+    local step = distac.finetune_step {
+        model = model, head = job.suite:head(job.task), loss = job.loss,
+        optimizer = distac.adamw { lr = s.lr, weight_decay = s.weight_decay, clip = s.clip },
+        micro = s.micro, seed = training.seed(job.seed, "mixup", job.task),
+    }
+    local loader = distac.loader(train, { batch = s.batch, seed = training.seed(job.seed, "batches", job.task) })
+    local _, loss, seconds = drive {
+        store = job.store, key = job.key, what = job.what, steps = s.steps, lr = s.lr, warmup = s.warmup,
+        progress = job.progress, step = step,
+        run = function(k, lr)
+            local batch = loader:batch(k)
+            return (step(batch.images, batch.labels, lr))
+        end,
+    }
+    return model:checkpoint(), loss, seconds
+end
+
+-- Algorithm 1 on one task: the student starts at base + kappa*tau and learns the teacher base + tau.
+function training.condition(job)
+    local distac, s = engine(), job.settings
+    local base = job.suite:base()
+    local teacher = job.suite:model():with(job.source)
+    local student = s.kappa == 1 and teacher:clone() or teacher:with(base + s.kappa * (job.source - base))
+    local head = job.suite:head(job.task)
+    local train = job.suite:dataset(job.task, "train")
+    local optimizer = s.optimizer or {}
+    local step = distac.kd_step {
+        teacher = teacher, student = student, head = head, temperature = s.temperature, beta = s.beta,
+        optimizer = distac.adamw {
+            lr = s.lr, weight_decay = s.weight_decay, clip = s.clip, beta1 = optimizer.beta1,
+            beta2 = optimizer.beta2, eps = optimizer.eps, coupled = optimizer.coupled,
+        },
+        micro = s.micro,
+    }
+    local loader = distac.loader(train, { batch = s.batch, seed = training.seed(job.seed, "distill", job.task) })
+    -- The images are fixed: when training visits most of them, the teacher sees each once, not once per epoch.
+    local logits
+    if s.steps * s.batch >= train:size() then
+        logits = train:logits(teacher, head, { batch = 256 })
+    end
+    local curve, loss, seconds = drive {
+        store = job.store, key = job.key, what = job.what, steps = s.steps, lr = s.lr, warmup = s.warmup,
+        progress = job.progress, step = step, every = job.curves,
+        record = job.curves > 0 and job.record and function(k, last) return job.record(k, last, student) end or nil,
+        run = function(k, lr)
+            local batch = loader:batch(k)
+            local options = { lr = lr }
+            if logits then options.teacher_logits = logits:rows(batch.indices) end
+            return (step(batch.images, options))
+        end,
+    }
+    return student:checkpoint(), loss, seconds, curve
+end
+
+return training
