@@ -1,0 +1,132 @@
+-- distac.cli: the command line. main(argv) reads the options, runs one command and returns the exit status: 0 done,
+-- 1 the work failed, 2 the command or recipe is wrong (nothing was started), 130 interrupted (state saved).
+-- The engine is loaded only when a command needs it. Each command is a table in distac.commands.*:
+-- { usage =, text =, options =, run = function(o) -> result for --json, text for people }.
+
+local options_of = require "distac.cli_options"
+
+local cli = {}
+
+local modules = {
+    run = "recipes", plan = "recipes", merge = "merge", condition = "train", finetune = "train", eval = "eval",
+    norms = "inspect", inspect = "inspect", convert = "inspect", version = "inspect", doctor = "inspect",
+}
+local listed = { "run", "plan", "merge", "condition", "eval", "finetune", "norms", "inspect", "convert", "doctor",
+                 "version" }
+
+function cli.command(name)
+    return modules[name] and require("distac.commands." .. modules[name])[name]
+end
+
+-- All commands, in the order of the help.
+function cli.commands() return listed end
+
+local function help()
+    local lines = { "distac: conditions task vectors by distillation (DisTaC) and merges fine-tuned models", "",
+                    "  distac                    interactive", "  distac FILE.lua [ARG...]  run a Lua script" }
+    for _, name in ipairs(listed) do
+        lines[#lines + 1] = string.format("  distac %-18s %s", name, cli.command(name).text)
+    end
+    lines[#lines + 1] = ""
+    lines[#lines + 1] = "distac COMMAND --help tells the options of a command."
+    return table.concat(lines, "\n")
+end
+
+-- A mistake in the command: told on stderr, exit status 2.
+local Usage = {}
+Usage.__index = Usage
+Usage.__tostring = function(self) return self.message end
+function cli.usage(message) error(setmetatable({ message = message }, Usage), 0) end
+
+local function message_of(err)
+    if type(err) == "table" and err.message then return tostring(err.message) end
+    return tostring(err)
+end
+
+local function configure(o)
+    local distac = require "distac"
+    local ok, err = pcall(distac.configure, { threads = o.threads, device = o.device, memory = o.memory,
+                                              seed = o.seed, kernels = o.kernels })
+    if ok then ok, err = pcall(distac.context) end
+    if not ok then cli.usage(message_of(err)) end
+end
+
+local function print_result(o, result, text)
+    if o.json then
+        local json = require "distac.json"
+        local encode = type(result) == "string" and result
+            or json.encode(result, { indent = 2, nonfinite = "null" }) .. "\n"
+        io.stdout:write(encode)
+    elseif text and not (o.quiet and o.command == "run") then
+        io.stdout:write(text, "\n")
+    end
+    io.stdout:flush()
+end
+
+local function show_warnings(o)
+    local loaded = package.loaded["distac"]
+    if type(loaded) ~= "table" or o.quiet then return end
+    for event in loaded.events() do
+        if event.kind == "warning" then io.stderr:write("distac: warning: ", event.what, "\n") end
+    end
+end
+
+local function execute(command, name, argv)
+    local o, wrong = options_of.parse(command, name, argv)
+    if not o then cli.usage(wrong) end
+    if o.help then
+        io.stdout:write(options_of.help(command, name), "\n")
+        return 0
+    end
+    if not command.light then configure(o) end
+    local result, text, status = command.run(o)
+    show_warnings(o)
+    print_result(o, result, text)
+    return status or 0
+end
+
+local function traced(err)
+    -- A plain text is a mistake of our own or a user's function: the trace says where. Error values speak for
+    -- themselves.
+    if type(err) == "string" and os.getenv("DISTAC_TRACE") then return debug.traceback(err, 2) end
+    return err
+end
+
+function cli.main(argv)
+    local name = argv[1]
+    if name == nil or name == "help" or name == "--help" or name == "-h" then
+        local command = argv[2] and cli.command(argv[2])
+        io.stdout:write(command and options_of.help(command, argv[2]) or help(), "\n")
+        return 0
+    end
+    if name == "--version" or name == "-V" then name = "version" end
+    local command = cli.command(name)
+    if not command then
+        local near = require("distac.nearest")(name, listed)
+        io.stderr:write("distac: unknown command '", name, "'", near and "; did you mean '" .. near .. "'?" or
+            "; distac help lists them", "\n")
+        return 2
+    end
+    local rest = {}
+    for i = 2, #argv do rest[i - 1] = argv[i] end
+    local ok, status = xpcall(function() return execute(command, name, rest) end, traced)
+    if ok then return status end
+    local err = status
+    io.stdout:flush()
+    if getmetatable(err) == Usage then
+        io.stderr:write("distac ", name, ": ", err.message, "\n")
+        return 2
+    end
+    local code = type(err) == "table" and err.code or nil
+    if code == "ERECIPE" then
+        io.stderr:write(err.message, "\n")
+        return 2
+    elseif code == "ECANCELED" then
+        io.stderr:write("\ndistac: interrupted; what was done is saved, the same command continues\n")
+        return 130
+    end
+    io.stderr:write("distac ", name, ": ", message_of(err), "\n")
+    return 1
+end
+
+return cli

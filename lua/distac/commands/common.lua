@@ -1,0 +1,95 @@
+-- What several commands share: checks of input and output files before any work.
+
+local common = {}
+
+local function usage(message) require("distac.cli").usage(message) end
+common.usage = usage
+
+local function fs() return require("distac").fs end
+
+function common.need(o, name, what)
+    local value = o[(name:gsub("%-", "_"))]
+    if value == nil then usage("--" .. name .. " is missing: " .. what) end
+    return value
+end
+
+function common.file(path, what)
+    local kind = fs().kind(path)
+    if kind ~= "file" then usage(what .. ": there is no file '" .. path .. "'") end
+    return path
+end
+
+function common.folder(path, what)
+    if fs().kind(path) ~= "folder" then usage(what .. ": there is no folder '" .. path .. "'") end
+    return path
+end
+
+-- The output may not exist and may not be an input, unless forced.
+function common.output(o, inputs)
+    local out = o.output
+    if not out then usage("-o OUT is missing") end
+    if fs().kind(out) == "folder" then usage("-o: '" .. out .. "' is a folder") end
+    local folder = out:match("^(.*)/[^/]*$")
+    if folder and folder ~= "" and fs().kind(folder) ~= "folder" then
+        usage("-o: there is no folder '" .. folder .. "'")
+    end
+    if not o.force then
+        local full = fs().kind(out) and fs().absolute(out)
+        for _, input in ipairs(inputs) do
+            if full and fs().kind(input) and fs().absolute(input) == full then
+                usage("-o: '" .. out .. "' is an input; --force overwrites it")
+            end
+        end
+        if fs().kind(out) then usage("-o: '" .. out .. "' exists; --force overwrites it") end
+    end
+    return out
+end
+
+common.dtypes = { "f32", "f16", "bf16" }
+function common.dtype(o)
+    if o.dtype == nil then return nil end
+    for _, name in ipairs(common.dtypes) do
+        if name == o.dtype then return name end
+    end
+    usage("--dtype: wanted f32, f16 or bf16, got '" .. o.dtype .. "'")
+end
+
+-- Options of commands that run a model.
+common.model_options = {
+    { "activation", "text", "NAME", "gelu or quick_gelu, where the file does not say" },
+    { "attention-heads", "integer", "N", "where the file does not say" },
+}
+
+function common.vit(o, checkpoint)
+    if o.activation and o.activation ~= "gelu" and o.activation ~= "quick_gelu" then
+        usage("--activation: wanted gelu or quick_gelu, got '" .. o.activation .. "'")
+    end
+    return require("distac").vit(checkpoint, { activation = o.activation, heads = o.attention_heads })
+end
+
+-- A head file: its tensor "weight", the one named like the task, or its only one.
+function common.head(path, task)
+    local distac = require "distac"
+    local ck = distac.load(path)
+    local names = ck:names()
+    for _, name in ipairs { task or "weight", "weight" } do
+        if ck:has(name) then return distac.head(ck[name]) end
+    end
+    if #names == 1 then return distac.head(ck[names[1]]) end
+    error(path .. ": which of its tensors is the head? Wanted 'weight', there is " .. table.concat(names, ", "), 0)
+end
+
+-- A folder of images as the model wants them.
+function common.images(path, model)
+    local distac = require "distac"
+    local config = model:config()
+    local ds = distac.dataset.folder(path, { size = config.image, channels = config.channels })
+    if config.channels == 3 then
+        ds:normalize({ 0.48145466, 0.4578275, 0.40821073 }, { 0.26862954, 0.26130258, 0.27577711 })
+    else
+        ds:normalize({ 0.45 }, { 0.3 })
+    end
+    return ds
+end
+
+return common

@@ -1,0 +1,159 @@
+-- distac norms, inspect, convert, doctor and version: looking at files and at the engine.
+
+local common = require "distac.commands.common"
+local json = require "distac.json"
+
+local commands = {}
+
+commands.norms = {
+    usage = "--base B MODEL...", text = "task-vector norms and the kappa that each would need",
+    options = {
+        { "base", "text", "FILE", "the base model" },
+        { "layers", "flag", nil, "norms of every tensor, too" },
+    },
+    run = function(o)
+        local distac = require "distac"
+        local base = distac.load(common.file(common.need(o, "base", "the base model"), "--base"))
+        if #o.args == 0 then common.usage("no model given") end
+        for _, path in ipairs(o.args) do common.file(path, "model") end
+        local list, sum = json.array {}, 0
+        for i, path in ipairs(o.args) do
+            local tau = distac.load(path) - base
+            list[i] = { model = path, norm = tau:norm(), layers = o.layers and tau:norms() or nil }
+            sum = sum + list[i].norm
+        end
+        local lines = { string.format("%-40s %12s %12s", "model", "norm", "kappa") }
+        for _, entry in ipairs(list) do
+            -- kappa brings this task vector to the mean norm of the others.
+            local others = #list > 1 and (sum - entry.norm) / (#list - 1) or entry.norm
+            entry.kappa = entry.norm > 0 and others / entry.norm or 1
+            lines[#lines + 1] = string.format("%-40s %12.6g %12.6g", entry.model, entry.norm, entry.kappa)
+            local names = {}
+            for name in pairs(entry.layers or {}) do names[#names + 1] = name end
+            table.sort(names)
+            for _, name in ipairs(names) do
+                lines[#lines + 1] = string.format("    %-36s %12.6g", name, entry.layers[name])
+            end
+        end
+        return { base = o.base, base_norm = base:norm(), models = list }, table.concat(lines, "\n")
+    end,
+}
+
+local function inspect_file(path)
+    local distac = require "distac"
+    local ck = distac.load(path)
+    local out = { path = path, bytes = distac.fs.bytes(path), metadata = ck:metadata(), tensors = json.array {},
+                  parameters = 0, nonfinite = 0 }
+    local norms = ck:norms()
+    for i, name in ipairs(ck:names()) do
+        local t = ck[name]
+        local entry = { name = name, dtype = t:dtype(), shape = json.array(t:shape()), norm = norms[name] }
+        if norms[name] then
+            local bad = t:nonfinite()
+            entry.nonfinite = bad
+            out.nonfinite = out.nonfinite + bad
+        end
+        out.parameters = out.parameters + t:numel()
+        out.tensors[i] = entry
+    end
+    return out
+end
+
+local function inspect_text(file)
+    local lines = { string.format("%s: %d tensors, %s elements, %s%s", file.path, #file.tensors,
+        json.number(file.parameters), require("distac.plan").bytes_text(file.bytes),
+        file.nonfinite > 0 and ", " .. json.number(file.nonfinite) .. " NOT FINITE" or "") }
+    for _, t in ipairs(file.tensors) do
+        lines[#lines + 1] = string.format("  %-52s %-5s %-18s %s%s", t.name, t.dtype,
+            "[" .. table.concat(t.shape, ", ") .. "]", t.norm and string.format("%.6g", t.norm) or "-",
+            (t.nonfinite or 0) > 0 and "  " .. json.number(t.nonfinite) .. " not finite" or "")
+    end
+    local keys = {}
+    for key in pairs(file.metadata) do keys[#keys + 1] = key end
+    table.sort(keys)
+    for _, key in ipairs(keys) do lines[#lines + 1] = "  " .. key .. " = " .. file.metadata[key] end
+    return table.concat(lines, "\n")
+end
+
+commands.inspect = {
+    usage = "FILE|DIR", text = "tensors, shapes, types, norms, non-finite values, metadata",
+    run = function(o)
+        local fs = require("distac").fs
+        if #o.args ~= 1 then common.usage("wanted one file or folder, got " .. #o.args) end
+        local path = o.args[1]
+        if fs.kind(path) == "folder" then
+            local files, lines = json.array {}, {}
+            for _, name in ipairs(fs.list(path)) do
+                if name:find("%.safetensors$") then
+                    files[#files + 1] = inspect_file(path .. "/" .. name)
+                    lines[#lines + 1] = inspect_text(files[#files])
+                end
+            end
+            if #files == 0 then common.usage("'" .. path .. "' holds no .safetensors file") end
+            return { path = path, files = files }, table.concat(lines, "\n")
+        end
+        local file = inspect_file(common.file(path, "inspect"))
+        return file, inspect_text(file)
+    end,
+}
+
+commands.convert = {
+    usage = "IN OUT [--dtype TYPE]", text = "a model file in another element type",
+    options = {
+        { "dtype", "text", "TYPE", "f32, f16 or bf16 (default: as it is)" },
+        { "force", "flag", nil, "overwrite the output" },
+    },
+    run = function(o)
+        local distac = require "distac"
+        if #o.args ~= 2 then common.usage("wanted IN and OUT, got " .. #o.args .. " names") end
+        local input = common.file(o.args[1], "IN")
+        o.output = o.args[2]
+        local out = common.output(o, { input })
+        distac.save(out, distac.load(input), { dtype = common.dtype(o) })
+        return { input = input, output = out, bytes = distac.fs.bytes(out) }, input .. " -> " .. out
+    end,
+}
+
+local function about()
+    local distac = require "distac"
+    local info = distac.context_info()
+    return { version = distac.version, lua = type(jit) == "table" and jit.version or _VERSION, kernels = info.kernels,
+             threads = info.threads, device = info.device, devices = json.array(distac.devices()) }
+end
+
+commands.version = {
+    usage = "", text = "versions, kernels, devices",
+    run = function()
+        local v = about()
+        local lines = { "distac " .. v.version, v.lua, string.format("kernels %s, %s threads", v.kernels,
+            json.number(v.threads)) }
+        for _, device in ipairs(v.devices) do lines[#lines + 1] = "device " .. device.name .. ": " .. device.text end
+        return v, table.concat(lines, "\n")
+    end,
+}
+
+commands.doctor = {
+    usage = "", text = "is everything there that the embedded benchmark needs?",
+    run = function()
+        local v, ok = about(), true
+        local mistakes = {}
+        local suite = require("distac.suites").describe("mini8", {}, ".", function(_, what)
+            mistakes[#mistakes + 1] = what
+        end)
+        local lines = { "distac " .. v.version .. ", " .. v.lua .. ", kernels " .. v.kernels }
+        if suite then
+            for _, name in ipairs { "backbone.safetensors", "heads.safetensors", "sheets" } do
+                local there = require("distac").fs.kind(suite.root .. "/" .. name) ~= nil
+                lines[#lines + 1] = (there and "found    " or "MISSING  ") .. suite.root .. "/" .. name
+                ok = ok and there
+            end
+            lines[#lines + 1] = "found    " .. suite.fashion
+        end
+        for _, what in ipairs(mistakes) do lines[#lines + 1] = "MISSING  " .. what end
+        ok = ok and #mistakes == 0
+        v.ok = ok
+        return v, table.concat(lines, "\n"), ok and 0 or 1
+    end,
+}
+
+return commands

@@ -1,0 +1,106 @@
+-- distac merge: whole models to one, streamed from file to file.
+
+local common = require "distac.commands.common"
+local json = require "distac.json"
+
+local commands = {}
+
+local function methods() return require("distac").merge.methods() end
+
+local function find_method(name)
+    local names = {}
+    for i, method in ipairs(methods()) do
+        if method.name == name then return method end
+        names[i] = method.name
+    end
+    common.usage("--method: unknown method '" .. name .. "'" .. require("distac.schema").did_you_mean(name, names))
+end
+
+-- "0.4" or, where a list is allowed, "0.4,0.5,0.3".
+local function parameter(method, key, text, n_models)
+    local names = {}
+    for _, p in ipairs(method.params) do
+        if not p.ours then names[#names + 1] = p.name end
+        if p.name == key and not p.ours then
+            local values = {}
+            for part in (text .. ","):gmatch("([^,]*),") do
+                local value = tonumber(part)
+                if not value or not (value >= p.min and value <= p.max) then
+                    local range = ""
+                    if p.min > -math.huge or p.max < math.huge then
+                        range = " from " .. (json.number(p.min) or "-inf") .. " to " .. (json.number(p.max) or "inf")
+                    end
+                    common.usage("--" .. key .. ": wanted a number" .. range .. ", got '" .. part .. "'")
+                end
+                values[#values + 1] = value
+            end
+            if #values == 1 then return values[1] end
+            if not p.list then common.usage("--" .. key .. ": wanted one number, got '" .. text .. "'") end
+            if #values ~= n_models then
+                common.usage(string.format("--%s: wanted one number or one per model (%d), got %d", key, n_models, #values))
+            end
+            return values
+        end
+    end
+    common.usage("unknown option '--" .. key .. "' for the method " .. method.name
+        .. require("distac.schema").did_you_mean(key, names))
+end
+
+commands.merge = {
+    usage = "--base B --method M [--lambda X] [--PARAM V]... -o OUT MODEL...",
+    text = "merge fine-tuned models into one",
+    extra = true,
+    options = {
+        { "base", "text", "FILE", "the model that all were fine-tuned from" },
+        { "method", "text", "NAME", "how to merge" },
+        { "output", "text", "FILE", "the merged model" },
+        { "dtype", "text", "TYPE", "f32, f16 or bf16 (default: the base's)" },
+        { "force", "flag", nil, "overwrite the output" },
+    },
+    more = function()
+        local lines = { "methods and their parameters:" }
+        for _, method in ipairs(methods()) do
+            lines[#lines + 1] = "  " .. method.name .. ": " .. method.text
+            for _, p in ipairs(method.params) do
+                if not p.ours then
+                    lines[#lines + 1] = string.format("      --%-12s %s (default %s)", p.name, p.text,
+                        json.number(p.default) or "none")
+                end
+            end
+        end
+        return table.concat(lines, "\n")
+    end,
+    run = function(o)
+        local distac = require "distac"
+        local base_path = common.file(common.need(o, "base", "the base model"), "--base")
+        local method = find_method(common.need(o, "method", "the name of a method"))
+        if #o.args == 0 then common.usage("no model to merge") end
+        for _, path in ipairs(o.args) do common.file(path, "model") end
+        local params = {}
+        for _, key in ipairs(o.extra_order) do params[key] = parameter(method, key, o.extra[key], #o.args) end
+        local dtype = common.dtype(o)
+        local inputs = { base_path }
+        for _, path in ipairs(o.args) do inputs[#inputs + 1] = path end
+        local out = common.output(o, inputs)
+        local begun = distac.clock()
+        local base, models, hashes = distac.load(base_path), {}, {}
+        for i, path in ipairs(o.args) do
+            models[i] = distac.load(path)
+            hashes[i] = distac.hash.file(path)
+        end
+        local operator = distac.merge[method.name](params)
+        local metadata = base:metadata()
+        metadata["distac.method"] = json.encode({ name = method.name, params = operator:params() }, { nonfinite = "null" })
+        metadata["distac.engine"] = distac.version
+        metadata["distac.base"] = distac.hash.file(base_path)
+        metadata["distac.models"] = json.encode(json.array(hashes))
+        operator:files(base, models, out, { dtype = dtype, metadata = metadata })
+        local seconds = distac.clock() - begun
+        local result = { method = method.name, params = operator:params(), base = base_path,
+                         models = json.array(o.args), output = out, bytes = distac.fs.bytes(out), seconds = seconds }
+        return result, string.format("%s of %d models written to %s (%s, %.1f s)", method.name, #models, out,
+            require("distac.plan").bytes_text(result.bytes), seconds)
+    end,
+}
+
+return commands
