@@ -1,0 +1,20 @@
+-- The focal loss stops caring once an answer is likely, so its models stay unsure. Conditioned as low confidence is.
+local distac = require "distac"
+
+return distac.recipe {
+    name  = "focal_loss",
+    suite = "mini8",
+
+    finetune = {
+        steps = 300, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 30,
+        loss  = distac.loss.focal { gamma = 10 },
+    },
+
+    condition = {
+        kappa = 1, temperature = { teacher = 1, student = 10 },
+        beta  = 0.5, steps = 100, batch = 64, lr = 2e-4, warmup = 10,
+    },
+
+    merge  = { "task_arithmetic", "ties", "consensus_ta", "tsvm" },
+    lambda = distac.grid(0, 1.5, 0.05),
+}

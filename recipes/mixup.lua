@@ -1,0 +1,20 @@
+-- Mixup is another way to unsure sources: they learn from blends of two images. Conditioned as low confidence is.
+local distac = require "distac"
+
+return distac.recipe {
+    name  = "mixup",
+    suite = "mini8",
+
+    finetune = {
+        steps = 300, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 30,
+        loss  = distac.loss.mixup {},
+    },
+
+    condition = {
+        kappa = 1, temperature = { teacher = 1, student = 10 },
+        beta  = 0.5, steps = 100, batch = 64, lr = 2e-4, warmup = 10,
+    },
+
+    merge  = { "task_arithmetic", "ties", "consensus_ta", "tsvm" },
+    lambda = distac.grid(0, 1.5, 0.05),
+}
