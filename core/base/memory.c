@@ -30,6 +30,8 @@
 enum { ALIGNMENT = 64, CACHE_BLOCKS = 64 };
 #define CACHE_FROM ((size_t)64 << 10)  /* smaller blocks are libc's business */
 #define CACHE_BYTES ((size_t)512 << 20) /* held at most */
+/* No machine has more; beyond, sums of sizes could pass the range (and AddressSanitizer ends the process). */
+#define MOST ((size_t)1 << (EXACT ? 39 : 47))
 
 struct di_cache {
     pthread_mutex_t lock;
@@ -52,7 +54,7 @@ static size_t capacity_of(size_t bytes) {
         while (unit < bytes / 16) unit *= 2;
         if (bytes >= HUGE_PAGE && unit < HUGE_PAGE) unit = HUGE_PAGE;
     }
-    if (bytes > (size_t)PTRDIFF_MAX - unit - HUGE_PAGE) return 0;
+    if (bytes > MOST) return 0;
     return bytes == 0 ? unit : (bytes + unit - 1) / unit * unit;
 }
 
@@ -166,7 +168,7 @@ static void *allocate(distac_context *context, size_t bytes, bool *zeroed) {
     *zeroed = false;
     size_t capacity = capacity_of(bytes);
     if (capacity == 0 || !charge(context, bytes)) {
-        di_fail_at(DISTAC_ENOMEM, "memory", "%zu bytes wanted, %lld in use of a limit of %lld", bytes,
+        di_fail_at(DISTAC_ENOMEM, "memory", "%zu bytes wanted, %lld in use, limit %lld (0: none)", bytes,
                    (long long)atomic_load(&context->memory_used), (long long)atomic_load(&context->memory_limit));
         return NULL;
     }

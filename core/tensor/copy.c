@@ -134,14 +134,6 @@ static void move_run(void *arg, const di_run *run) {
     }
 }
 
-static void dense_strides(int32_t rank, const int64_t *shape, int64_t *out) {
-    int64_t step = 1;
-    for (int32_t i = rank - 1; i >= 0; i--) {
-        out[i] = step;
-        step *= shape[i] > 1 ? shape[i] : 1;
-    }
-}
-
 /* dst[...] = src[...], same type; the two do not overlap. */
 static void move_elements(distac_context *context, int32_t dtype, int32_t rank, const int64_t *shape, void *dst,
                           const int64_t *dst_stride, const void *src, const int64_t *src_stride) {
@@ -179,7 +171,7 @@ distac_status di_dense_get(const distac_tensor *tensor, int32_t dtype, di_dense 
         return DISTAC_OK;
     }
     int64_t strides[DI_MAX_RANK];
-    dense_strides(tensor->rank, tensor->shape, strides);
+    di_strides(tensor->rank, tensor->shape, strides);
     DI_TRY(dense_alloc(out, tensor->dtype, tensor->numel));
     move_elements(context, tensor->dtype, tensor->rank, tensor->shape, out->copy, strides, tensor->data,
                   tensor->stride);
@@ -206,7 +198,7 @@ distac_status di_compute_dtype(const char *function, const char *name, const dis
 /* Contiguous src of dst's type into dst. */
 static void scatter(distac_tensor *dst, const void *src) {
     int64_t strides[DI_MAX_RANK];
-    dense_strides(dst->rank, dst->shape, strides);
+    di_strides(dst->rank, dst->shape, strides);
     move_elements(dst->context, dst->dtype, dst->rank, dst->shape, dst->data, dst->stride, src, strides);
 }
 

@@ -190,15 +190,12 @@ distac_status distac_tensor_reduce(int32_t op, const distac_tensor *a, int32_t d
         return di_fail(DISTAC_EINVAL, "dim is %d, a is %s; -1 reduces everything", dim, text);
     for (int32_t i = 0; i < a->rank; i++) {
         bool reduced = dim == -1 || i == dim;
-        if (reduced)
-            job.n *= a->shape[i];
-        else if (i < dim)
-            job.outer *= a->shape[i];
-        else
-            job.inner *= a->shape[i];
+        int64_t *part = reduced ? &job.n : i < dim ? &job.outer : &job.inner;
+        if (__builtin_mul_overflow(*part, a->shape[i], part)) /* an empty tensor may have any other size */
+            return di_fail(DISTAC_ESHAPE, "a is %s, too large", text);
         if (!reduced || keep) shape[rank++] = reduced ? 1 : a->shape[i];
     }
-    if (!is_sum(op) && job.n == 0 && job.outer * job.inner > 0)
+    if (!is_sum(op) && job.n == 0 && job.outer > 0 && job.inner > 0)
         return di_fail(DISTAC_ESHAPE, "a is %s: there is no largest or smallest of no elements", text);
     di_dense dense;
     DI_TRY(di_tensor_new(a->context, op == DISTAC_ARGMAX ? DISTAC_I64 : job.dtype, rank, shape, false, out));

@@ -92,11 +92,11 @@ static distac_status measure(const char *function, int32_t dtype, int32_t rank, 
     return DISTAC_OK;
 }
 
-static void row_major(distac_tensor *tensor) {
+void di_strides(int32_t rank, const int64_t *shape, int64_t *out) {
     int64_t step = 1;
-    for (int32_t i = tensor->rank - 1; i >= 0; i--) {
-        tensor->stride[i] = step;
-        if (tensor->shape[i] > 1) step *= tensor->shape[i];
+    for (int32_t i = rank - 1; i >= 0; i--) {
+        out[i] = step;
+        if (shape[i] > 1 && __builtin_mul_overflow(step, shape[i], &step)) step = INT64_MAX; /* empty, so unused */
     }
 }
 
@@ -124,7 +124,7 @@ static distac_status wrap(di_storage *storage, int32_t dtype, int32_t rank, cons
     tensor->rank = rank;
     tensor->numel = numel;
     if (rank > 0) memcpy(tensor->shape, shape, (size_t)rank * sizeof *shape);
-    row_major(tensor);
+    di_strides(rank, tensor->shape, tensor->stride);
     *out = tensor;
     return DISTAC_OK;
 }

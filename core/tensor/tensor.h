@@ -37,6 +37,8 @@ distac_status di_tensor_foreign(distac_context *context, int32_t dtype, int32_t 
 /* [view] A contiguous tensor at element `offset` of a contiguous tensor (named views of a flat buffer). */
 distac_status di_tensor_slice(const distac_tensor *source, int64_t offset, int32_t rank, const int64_t *shape,
                               distac_tensor **out);
+/* Row-major strides of a shape. */
+void di_strides(int32_t rank, const int64_t *shape, int64_t *out);
 void di_tensor_retain(const distac_tensor *tensor);
 bool di_tensor_is_contiguous(const distac_tensor *tensor);
 bool di_dtype_is_float(int32_t dtype); /* F64 F32 F16 BF16 */

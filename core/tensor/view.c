@@ -23,14 +23,10 @@ static distac_status share(const distac_tensor *source, distac_tensor **out) {
 }
 
 static void set_shape(distac_tensor *tensor, int32_t rank, const int64_t *shape, int64_t numel) {
-    int64_t step = 1;
     tensor->rank = rank;
     tensor->numel = numel;
-    for (int32_t i = rank - 1; i >= 0; i--) {
-        tensor->shape[i] = shape[i];
-        tensor->stride[i] = step;
-        if (shape[i] > 1) step *= shape[i];
-    }
+    for (int32_t i = 0; i < rank; i++) tensor->shape[i] = shape[i];
+    di_strides(rank, shape, tensor->stride);
 }
 
 static void move(distac_tensor *tensor, int64_t elements) {

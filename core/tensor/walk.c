@@ -6,6 +6,9 @@ void di_walk_make(di_walk *walk, int32_t rank, const int64_t *shape, int32_t ten
     walk->tensors = tensors;
     walk->rank = 0;
     walk->numel = 1;
+    for (int32_t i = 0; i < rank; i++)
+        if (shape[i] == 0) walk->numel = 0;
+    if (walk->numel == 0) return; /* nothing to walk over, and the other sizes may be anything */
     for (int32_t i = 0; i < rank; i++) {
         walk->numel *= shape[i]; /* sizes of an existing tensor: no overflow */
         if (shape[i] == 1) continue;

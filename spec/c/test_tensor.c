@@ -282,6 +282,19 @@ static void shapes_are_checked(void **state) {
     assert_int_equal(distac_tensor_create(NULL, DISTAC_F32, 0, NULL, &tensor), DISTAC_EINVAL);
     tensor = make(DISTAC_F32, 3, DIMS(INT64_MAX, 0, INT64_MAX), NULL); /* empty, whatever the others say */
     assert_int_equal(distac_tensor_numel(tensor), 0);
+    distac_tensor *out;
+    OK(distac_tensor_fill(tensor, 1));
+    OK(distac_tensor_binary(DISTAC_ADD, tensor, tensor, &out));
+    distac_tensor_release(out);
+    OK(distac_tensor_reduce(DISTAC_SUM, tensor, 0, 0, &out));
+    expect(out, 2, DIMS(0, INT64_MAX), NULL, 0);
+    distac_tensor_release(out);
+    assert_int_equal(distac_tensor_reduce(DISTAC_SUM, tensor, 1, 0, &out), DISTAC_ESHAPE);
+    OK(distac_tensor_transpose(tensor, 0, 1, &out));
+    distac_tensor *copy;
+    OK(distac_tensor_cast(out, DISTAC_F16, &copy));
+    distac_tensor_release(copy);
+    distac_tensor_release(out);
     distac_tensor_release(tensor);
     distac_tensor_release(NULL);
     assert_int_equal(distac_tensor_numel(NULL), -1);
