@@ -1,0 +1,196 @@
+local distac = require "distac"
+local helper = require "spec.helper"
+local near, raises = helper.near, helper.raises
+
+local function vectors(...)
+    local list = {}
+    for i, rows in ipairs { ... } do
+        list[i] = distac.taskvector(distac.checkpoint { w = distac.tensor(rows) })
+    end
+    return list
+end
+
+local F3 = vectors({ { 1, 2, -3 }, { 0.5, -0.1, 4 } }, { { -2, 1, -1.5 }, { 0.3, 0.2, -5 } },
+    { { 0.1, -4, 2 }, { -0.6, 0, 1 } })
+local BASE = distac.checkpoint { w = distac.ones { 2, 3 } }
+
+local function delta(operator, taus)
+    return operator:delta(taus or F3).w
+end
+
+describe("merge operators", function()
+    it("have the worked norms", function()
+        near(F3[1]:norm(), 5.500909, 1e-6)
+        near(F3[2]:norm(), 5.690343, 1e-6)
+        near(F3[3]:norm(), 4.622770, 1e-6)
+    end)
+
+    it("average", function()
+        near(delta(distac.merge.average {}), { { -0.3, -1 / 3, -2.5 / 3 }, { 0.2 / 3, 0.1 / 3, 0 } }, 1e-6)
+    end)
+
+    it("add", function()
+        near(delta(distac.merge.task_arithmetic {}), { { -0.9, -1, -2.5 }, { 0.2, 0.1, 0 } }, 1e-6)
+        local merged = distac.merge.task_arithmetic { lambda = 0.3 } (BASE, F3)
+        near(merged.w - 1, { { -0.27, -0.3, -0.75 }, { 0.06, 0.03, 0 } }, 1e-6)
+        assert.equal("checkpoint", distac.type(merged))
+    end)
+
+    it("trim, elect and merge", function()
+        near(delta(distac.merge.ties { keep = 0.5 }), { { -2, -4, -2.25 }, { 0, 0, -5 } }, 1e-6)
+    end)
+
+    it("agree on masks", function()
+        near(delta(distac.merge.consensus_ta { tall = 0.6, k = 2 }), { { 0, -1, -2.5 }, { 0.2, 0, 0 } }, 1e-6)
+        near(delta(distac.merge.consensus_ta { tall = 0.6, k = 1 }), { { -0.9, -1, -2.5 }, { 0.2, 0.1, 0 } }, 1e-6)
+        near(delta(distac.merge.consensus_ta { tall = 0.6, k = 3 }), { { 0, 0, 0 }, { 0.2, 0, 0 } }, 1e-6)
+        -- a list, one number per model: counts are 1 2 2 3 1 3 for 0.6 and 2 2 2 2 2 2 / 1 0 1 1 0 1 for 0.4
+        near(delta(distac.merge.consensus_ta { tall = { 0.4, 0.4, 0.4 }, k = 3 }),
+            { { -0.9, 0, -2.5 }, { 0.2, 0, 0 } }, 1e-6)
+        near(delta(distac.merge.consensus_ta { tall = { 1, 1, 1 }, k = 1 }), { { -0.9, -1, -2.5 }, { 0.2, 0.1, 0 } }, 1e-6)
+    end)
+
+    it("decompose", function()
+        local r = math.sqrt(2)
+        near(delta(distac.merge.tsvm {}, vectors({ { 3, 0 }, { 0, 1 } }, { { 0, r }, { 0, r } })),
+            { { 2.77163860, 0.76536686 }, { -1.14805030, 1.84775907 } }, 1e-6)
+        near(delta(distac.merge.tsvm {}, vectors({ { 2, 1, 0 }, { 0, 1, 1 } }, { { 0, 1, -1 }, { 1, 0, 3 } })),
+            { { 1.62850785, 1.45516602, -1.02781683 }, { 1.08008542, -0.18832331, 3.04545104 } }, 1e-6)
+        near(delta(distac.merge.tsvm {}), { { 0, 0, 0 }, { 0, 0, 0 } }, 0) -- fewer rows than models
+    end)
+
+    it("work in the order of nothing", function()
+        local turned = { F3[3], F3[1], F3[2] }
+        for _, method in ipairs(distac.merge.methods()) do
+            local operator = distac.merge[method.name] {}
+            near(delta(operator, turned), delta(operator), 1e-6)
+        end
+    end)
+end)
+
+describe("the list of methods", function()
+    it("tells names, texts and parameters", function()
+        local names = {}
+        for i, method in ipairs(distac.merge.methods()) do
+            names[i] = method.name
+            assert.is_true(#method.text > 10)
+            local seen = {}
+            for _, p in ipairs(method.params) do
+                assert.is_true(p.default >= p.min and p.default <= p.max, method.name .. "." .. p.name)
+                seen[p.name] = true
+            end
+            assert.is_true(seen.lambda, method.name .. " has a lambda")
+        end
+        for _, name in ipairs { "average", "task_arithmetic", "ties", "consensus_ta", "tsvm" } do
+            assert.truthy((" " .. table.concat(names, " ") .. " "):find(" " .. name .. " ", 1, true), name)
+        end
+    end)
+
+    it("has the defaults of the contract", function()
+        local ties, consensus = distac.merge.ties {}:params(), distac.merge.consensus_ta {}:params()
+        near(ties.keep, 0.2, 0)
+        near(ties.lambda, 1, 0)
+        near(consensus.tall, 0.4, 0)
+        near(consensus.k, 2, 0)
+    end)
+
+    it("names the nearest", function()
+        raises("ENOTFOUND", { "tise", 'did you mean "ties"?' }, function() return distac.merge.tise {} end)
+        raises("ENOTFOUND", { "distac.merge.ties", "kep", 'did you mean "keep"?' }, distac.merge.ties, { kep = 0.2 })
+        raises("EINVAL", { "distac.merge.ties", "keep", "from 0 to 1", "number 2" }, distac.merge.ties, { keep = 2 })
+        raises("EINVAL", { "keep", "number" }, distac.merge.ties, { keep = "0.2" })
+        raises("EINVAL", { "keep", "a number" }, distac.merge.ties, { keep = { 0.2, 0.3 } })
+    end)
+end)
+
+describe("operators as objects", function()
+    it("say what they are", function()
+        local op = distac.merge.ties { keep = 0.3 }
+        assert.equal("ties", op:name())
+        near(op:params().keep, 0.3, 0)
+        assert.truthy(tostring(op):find("keep = 0.3", 1, true))
+        local other = op:with { lambda = 0.5 }
+        near(other:params().keep, 0.3, 0)
+        near(other:params().lambda, 0.5, 0)
+        near(op:params().lambda, 1, 0)
+    end)
+
+    it("are called with a base and task vectors", function()
+        local op = distac.merge.task_arithmetic {}
+        raises("EINVAL", { "base", "Checkpoint" }, op, 1, F3)
+        raises("EINVAL", { "base", "TaskVector" }, op, F3[1], F3)
+        raises("EINVAL", { "at least one" }, op, BASE, {})
+        raises("EINVAL", { "task vectors[1]", "subtract the base" }, op, BASE, { BASE })
+        raises("EINVAL", { "task vectors[2]" }, op, BASE, { F3[1], 3 })
+    end)
+
+    it("refuse what is not finite, naming it", function()
+        local bad = vectors { { 1, 2, 0 / 0 }, { 1, 1, 1 } }
+        for _, method in ipairs(distac.merge.methods()) do
+            raises("ENUMERIC", "w", function() distac.merge[method.name] {}:delta { F3[1], F3[2], bad[1] } end)
+        end
+    end)
+
+    it("may be the user's own", function()
+        local seen = {}
+        local largest = distac.merge.custom(function(base, taus, name)
+            seen[#seen + 1] = name
+            assert.same({ 2, 3 }, base:shape())
+            local out = taus[1]
+            for i = 2, #taus do
+                out = out:maximum(taus[i])
+            end
+            return out
+        end, { name = "largest", lambda = 0.5 })
+        local merged = largest(BASE, F3)
+        near(merged.w, { { 1.5, 2, 2 }, { 1.25, 1.1, 3 } }, 1e-6)
+        assert.same({ "w" }, seen)
+        assert.equal("largest", largest:name())
+        raises("EINVAL", { "largest", "w", "number 3" }, distac.merge.custom(function() return 3 end, { name = "largest" }),
+            BASE, F3)
+        raises("ESHAPE", { "[2,3]", "[1]" }, distac.merge.custom(function() return distac.ones { 1 } end), BASE, F3)
+        raises("ENUMERIC", "w", distac.merge.custom(function(_, taus) return taus[1] / 0 end), BASE, F3)
+        raises("EINVAL", "function", distac.merge.custom, "ties")
+    end)
+
+    it("merge files as they merge tensors", function()
+        local function save(name, ck)
+            distac.save(helper.path(name), ck)
+            return distac.load(helper.path(name))
+        end
+        local base = save("merge_base.safetensors", { w = distac.ones { 2, 3 }, n = distac.tensor({ 5 }, { dtype = "i64" }) })
+        local models = {}
+        for i, tau in ipairs(F3) do
+            models[i] = save("merge_" .. i .. ".safetensors",
+                { w = tau.w + 1, n = distac.tensor({ i }, { dtype = "i64" }) })
+        end
+        local function taus()
+            local list = {}
+            for i, m in ipairs(models) do
+                list[i] = m - base
+            end
+            return list
+        end
+        local ops = { distac.merge.custom(function(_, t) return t[1] + t[2] + t[3] end, { lambda = 0.5 }) }
+        for _, method in ipairs(distac.merge.methods()) do
+            ops[#ops + 1] = distac.merge[method.name] { lambda = method.name ~= "average" and 0.5 or nil }
+        end
+        for _, op in ipairs(ops) do
+            local path = helper.path("merged_" .. op:name() .. ".safetensors")
+            op:files(base, models, path, { metadata = { method = op:name() } })
+            local merged = distac.load(path)
+            near(merged.w, op(base, taus()).w, 1e-6)
+            assert.equal(5, merged.n:item())
+            assert.equal(op:name(), merged:metadata "method")
+        end
+        raises("EINVAL", "path", function() ops[2]:files(base, models) end)
+    end)
+
+    it("leave no memory behind", function()
+        helper.no_leak(function()
+            for _, method in ipairs(distac.merge.methods()) do
+                distac.merge[method.name] {} (BASE, F3)
+            end
+        end)
+    end)
+end)
