@@ -335,12 +335,11 @@ describe("metrics", function()
     end)
 
     it("have the worked calibration", function()
-        -- two classes: the confidence p has the logit difference log(p / (1 - p)); 1.0 needs a large one
-        local conf = { 0.95, 0.9000001, 0.85, 0.6000001, 0.55, 0.3, 1, 0.6667 }
+        -- four classes, the first with p, the others share the rest; what lies on an edge of the bins is put below it
+        local conf = { 0.95, 0.8999999, 0.85, 0.5999999, 0.55, 0.2999999, 1, 0.6667 }
         local correct = { 1, 1, 0, 1, 0, 0, 1, 1 }
         local rows, labels = {}, {}
         for i, p in ipairs(conf) do
-            -- four classes, the first with p, the others share the rest
             local rest = p < 1 and math.log((1 - p) / 3) or -1000
             rows[i] = { math.log(p), rest, rest, rest }
             labels[i] = correct[i] == 1 and 0 or 1

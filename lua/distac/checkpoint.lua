@@ -42,10 +42,6 @@ function methods.names(ck)
     return names
 end
 
-function methods.count(ck)
-    return raw.checkpoint_count(ck)
-end
-
 function methods.has(ck, name)
     return raw.checkpoint_find(ck, check.string("Checkpoint:has", "name", name)) >= 0
 end

@@ -26,7 +26,7 @@ local function open(fname, ck, options)
         activation = { "choice", list = ACTIVATIONS }, heads = { "integer", min = 1 },
         dtype = { "string", default = "f32" },
     })
-    return raw.vit_open(ck, o.activation and ACTIVATION_CODE[o.activation] or -1, o.heads or 0,
+    return raw.vit_open(context.get(), ck, o.activation and ACTIVATION_CODE[o.activation] or -1, o.heads or 0,
         dtype.float_code(fname, o.dtype))
 end
 

@@ -17,7 +17,10 @@ return function(M)
         elseif tb and type(a) == "number" then
             return raw.tensor_binary_scalar(op, b, a, 1)
         end
-        check.wanted(fname, ta and "right operand" or "left operand", "a Tensor or a number", ta and b or a)
+        if ta then
+            check.wanted(fname, "right operand", "a Tensor or a number", b)
+        end
+        check.wanted(fname, "left operand", "a Tensor or a number", a)
     end
 
     local OPERATORS = { __add = { "+", raw.ADD }, __sub = { "-", raw.SUB }, __mul = { "*", raw.MUL },
