@@ -59,7 +59,8 @@ describe("Checkpoint", function()
         local base = models()
         distac.save(helper.path "one.safetensors", base)
         distac.save(helper.path "two.safetensors", distac.load(helper.path "one.safetensors"))
-        assert.equal(distac.hash.file(helper.path "one.safetensors"), distac.hash.file(helper.path "two.safetensors"))
+        local hash = distac.hash.file
+        assert.equal(hash(helper.path "one.safetensors"), hash(helper.path "two.safetensors"))
     end)
 
     it("adds metadata and converts while saving", function()

@@ -47,7 +47,8 @@ describe("merge operators", function()
         -- a list, one number per model: counts are 1 2 2 3 1 3 for 0.6 and 2 2 2 2 2 2 / 1 0 1 1 0 1 for 0.4
         near(delta(distac.merge.consensus_ta { tall = { 0.4, 0.4, 0.4 }, k = 3 }),
             { { -0.9, 0, -2.5 }, { 0.2, 0, 0 } }, 1e-6)
-        near(delta(distac.merge.consensus_ta { tall = { 1, 1, 1 }, k = 1 }), { { -0.9, -1, -2.5 }, { 0.2, 0.1, 0 } }, 1e-6)
+        near(delta(distac.merge.consensus_ta { tall = { 1, 1, 1 }, k = 1 }),
+            { { -0.9, -1, -2.5 }, { 0.2, 0.1, 0 } }, 1e-6)
     end)
 
     it("decompose", function()
@@ -96,8 +97,10 @@ describe("the list of methods", function()
 
     it("names the nearest", function()
         raises("ENOTFOUND", { "tise", 'did you mean "ties"?' }, function() return distac.merge.tise {} end)
-        raises("ENOTFOUND", { "distac.merge.ties", "kep", 'did you mean "keep"?' }, distac.merge.ties, { kep = 0.2 })
-        raises("EINVAL", { "distac.merge.ties", "keep", "from 0 to 1", "number 2" }, distac.merge.ties, { keep = 2 })
+        raises("ENOTFOUND", { "distac.merge.ties", "kep", 'did you mean "keep"?' }, distac.merge.ties,
+            { kep = 0.2 })
+        raises("EINVAL", { "distac.merge.ties", "keep", "from 0 to 1", "number 2" }, distac.merge.ties,
+            { keep = 2 })
         raises("EINVAL", { "keep", "number" }, distac.merge.ties, { keep = "0.2" })
         raises("EINVAL", { "keep", "a number" }, distac.merge.ties, { keep = { 0.2, 0.3 } })
     end)
@@ -146,9 +149,10 @@ describe("operators as objects", function()
         near(merged.w, { { 1.5, 2, 2 }, { 1.25, 1.1, 3 } }, 1e-6)
         assert.same({ "w" }, seen)
         assert.equal("largest", largest:name())
-        raises("EINVAL", { "largest", "w", "number 3" }, distac.merge.custom(function() return 3 end, { name = "largest" }),
-            BASE, F3)
-        raises("ESHAPE", { "[2,3]", "[1]" }, distac.merge.custom(function() return distac.ones { 1 } end), BASE, F3)
+        raises("EINVAL", { "largest", "w", "number 3" },
+            distac.merge.custom(function() return 3 end, { name = "largest" }), BASE, F3)
+        raises("ESHAPE", { "[2,3]", "[1]" }, distac.merge.custom(function() return distac.ones { 1 } end), BASE,
+            F3)
         raises("ENUMERIC", "w", distac.merge.custom(function(_, taus) return taus[1] / 0 end), BASE, F3)
         raises("EINVAL", "function", distac.merge.custom, "ties")
     end)
@@ -158,7 +162,8 @@ describe("operators as objects", function()
             distac.save(helper.path(name), ck)
             return distac.load(helper.path(name))
         end
-        local base = save("merge_base.safetensors", { w = distac.ones { 2, 3 }, n = distac.tensor({ 5 }, { dtype = "i64" }) })
+        local base = save("merge_base.safetensors",
+            { w = distac.ones { 2, 3 }, n = distac.tensor({ 5 }, { dtype = "i64" }) })
         local models = {}
         for i, tau in ipairs(F3) do
             models[i] = save("merge_" .. i .. ".safetensors",

@@ -112,7 +112,8 @@ describe("Model", function()
         local copy = model:checkpoint()
         copy["visual.proj"]:fill(0)
         assert.is_true(model:param("visual.proj"):norm():item() > 0)
-        raises("ENOTFOUND", { "visual.prj", 'did you mean "visual.proj"?' }, function() return model:param "visual.prj" end)
+        raises("ENOTFOUND", { "visual.prj", 'did you mean "visual.proj"?' },
+            function() return model:param "visual.prj" end)
     end)
 
     it("is made fresh from sizes", function()

@@ -53,7 +53,8 @@ describe("making tensors", function()
     it("refuses sizes that are none", function()
         raises("EINVAL", { "size 2", "whole" }, distac.zeros, { 2, 1.5 })
         raises("EINVAL", { "size 1", "-1" }, distac.zeros, -1)
-        raises("EINVAL", { "distac.zeros", "dtyp", 'did you mean "dtype"?' }, distac.zeros, { 2 }, { dtyp = "f32" })
+        raises("EINVAL", { "distac.zeros", "dtyp", 'did you mean "dtype"?' }, distac.zeros, { 2 },
+            { dtyp = "f32" })
     end)
 end)
 
@@ -178,7 +179,9 @@ describe("arithmetic", function()
         assert.equal(4, a:argmax():item())
         assert.is_true(a:sum() < 11 and a:sum() > 9 and a:sum() <= 10)
         raises("EINVAL", { "Tensor:sum", "dim", "from 1 to 2", "got 3" }, function() return a:sum(3) end)
-        raises("EINVAL", { "keepdims", 'did you mean "keepdim"?' }, function() return a:sum { 1, keepdims = true } end)
+        raises("EINVAL", { "keepdims", 'did you mean "keepdim"?' }, function()
+            return a:sum { 1, keepdims = true }
+        end)
         near(a:softmax()[1], { 1 / (1 + math.exp(1)), 1 / (1 + math.exp(-1)) }, 1e-6)
         near(a:log_softmax():exp():sum(2), { 1, 1 }, 1e-6)
     end)
@@ -220,12 +223,13 @@ end)
 
 describe("printing", function()
     it("shows shape, type and columns", function()
-        assert.equal("Tensor [2,3] f32\n  1   2   3\n -4  50   6", tostring(distac.tensor { { 1, 2, 3 }, { -4, 50, 6 } }))
-        assert.equal("Tensor [2] f64\n  0.5000  -1.2500", tostring(distac.tensor({ 0.5, -1.25 }, { dtype = "f64" })))
+        assert.equal("Tensor [2,3] f32\n  1   2   3\n -4  50   6",
+            tostring(distac.tensor { { 1, 2, 3 }, { -4, 50, 6 } }))
+        assert.equal("Tensor [2] f64\n  0.5000  -1.2500",
+            tostring(distac.tensor({ 0.5, -1.25 }, { dtype = "f64" })))
         assert.equal("Tensor [] f32 3", tostring(distac.tensor(3)))
         assert.equal("Tensor [0,4] f32", tostring(distac.zeros { 0, 4 }))
-        assert.equal("Tensor [3] f32\n 1  nan  -inf", (tostring(distac.tensor { 1, 0 / 0, -1 / 0 }):gsub(" +", "  ")
-            :gsub("\n  ", "\n "):gsub("Tensor  %[3%]  f32", "Tensor [3] f32")))
+        assert.equal("Tensor [3] f32\n    1   nan  -inf", tostring(distac.tensor { 1, 0 / 0, -1 / 0 }))
     end)
 
     it("leaves out the middle", function()

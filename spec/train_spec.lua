@@ -65,9 +65,11 @@ describe("losses", function()
     it("refuse what makes no sense", function()
         raises("EINVAL", { "label_smooth", 'did you mean "label_smoothing"?' }, distac.loss.cross_entropy,
             { label_smooth = 0.1 })
-        raises("EINVAL", { "label_smoothing", "got the number 1" }, distac.loss.cross_entropy, { label_smoothing = 1 })
+        raises("EINVAL", { "label_smoothing", "got the number 1" }, distac.loss.cross_entropy,
+            { label_smoothing = 1 })
         raises("EINVAL", { "gamma", "-1" }, distac.loss.focal, { gamma = -1 })
-        raises("EINVAL", { "temperature.student", "above 0" }, distac.loss.kd, { temperature = { teacher = 1, student = 0 } })
+        raises("EINVAL", { "temperature.student", "above 0" }, distac.loss.kd,
+            { temperature = { teacher = 1, student = 0 } })
         raises("EINVAL", "3", distac.loss.cross_entropy {}, z, { 0, 3 })
         raises("ESHAPE", {}, distac.loss.cross_entropy {}, z, { 0, 1, 2 })
         raises("EINVAL", "logits", distac.loss.cross_entropy {}, nil, y)
@@ -141,14 +143,16 @@ describe("the fine-tuning step", function()
         assert.equal(1, step:steps())
         local conv = tiny.model:param("visual.conv1.weight"):reshape(-1)
         near(conv:narrow(1, 1, 3), { 0.4517927883, 0.4994621863, 0.4796666935 }, 1e-9)
-        near(tiny.model:param "visual.ln_post.bias", { 0.1562168205, -0.0240404662, -0.2029086391, -0.3541787373 }, 1e-9)
+        near(tiny.model:param "visual.ln_post.bias",
+            { 0.1562168205, -0.0240404662, -0.2029086391, -0.3541787373 }, 1e-9)
     end)
 
     it("is the same in micro-batches", function()
         local a, b = helper.tiny(), helper.tiny()
         local function make(t, micro)
             return distac.finetune_step { model = t.model, head = t.head, micro = micro,
-                loss = distac.loss.cross_entropy { label_smoothing = 0.1 }, optimizer = distac.adamw { lr = 1e-3 } }
+                loss = distac.loss.cross_entropy { label_smoothing = 0.1 },
+                optimizer = distac.adamw { lr = 1e-3 } }
         end
         local whole, parts = make(a, 0), make(b, 1)
         for _ = 1, 3 do
@@ -161,7 +165,9 @@ describe("the fine-tuning step", function()
     it("leaves the head alone unless it has an optimizer", function()
         local t = helper.tiny()
         local before = t.head:weight():clone()
-        distac.finetune_step { model = t.model, head = t.head, optimizer = distac.adamw { lr = 1e-3 } } (t.images, t.labels)
+        local frozen = distac.finetune_step { model = t.model, head = t.head,
+            optimizer = distac.adamw { lr = 1e-3 } }
+        frozen(t.images, t.labels)
         helper.same(t.head:weight(), before)
         distac.finetune_step { model = t.model, head = t.head, optimizer = distac.adamw { lr = 1e-3 },
             head_optimizer = distac.adamw { lr = 1e-3 } } (t.images, t.labels)
@@ -197,7 +203,8 @@ describe("the fine-tuning step", function()
 
     it("changes nothing when the images hold NaN", function()
         local t = helper.tiny()
-        local step = distac.finetune_step { model = t.model, head = t.head, optimizer = distac.adamw { lr = 1e-3 } }
+        local step = distac.finetune_step { model = t.model, head = t.head,
+            optimizer = distac.adamw { lr = 1e-3 } }
         local before, images = t.model:params():clone(), t.images:clone()
         images[{ 2, 3, 4, 4 }] = 0 / 0
         raises("ENUMERIC", {}, step, images, t.labels)
@@ -243,7 +250,7 @@ describe("the distillation step", function()
             near(stats.anchor, anchor[k], 1e-10)
             near(stats.grad_norm, norm[k], 1e-9)
         end
-        -- Key biases have no gradient but rounding noise, which AdamW makes steps of: they are left out of the distance.
+        -- Key biases have no gradient but rounding noise, which AdamW makes steps of: they are left out.
         local change = t.student:params() - t.model:params()
         near(change:norm():item() / (0.5 * 0.857662939), 1.0042, 1e-4)
         for name, part in pairs(t.student:named(change)) do
@@ -310,7 +317,8 @@ describe("the distillation step", function()
             end
             distac.kd_step(o)
         end
-        raises("EINVAL", { "distac.kd_step", "temprature", 'did you mean "temperature"?' }, try, { temprature = {} })
+        raises("EINVAL", { "distac.kd_step", "temprature", 'did you mean "temperature"?' }, try,
+            { temprature = {} })
         raises("EINVAL", { "temperature.teacher", "above 0" }, try, { temperature = { teacher = 0, student = 1 } })
         raises("EINVAL", { "temperature", "studnt", 'did you mean "student"?' }, try,
             { temperature = { teacher = 1, studnt = 1 } })
@@ -343,7 +351,7 @@ describe("metrics", function()
     end)
 
     it("have the worked calibration", function()
-        -- four classes, the first with p, the others share the rest; what lies on an edge of the bins is put below it
+        -- four classes, the first with p, the others share the rest; what lies on an edge of a bin is put below it
         local conf = { 0.95, 0.8999999, 0.85, 0.5999999, 0.55, 0.2999999, 1, 0.6667 }
         local correct = { 1, 1, 0, 1, 0, 0, 1, 1 }
         local rows, labels = {}, {}
