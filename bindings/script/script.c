@@ -329,6 +329,12 @@ static int run_protected(lua_State *L)
     return 0;
 }
 
+static int collect_protected(lua_State *L)
+{
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    return 0;
+}
+
 static distac_status run(distac_script *script, running *r)
 {
     script->stopped = DISTAC_OK;
@@ -344,6 +350,8 @@ static distac_status run(distac_script *script, running *r)
         else status = status_of(L, lua_gettop(L));
         set_text(&script->error, text_of(L));
         lua_settop(L, 0);
+        /* What the failed run left would stand in the way of the next one. */
+        if (status == DISTAC_ENOMEM && ds_protected(L, collect_protected, NULL) != 0) lua_settop(L, 0);
     }
     if (script->stopped != DISTAC_OK) {
         if (status != DISTAC_OK) status = script->stopped;
