@@ -203,11 +203,10 @@ distac_status distac_script_open(const distac_script_desc *desc, distac_script *
         return DISTAC_ENOMEM;
     }
     ds_watch_init(&script->watch);
-    if (desc) {
-        script->memory_limit = desc->memory_limit;
-        script->instruction_limit = desc->instruction_limit;
-    }
+    if (desc) script->instruction_limit = desc->instruction_limit;
     script->L = lua_newstate(allocate, script);
+    /* From here on: LuaJIT of 2022 crashes when memory ends while it makes a state. */
+    if (desc) script->memory_limit = desc->memory_limit;
     distac_status status = DISTAC_ENOMEM;
     const char *text = "out of memory";
     if (script->L) {
