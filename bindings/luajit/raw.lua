@@ -26,7 +26,8 @@ local function load_library()
     local here = debug and debug.getinfo(1, "S").source:match("^@(.*)/[^/]*$") or "."
     local name = jit.os == "OSX" and "libdistac.0.dylib" or "libdistac.so.0"
     local tried = {}
-    for _, path in ipairs({ here .. "/../../../" .. name, here .. "/../../../../" .. cdef.libdir .. "/" .. name, name }) do
+    local installed = cdef.libdir:match("^/") and cdef.libdir or here .. "/../../../../" .. cdef.libdir
+    for _, path in ipairs({ here .. "/../../../" .. name, installed .. "/" .. name, name }) do
         local ok, library = pcall(ffi.load, path)
         if ok then return library end
         tried[#tried + 1] = tostring(library)

@@ -1,0 +1,31 @@
+# Completion of distac(1) for bash.
+_distac() {
+    local current=${COMP_WORDS[COMP_CWORD]}
+    local commands="run plan merge condition finetune eval norms inspect convert version"
+    COMPREPLY=()
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        if [[ $current == -* ]]; then
+            mapfile -t COMPREPLY < <(compgen -W "-e -i -l -v --help" -- "$current")
+            return
+        fi
+        mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$current"; compgen -f -X '!*.lua' -- "$current"; compgen -d -- "$current")
+        return
+    fi
+    if [ "${COMP_WORDS[COMP_CWORD - 1]}" = --method ] || [ "${COMP_WORDS[COMP_CWORD - 1]}" = -M ]; then
+        mapfile -t COMPREPLY < <(compgen -W "average task_arithmetic ties consensus_ta tsvm" -- "$current")
+        return
+    fi
+    if [[ $current == -* ]]; then
+        local common="--set --out --device --threads --memory --seed --json --quiet --help"
+        case ${COMP_WORDS[1]} in
+            merge) common="$common --base --method --lambda --keep --tall --k --dtype --force -o" ;;
+            condition) common="$common --base --head --images --kappa --t-teacher --t-student --beta --steps --force -o" ;;
+            eval) common="$common --suite --data --head" ;;
+            norms) common="$common --base" ;;
+        esac
+        mapfile -t COMPREPLY < <(compgen -W "$common" -- "$current")
+        return
+    fi
+    mapfile -t COMPREPLY < <(compgen -f -- "$current")
+}
+complete -o filenames -F _distac distac
