@@ -37,7 +37,15 @@ void dl_push_error(lua_State *L, const char *code)
     lua_pushstring(L, code);
     lua_setfield(L, -2, "code");
     dl_push_error_metatable(L);
-    lua_setmetatable(L, -2);
+    lua_getfield(L, -1, "on_new"); /* what the layer above adds to an error, such as the caller's line */
+    lua_insert(L, -2);
+    lua_setmetatable(L, -3);
+    if (lua_isfunction(L, -1)) {
+        lua_pushvalue(L, -2);
+        if (lua_pcall(L, 1, 0, 0) != LUA_OK) lua_pop(L, 1);
+    } else {
+        lua_pop(L, 1);
+    }
 }
 
 int dl_raise_text(lua_State *L, distac_status status, const char *text)

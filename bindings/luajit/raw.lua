@@ -51,7 +51,10 @@ function raw.error_metatable.__tostring(e) return tostring(rawget(e, "message"))
 
 function raw.error(code, message)
     if type(code) ~= "string" or type(message) ~= "string" then error("error: two strings are wanted", 2) end
-    return setmetatable({ code = code, message = message }, raw.error_metatable)
+    local e = setmetatable({ code = code, message = message }, raw.error_metatable)
+    local on_new = raw.error_metatable.on_new -- what the layer above adds to an error, such as the caller's line
+    if on_new then pcall(on_new, e) end
+    return e
 end
 
 local function fail(status)

@@ -1,19 +1,11 @@
--- Error objects: { code =, message =, where = }. The message names the function, the argument, what came and
--- what was wanted; `where` is the caller's line, the first one outside this library.
+-- Error objects: { code =, message =, where = }, the core's and those of this layer alike. The message names the
+-- function, the argument, what came and what was wanted; `where` is the caller's line, the first one outside this
+-- library.
+local raw = require "distac.raw"
+
 local getinfo = debug and debug.getinfo
 
 local M = {}
-
-local Error = {}
-Error.__index = Error
-Error.__name = "distac.Error"
-
-function Error.__tostring(e)
-    if e.where then
-        return e.where .. ": " .. e.message
-    end
-    return e.message
-end
 
 local function folder_of_this_file()
     local source = getinfo and getinfo(1, "S").source or ""
@@ -43,9 +35,18 @@ function M.where()
     end
 end
 
-function M.new(code, message)
-    return setmetatable({ code = code, message = message, where = M.where() }, Error)
+-- Every error object passes here when it is made.
+function raw.error_metatable.on_new(e)
+    e.where = M.where()
 end
+
+function raw.error_metatable.__tostring(e)
+    local message = tostring(rawget(e, "message"))
+    local where = rawget(e, "where")
+    return where and where .. ": " .. message or message
+end
+
+M.new = raw.error
 
 -- raise("ESHAPE", "%s: ...", ...) formats like string.format.
 function M.raise(code, text, ...)

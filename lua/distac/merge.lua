@@ -18,19 +18,12 @@ local by_name
 local function load_methods()
     list, by_name = {}, {}
     for i = 1, raw.merge_method_count() do
-        local params, has_lambda = {}, false
+        local params = {}
         for k = 1, raw.merge_param_count(i - 1) do
             local info = raw.merge_param_info(i - 1, k - 1)
             params[k] = {
                 name = info.name, text = info.text, default = info.value, min = info.minimum, max = info.maximum,
                 list = info.list ~= 0,
-            }
-            has_lambda = has_lambda or info.name == "lambda"
-        end
-        if not has_lambda then
-            params[#params + 1] = {
-                name = "lambda", text = "factor of the merged task vector", default = 1, min = -math.huge,
-                max = math.huge, list = false, ours = true,
             }
         end
         local entry = { name = raw.merge_method_name(i - 1), text = raw.merge_method_text(i - 1), params = params }
@@ -96,9 +89,7 @@ local function build(name, given)
             errors.raise("ENOTFOUND", "%s: unknown parameter %q%s", fname, text, check.hint(text, names))
         end
         values[key] = check_param(fname, p, v)
-        if not p.ours then
-            raw.merge_set(operator.handle, key, type(v) == "table" and v or { v })
-        end
+        raw.merge_set(operator.handle, key, type(v) == "table" and v or { v })
     end
     return setmetatable(operator, Operator)
 end
