@@ -44,11 +44,12 @@ describe("merge operators", function()
         near(delta(distac.merge.consensus_ta { tall = 0.6, k = 2 }), { { 0, -1, -2.5 }, { 0.2, 0, 0 } }, 1e-6)
         near(delta(distac.merge.consensus_ta { tall = 0.6, k = 1 }), { { -0.9, -1, -2.5 }, { 0.2, 0.1, 0 } }, 1e-6)
         near(delta(distac.merge.consensus_ta { tall = 0.6, k = 3 }), { { 0, 0, 0 }, { 0.2, 0, 0 } }, 1e-6)
-        -- a list, one number per model: counts are 1 2 2 3 1 3 for 0.6 and 2 2 2 2 2 2 / 1 0 1 1 0 1 for 0.4
+        -- a list has one number per model
         near(delta(distac.merge.consensus_ta { tall = { 0.4, 0.4, 0.4 }, k = 3 }),
-            { { -0.9, 0, -2.5 }, { 0.2, 0, 0 } }, 1e-6)
-        near(delta(distac.merge.consensus_ta { tall = { 1, 1, 1 }, k = 1 }),
-            { { -0.9, -1, -2.5 }, { 0.2, 0.1, 0 } }, 1e-6)
+            { { 0, -1, -2.5 }, { 0.2, 0, 0 } }, 1e-6)
+        near(delta(distac.merge.consensus_ta { tall = { 0.6, 0.4, 1 }, k = 3 }), { { 0, -1, 0 }, { 0, 0, 0 } }, 1e-6)
+        near(delta(distac.merge.consensus_ta { tall = 1, k = 2 }), { { 0, 0, -2.5 }, { 0.2, 0, 0 } }, 1e-6)
+        raises("EINVAL", {}, delta, distac.merge.consensus_ta { tall = { 0.6, 0.4 }, k = 2 })
     end)
 
     it("decompose", function()
