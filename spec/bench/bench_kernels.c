@@ -24,18 +24,18 @@ static double now(void) {
 
 typedef float lanes __attribute__((vector_size(64)));
 #if defined(__x86_64__)
-#define BODY(name, isa)                                                                                         \
-    __attribute__((target(isa), noinline)) static double name(int64_t turns) {                                  \
-        lanes s[12], a = {0}, b = {0};                                                                          \
-        for (int l = 0; l < 16; l++) a[l] = 1 + 1e-9f, b[l] = 1e-9f;                                            \
-        for (int i = 0; i < 12; i++) s[i] = a;                                                                  \
-        __asm__ volatile("" : "+v"(a), "+v"(b)); /* not constants to the compiler */                            \
-        for (int64_t t = 0; t < turns; t++)                                                                     \
-            _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) s[i] = s[i] * a + b;                          \
-        double sum = 0;                                                                                         \
-        for (int i = 0; i < 12; i++)                                                                            \
-            for (int l = 0; l < 16; l++) sum += (double)s[i][l];                                                \
-        return sum;                                                                                             \
+#define BODY(name, isa)                                                                                           \
+    __attribute__((target(isa), noinline)) static double name(int64_t turns) {                                    \
+        lanes s[12], a = {0}, b = {0};                                                                            \
+        for (int l = 0; l < 16; l++) a[l] = 1 + 1e-9f, b[l] = 1e-9f;                                              \
+        for (int i = 0; i < 12; i++) s[i] = a;                                                                    \
+        __asm__ volatile("" : "+v"(a), "+v"(b)); /* not constants to the compiler */                              \
+        for (int64_t t = 0; t < turns; t++)                                                                       \
+            _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) s[i] = s[i] * a + b;                            \
+        double sum = 0;                                                                                           \
+        for (int i = 0; i < 12; i++)                                                                              \
+            for (int l = 0; l < 16; l++) sum += (double)s[i][l];                                                  \
+        return sum;                                                                                               \
     }
 BODY(fma_avx512, "avx512f,prefer-vector-width=512")
 #endif
@@ -139,9 +139,15 @@ static float *x, *y, *z, *weight, *bias, *pre, *probs, *qkv, *dqkv, *mean, *rstd
 static int64_t rows, columns, depth;
 static double result, result2;
 
-static void run_linear(void) { k->linear(context, rows, columns, depth, x, weight, bias, DI_ACT_NONE, NULL, NULL, y); }
-static void run_residual(void) { k->linear(context, rows, columns, depth, x, weight, bias, DI_ACT_NONE, NULL, y, y); }
-static void run_gelu(void) { k->linear(context, rows, columns, depth, x, weight, bias, DISTAC_ACT_GELU, pre, NULL, y); }
+static void run_linear(void) {
+    k->linear(context, rows, columns, depth, x, weight, bias, DI_ACT_NONE, NULL, NULL, y);
+}
+static void run_residual(void) {
+    k->linear(context, rows, columns, depth, x, weight, bias, DI_ACT_NONE, NULL, y, y);
+}
+static void run_gelu(void) {
+    k->linear(context, rows, columns, depth, x, weight, bias, DISTAC_ACT_GELU, pre, NULL, y);
+}
 static void run_quick(void) {
     k->linear(context, rows, columns, depth, x, weight, bias, DISTAC_ACT_QUICK_GELU, pre, NULL, y);
 }
@@ -154,27 +160,63 @@ static void run_input_gelu(void) {
 static void run_input_quick(void) {
     k->linear_backward_input(context, rows, columns, depth, y, weight, DISTAC_ACT_QUICK_GELU, pre, false, x);
 }
-static void run_weight(void) { k->linear_backward_weight(context, rows, columns, depth, x, y, weight, bias); }
-static void run_layernorm(void) { k->layernorm(context, M, W, x, W, weight, bias, y, mean, rstd); }
+static void run_weight(void) {
+    k->linear_backward_weight(context, rows, columns, depth, x, y, weight, bias);
+}
+static void run_layernorm(void) {
+    k->layernorm(context, M, W, x, W, weight, bias, y, mean, rstd);
+}
 static void run_layernorm_backward(void) {
     k->layernorm_backward(context, M, W, x, W, weight, mean, rstd, y, true, z, bias, pre);
 }
-static void run_attention(void) { k->attention(context, B, N, W, H, qkv, probs, y); }
-static void run_attention_infer(void) { k->attention(context, B, N, W, H, qkv, NULL, y); }
-static void run_attention_backward(void) { k->attention_backward(context, B, N, W, H, qkv, probs, y, dqkv); }
-static void run_patches(void) { k->patches(context, B, 3, 28, 7, x, y); }
-static void run_tokens(void) { k->tokens(context, B, N, W, x, weight, pre, y); }
-static void run_tokens_backward(void) { k->tokens_backward(context, B, N, W, y, x, weight, pre); }
-static void run_softmax(void) { k->softmax(context, M, 100, 1, false, x, y); }
-static void run_log_softmax(void) { k->softmax(context, M, 100, 1, true, x, y); }
-static void run_normalize(void) { k->normalize(context, M, W, x, y, mean); }
-static void run_axpby(void) { k->axpby(context, n, 0.5, x, 0.5, g); }
-static void run_sumsq(void) { k->sumsq(context, n, g, &result); }
-static void run_dot(void) { k->dot(context, n, g, x, &result); }
-static void run_anchor(void) { k->anchor(context, n, 1e-9, x, z, g, &result, &result2); }
-static void run_adamw(void) { k->adamw(context, n, 10, 1e-5, 0.9, 0.999, 1e-8, 0.1, false, 1, g, m, v, x); }
-static void run_nothing_task(void *arg, int64_t i) { (void)arg, (void)i; }
-static void run_nothing(void) { di_parallel(context, 34, run_nothing_task, NULL); }
+static void run_attention(void) {
+    k->attention(context, B, N, W, H, qkv, probs, y);
+}
+static void run_attention_infer(void) {
+    k->attention(context, B, N, W, H, qkv, NULL, y);
+}
+static void run_attention_backward(void) {
+    k->attention_backward(context, B, N, W, H, qkv, probs, y, dqkv);
+}
+static void run_patches(void) {
+    k->patches(context, B, 3, 28, 7, x, y);
+}
+static void run_tokens(void) {
+    k->tokens(context, B, N, W, x, weight, pre, y);
+}
+static void run_tokens_backward(void) {
+    k->tokens_backward(context, B, N, W, y, x, weight, pre);
+}
+static void run_softmax(void) {
+    k->softmax(context, M, 100, 1, false, x, y);
+}
+static void run_log_softmax(void) {
+    k->softmax(context, M, 100, 1, true, x, y);
+}
+static void run_normalize(void) {
+    k->normalize(context, M, W, x, y, mean);
+}
+static void run_axpby(void) {
+    k->axpby(context, n, 0.5, x, 0.5, g);
+}
+static void run_sumsq(void) {
+    k->sumsq(context, n, g, &result);
+}
+static void run_dot(void) {
+    k->dot(context, n, g, x, &result);
+}
+static void run_anchor(void) {
+    k->anchor(context, n, 1e-9, x, z, g, &result, &result2);
+}
+static void run_adamw(void) {
+    k->adamw(context, n, 10, 1e-5, 0.9, 0.999, 1e-8, 0.1, false, 1, g, m, v, x);
+}
+static void run_nothing_task(void *arg, int64_t i) {
+    (void)arg, (void)i;
+}
+static void run_nothing(void) {
+    di_parallel(context, 34, run_nothing_task, NULL);
+}
 
 static void layer(const char *name, int64_t out, int64_t in) {
     char text[64];
@@ -194,7 +236,8 @@ static void layer(const char *name, int64_t out, int64_t in) {
 
 int main(int argc, char **argv) {
     distac_context_desc desc = {.threads = argc > 1 ? atoi(argv[1]) : 0, .kernels = argc > 2 ? argv[2] : "auto"};
-    if (distac_context_create(&desc, &context) != DISTAC_OK) return fprintf(stderr, "%s\n", distac_last_error()), 1;
+    if (distac_context_create(&desc, &context) != DISTAC_OK)
+        return fprintf(stderr, "%s\n", distac_last_error()), 1;
     if (argc > 6) W = atoll(argv[3]), H = atoll(argv[4]), N = atoll(argv[5]), B = atoll(argv[6]);
     k = di_kernels_for(context, DISTAC_F32);
     distac_context_info info;

@@ -1,10 +1,11 @@
-/* kernel_reference.h: for test_kernels.c: arrays of either type with guard words around them, and what the
- * kernels compute written down naively, in double. */
+/* kernel_reference.h: for the tests of the kernels: arrays of either type with guard words around them, and what
+ * the kernels compute written down naively, in double. */
 #ifndef KERNEL_REFERENCE_H
 #define KERNEL_REFERENCE_H
 
 #include "backend/backend.h"
 
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +16,9 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+#define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
+#define OK(call) assert_int_equal((call), DISTAC_OK)
 
 enum { GUARD = 64, MOST_ARRAYS = 64 };
 
@@ -83,7 +87,8 @@ static inline void forget(world *w) {
     }
     w->count = 0;
 }
-/* All arrays hold what they should, up to tolerance * (1 + |want|) * growth, and their guards are whole. Frees them. */
+/* All arrays hold what they should, up to tolerance * (1 + |want|) * growth, and their guards are whole. Frees
+ * them. */
 static inline void check(world *w, double growth) {
     for (int q = 0; q < w->count; q++) {
         const array *a = &w->arrays[q];
@@ -94,12 +99,60 @@ static inline void check(world *w, double growth) {
         for (int64_t i = 0; i < a->n; i++) {
             double error = fabs(get(w, a, i) - a->want[i]);
             if (!(error <= w->tolerance * growth * (1 + fabs(a->want[i]))))
-                fail_msg("%s, %s: array %d[%lld of %lld] is %.12g, not %.12g", w->k->name, w->what, q, (long long)i,
-                         (long long)a->n, get(w, a, i), a->want[i]);
+                fail_msg("%s, %s: array %d[%lld of %lld] is %.12g, not %.12g", w->k->name, w->what, q,
+                         (long long)i, (long long)a->n, get(w, a, i), a->want[i]);
         }
         for (size_t i = 0; i < bytes; i++) w->digest = (w->digest ^ a->memory[GUARD + i]) * 1099511628211u;
     }
     forget(w);
+}
+
+static const char *const sets[] = {"scalar", "avx2", "avx512"};
+
+/* False if this processor does not have the instruction set. */
+static inline bool open_world(world *w, const char *set, int32_t threads, bool f64) {
+    distac_context_desc desc = {.threads = threads, .kernels = set};
+    distac_status status = distac_context_create(&desc, &w->context);
+    if (status == DISTAC_EUNSUPPORTED) return false;
+    OK(status);
+    w->k = di_kernels_for(w->context, f64 ? DISTAC_F64 : DISTAC_F32);
+    assert_non_null(w->k);
+    w->f64 = f64;
+    w->tolerance = f64 ? DBL_EPSILON : (double)FLT_EPSILON;
+    w->digest = 14695981039346656037u;
+    w->seed = 1;
+    w->count = 0;
+    return true;
+}
+
+typedef struct kernel_case {
+    const char *name;
+    void (*run)(world *w);
+} kernel_case;
+/* Runs the cases for each table this processor has: they must pass, and leave the same bits on any number of
+ * threads. */
+static inline void run_cases(const kernel_case *cases, int count) {
+    static const int32_t threads[] = {1, 2, 3, 8};
+    int tables = 0;
+    for (int t = 0; t < COUNT(sets) * 2; t++) {
+        uint64_t first[16];
+        assert_true(count <= COUNT(first));
+        for (int n = 0; n < COUNT(threads); n++) {
+            world w;
+            if (!open_world(&w, sets[t / 2], threads[n], t & 1)) break;
+            for (int i = 0; i < count; i++) {
+                w.what = cases[i].name;
+                w.digest = 14695981039346656037u;
+                cases[i].run(&w);
+                if (n == 0) first[i] = w.digest;
+                if (w.digest != first[i])
+                    fail_msg("%s, %s: other bits on %d threads than on 1", w.k->name, w.what, (int)threads[n]);
+            }
+            tables += n == 0;
+            distac_context_release(w.context);
+        }
+    }
+    assert_true(tables >= 2);
 }
 
 /* ---- reference ---- */
@@ -174,7 +227,8 @@ static inline void ref_attention_backward(int64_t B, int64_t N, int64_t W, int64
     assert_non_null(ds);
     for (int64_t b = 0; b < B; b++) {
         for (int64_t h = 0; h < H; h++) {
-            const double *q = qkv + b * N * ld + h * size, *k = q + W, *v = k + W, *d = dout + b * N * W + h * size;
+            const double *q = qkv + b * N * ld + h * size, *k = q + W, *v = k + W,
+                         *d = dout + b * N * W + h * size;
             const double *p = probs + (b * H + h) * N * N;
             double *dq = dqkv + b * N * ld + h * size, *dk = dq + W, *dv = dk + W;
             ref_gemm(false, true, N, N, size, 1, d, W, v, ld, 0, ds, N);

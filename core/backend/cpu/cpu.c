@@ -59,8 +59,9 @@ static distac_status open_cpu(distac_context *context, int32_t index, const char
         if (chosen == CHOICES)
             return di_fail(DISTAC_EINVAL, "kernels is \"%.40s\", choose auto, scalar, avx2 or avx512", kernels);
         if (chosen > most)
-            return di_fail(DISTAC_EUNSUPPORTED, "this processor does not run the kernels \"%s\", the best it runs is \"%s\"",
-                           kernels, choices[most].name);
+            return di_fail(DISTAC_EUNSUPPORTED,
+                           "this processor does not run the kernels \"%s\", the best it runs is \"%s\"", kernels,
+                           choices[most].name);
     }
     context->kernels_f32 = choices[chosen].f32;
     context->kernels_f64 = choices[chosen].f64;

@@ -1,6 +1,6 @@
-/* attention.c: multi-head self-attention and its gradient. One image's head is worked off by one thread: copies that
- * the products need (keys and values turned around, rows padded to whole registers) and a block of rows of the
- * scores live in scratch, on the stack as long as they fit. */
+/* attention.c: multi-head self-attention and its gradient. One image's head is worked off by one thread: copies
+ * that the products need (keys and values turned around, rows padded to whole registers) and a block of rows of
+ * the scores live in scratch, on the stack as long as they fit. */
 #ifndef DI_REAL
 #define DI_SELF "attention.c"
 #include "both.h"
@@ -33,8 +33,8 @@ static void NAME(pad)(int64_t n, int64_t m, const T *from, int64_t ld, int64_t w
         for (int64_t q = m; q < width; q++) to[i * width + q] = 0;
     }
 }
-/* to [m,width] = from [n,m] turned around, padded with zeros up to width, which is less than a register more than n.
- * Four by four elements at a time: element by element this took as long as the product that needs it. */
+/* to [m,width] = from [n,m] turned around, padded with zeros up to width, which is less than a register more than
+ * n. Four by four elements at a time: element by element this took as long as the product that needs it. */
 static void NAME(turn)(int64_t n, int64_t m, const T *from, int64_t ld, int64_t width, T *to) {
     typedef T four __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias));
     for (int64_t q = 0; q < m && n < width; q++) STORE(to + q * width + width - VL, SPLAT(0));
@@ -167,7 +167,8 @@ static distac_status NAME(attention_tile)(void *arg, int64_t index) {
     return DISTAC_OK;
 }
 
-static distac_status NAME(attention_run)(distac_context *c, const char *kernel, int64_t B, NAME(attention_job) *j) {
+static distac_status NAME(attention_run)(distac_context *c, const char *kernel, int64_t B,
+                                         NAME(attention_job) *j) {
     int64_t N = j->N;
     if (B == 0 || N == 0 || j->W == 0) return DISTAC_OK;
     j->context = c;
@@ -177,7 +178,8 @@ static distac_status NAME(attention_run)(distac_context *c, const char *kernel, 
     j->wide = di_cpu_ceil(N, VL) * VL;
     j->deep = di_cpu_ceil(j->size, VL) * VL;
     int64_t elements = (j->size + j->rows) * j->wide;
-    elements += j->dqkv ? (j->deep == j->size && N <= WHOLE ? 0 : 6 * N * j->deep) : (N + j->rows) * j->deep + j->wide;
+    elements +=
+        j->dqkv ? (j->deep == j->size && N <= WHOLE ? 0 : 6 * N * j->deep) : (N + j->rows) * j->deep + j->wide;
     j->scratch = ((size_t)elements * sizeof(T) + 63) / 64 * 64;
     /* a tile has enough to do to be worth handing out */
     j->group = di_cpu_min(j->heads, di_cpu_ceil(262144, N * N * j->size));
@@ -193,7 +195,8 @@ distac_status NAME(attention)(distac_context *c, int64_t B, int64_t N, int64_t W
 
 distac_status NAME(attention_backward)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads,
                                        const void *qkv, const void *probs, const void *dout, void *dqkv) {
-    NAME(attention_job) j = {.N = N, .W = W, .heads = heads, .qkv = qkv, .saved = probs, .dout = dout, .dqkv = dqkv};
+    NAME(attention_job) j = {
+        .N = N, .W = W, .heads = heads, .qkv = qkv, .saved = probs, .dout = dout, .dqkv = dqkv};
     return NAME(attention_run)(c, "attention_backward", B, &j);
 }
 #endif

@@ -46,13 +46,14 @@ static distac_status NAME(tokens_tile)(void *arg, int64_t b) {
     return DISTAC_OK;
 }
 
-distac_status NAME(tokens)(distac_context *c, int64_t B, int64_t N, int64_t W, const void *embedded, const void *cls,
-                           const void *pos, void *x) {
+distac_status NAME(tokens)(distac_context *c, int64_t B, int64_t N, int64_t W, const void *embedded,
+                           const void *cls, const void *pos, void *x) {
     NAME(embedding_job) j = {.B = B, .N = N, .W = W, .from = embedded, .cls = cls, .pos = pos, .to = x};
     return di_cpu_run(c, "tokens", B, NAME(tokens_tile), &j);
 }
 
-/* One position of all images: its gradient is the sum over images, added in blocks of 16, 256 columns at a time. */
+/* One position of all images: its gradient is the sum over images, added in blocks of 16, 256 columns at a time.
+ */
 static distac_status NAME(tokens_backward_tile)(void *arg, int64_t n) {
     const NAME(embedding_job) *j = arg;
     int64_t N = j->N, W = j->W;

@@ -129,12 +129,13 @@ static distac_status NAME(anchor_tile)(void *arg, int64_t index) {
     double *sums = j->sums + 2 * index;
     sums[0] = sums[1] = 0;
     for (int64_t i = index * TILE; i < end; i += BLOCK)
-        NAME(anchor_block)(di_cpu_min(BLOCK, end - i), j->a, j->theta + i, j->theta0 + i, j->y + i, sums, sums + 1);
+        NAME(anchor_block)(di_cpu_min(BLOCK, end - i), j->a, j->theta + i, j->theta0 + i, j->y + i, sums,
+                           sums + 1);
     return DISTAC_OK;
 }
 
-distac_status NAME(anchor)(distac_context *c, int64_t n, double beta, const void *theta, const void *theta0, void *g,
-                           double *anchor, double *sumsq) {
+distac_status NAME(anchor)(distac_context *c, int64_t n, double beta, const void *theta, const void *theta0,
+                           void *g, double *anchor, double *sumsq) {
     NAME(flat_job) j = {.n = n, .a = (T)(2 * beta), .theta = theta, .theta0 = theta0, .y = g};
     double distance, square;
     DI_TRY(NAME(reduce)(c, "anchor", NAME(anchor_tile), &j, &distance, &square));
@@ -170,15 +171,25 @@ static void NAME(adamw_tile)(void *arg, int64_t index) {
     }
 }
 
-distac_status NAME(adamw)(distac_context *c, int64_t n, int64_t t, double lr, double beta1, double beta2, double eps,
-                          double weight_decay, bool coupled, double grad_scale, const void *g, void *m, void *v,
-                          void *theta) {
+distac_status NAME(adamw)(distac_context *c, int64_t n, int64_t t, double lr, double beta1, double beta2,
+                          double eps, double weight_decay, bool coupled, double grad_scale, const void *g, void *m,
+                          void *v, void *theta) {
     double first = 1 - pow(beta1, (double)t), second = 1 - pow(beta2, (double)t);
-    NAME(adamw_job) j = {.n = n, .beta1 = (T)beta1, .beta2 = (T)beta2, .rest1 = (T)(1 - beta1),
-                         .rest2 = (T)(1 - beta2), .step = (T)(lr / first), .eps = (T)eps,
-                         .keep = (T)(coupled ? 1 : 1 - lr * weight_decay), .add = (T)(coupled ? weight_decay : 0),
-                         .grad_scale = (T)grad_scale, .correction = (T)(1 / sqrt(second)),
-                         .g = g, .m = m, .v = v, .theta = theta};
+    NAME(adamw_job) j = {.n = n,
+                         .beta1 = (T)beta1,
+                         .beta2 = (T)beta2,
+                         .rest1 = (T)(1 - beta1),
+                         .rest2 = (T)(1 - beta2),
+                         .step = (T)(lr / first),
+                         .eps = (T)eps,
+                         .keep = (T)(coupled ? 1 : 1 - lr * weight_decay),
+                         .add = (T)(coupled ? weight_decay : 0),
+                         .grad_scale = (T)grad_scale,
+                         .correction = (T)(1 / sqrt(second)),
+                         .g = g,
+                         .m = m,
+                         .v = v,
+                         .theta = theta};
     /* Not through di_cpu_run: a cancel must not leave an update half done. */
     di_parallel(c, di_cpu_ceil(n, TILE), NAME(adamw_tile), &j);
     return DISTAC_OK;

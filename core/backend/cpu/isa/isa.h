@@ -31,6 +31,7 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline, unused))
+#define LOCAL static __attribute__((unused))
 #define PRAGMA(text) _Pragma(#text)
 #define UNROLL(n) PRAGMA(GCC unroll n)
 #define SIMD PRAGMA(omp simd)

@@ -1,5 +1,5 @@
-/* layernorm.c: LayerNorm over rows and its gradients. Variances are taken in a second pass over the row, which is in
- * the first-level cache by then, so that a large mean does not cancel. */
+/* layernorm.c: LayerNorm over rows and its gradients. Variances are taken in a second pass over the row, which is
+ * in the first-level cache by then, so that a large mean does not cancel. */
 #ifndef DI_REAL
 #define DI_SELF "layernorm.c"
 #include "both.h"
@@ -33,8 +33,16 @@ static distac_status NAME(layernorm_tile)(void *arg, int64_t index) {
 
 distac_status NAME(layernorm)(distac_context *c, int64_t M, int64_t C, const void *x, int64_t x_stride,
                               const void *gamma, const void *beta, void *y, void *mean, void *rstd) {
-    NAME(layernorm_job) j = {.M = M, .C = C, .x_stride = x_stride, .x = x, .gamma = gamma, .beta = beta, .y = y,
-                             .mean = mean, .rstd = rstd, .rows = di_cpu_piece(M, 64, 16, 1)};
+    NAME(layernorm_job) j = {.M = M,
+                             .C = C,
+                             .x_stride = x_stride,
+                             .x = x,
+                             .gamma = gamma,
+                             .beta = beta,
+                             .y = y,
+                             .mean = mean,
+                             .rstd = rstd,
+                             .rows = di_cpu_piece(M, 64, 16, 1)};
     return di_cpu_run(c, "layernorm", di_cpu_ceil(M, j.rows), NAME(layernorm_tile), &j);
 }
 
@@ -79,11 +87,13 @@ static distac_status NAME(layernorm_backward_tile)(void *arg, int64_t index) {
             }
         }
         if (j->accumulate) {
-            SIMD for (int64_t i = 0; i < C; i++)
+            SIMD for (int64_t i = 0; i < C; i++) {
                 dx[i] += rstd * (gamma[i] * dy[i] - offset - (x[i] - mean) * rstd * slope);
+            }
         } else {
-            SIMD for (int64_t i = 0; i < C; i++)
+            SIMD for (int64_t i = 0; i < C; i++) {
                 dx[i] = rstd * (gamma[i] * dy[i] - offset - (x[i] - mean) * rstd * slope);
+            }
         }
     }
     return DISTAC_OK;
@@ -92,8 +102,16 @@ static distac_status NAME(layernorm_backward_tile)(void *arg, int64_t index) {
 distac_status NAME(layernorm_backward)(distac_context *c, int64_t M, int64_t C, const void *x, int64_t x_stride,
                                        const void *gamma, const void *mean, const void *rstd, const void *dy,
                                        bool accumulate, void *dx, void *dgamma, void *dbeta) {
-    NAME(layernorm_job) j = {.M = M, .C = C, .x_stride = x_stride, .x = x, .gamma = gamma, .saved_mean = mean,
-                             .saved_rstd = rstd, .dy = dy, .accumulate = accumulate, .dx = dx,
+    NAME(layernorm_job) j = {.M = M,
+                             .C = C,
+                             .x_stride = x_stride,
+                             .x = x,
+                             .gamma = gamma,
+                             .saved_mean = mean,
+                             .saved_rstd = rstd,
+                             .dy = dy,
+                             .accumulate = accumulate,
+                             .dx = dx,
                              .rows = di_cpu_piece(M, 32, 16, 1)};
     int64_t tiles = di_cpu_ceil(M, j.rows);
     size_t bytes = (size_t)(tiles * 2 * C) * sizeof(T);

@@ -55,10 +55,22 @@ static distac_status NAME(gemm_tile)(void *arg, int64_t index) {
                          j->C + p.row * j->ldc + p.column, j->ldc);
 }
 
-distac_status NAME(gemm)(distac_context *c, bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, double alpha,
-                         const void *A, int64_t lda, const void *B, int64_t ldb, double beta, void *C, int64_t ldc) {
-    NAME(gemm_job) j = {.trans_a = trans_a, .trans_b = trans_b, .M = M, .N = N, .K = K, .lda = lda, .ldb = ldb,
-                        .ldc = ldc, .alpha = (T)alpha, .beta = (T)beta, .A = A, .B = B, .C = C,
+distac_status NAME(gemm)(distac_context *c, bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K,
+                         double alpha, const void *A, int64_t lda, const void *B, int64_t ldb, double beta,
+                         void *C, int64_t ldc) {
+    NAME(gemm_job) j = {.trans_a = trans_a,
+                        .trans_b = trans_b,
+                        .M = M,
+                        .N = N,
+                        .K = K,
+                        .lda = lda,
+                        .ldb = ldb,
+                        .ldc = ldc,
+                        .alpha = (T)alpha,
+                        .beta = (T)beta,
+                        .A = A,
+                        .B = B,
+                        .C = C,
                         .t = cut_result(M, N, K)};
     return di_cpu_run(c, "gemm", j.t.count, NAME(gemm_tile), &j);
 }
@@ -73,7 +85,8 @@ typedef struct {
     cut t;
 } NAME(linear_job);
 
-static void NAME(finish_row)(const NAME(linear_job) *j, int64_t n, T *sum, const T *bias, const T *residual, T *y) {
+static void NAME(finish_row)(const NAME(linear_job) *j, int64_t n, T *sum, const T *bias, const T *residual,
+                             T *y) {
     if (bias) {
         SIMD for (int64_t i = 0; i < n; i++) sum[i] += bias[i];
     }
@@ -118,9 +131,17 @@ static distac_status NAME(turn_tile)(void *arg, int64_t index) {
 
 distac_status NAME(linear)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x, const void *weight,
                            const void *bias, int32_t act, void *pre, const void *residual, void *y) {
-    NAME(linear_job) j = {.M = M, .N = N, .K = K, .x = x, .weight = weight, .bias = bias,
-                          .residual = act == DI_ACT_NONE ? residual : NULL, .pre = act == DI_ACT_NONE ? NULL : pre,
-                          .y = y, .act = act, .t = cut_result(M, N, K)};
+    NAME(linear_job) j = {.M = M,
+                          .N = N,
+                          .K = K,
+                          .x = x,
+                          .weight = weight,
+                          .bias = bias,
+                          .residual = act == DI_ACT_NONE ? residual : NULL,
+                          .pre = act == DI_ACT_NONE ? NULL : pre,
+                          .y = y,
+                          .act = act,
+                          .t = cut_result(M, N, K)};
     size_t bytes = (size_t)(N * K) * sizeof(T);
     distac_status status = DISTAC_OK;
     if (j.t.count >= 16) {
@@ -147,8 +168,8 @@ static distac_status NAME(input_tile)(void *arg, int64_t index) {
     const NAME(input_job) *j = arg;
     place p = place_of(&j->t, index, j->M, j->K);
     int64_t K = j->K, offset = p.row * K + p.column;
-    DI_TRY(NAME(product)(false, false, p.rows, p.columns, j->N, 1, j->dy + p.row * j->N, j->N, j->weight + p.column,
-                         K, j->accumulate ? 1 : 0, j->dx + offset, K));
+    DI_TRY(NAME(product)(false, false, p.rows, p.columns, j->N, 1, j->dy + p.row * j->N, j->N,
+                         j->weight + p.column, K, j->accumulate ? 1 : 0, j->dx + offset, K));
     for (int64_t i = 0; i < p.rows && j->act != DI_ACT_NONE; i++) {
         T *dx = j->dx + offset + i * K;
         const T *pre = j->pre + offset + i * K;
@@ -162,9 +183,18 @@ static distac_status NAME(input_tile)(void *arg, int64_t index) {
 }
 
 distac_status NAME(linear_backward_input)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *dy,
-                                          const void *weight, int32_t act, const void *pre, bool accumulate, void *dx) {
-    NAME(input_job) j = {.M = M, .N = N, .K = K, .dy = dy, .weight = weight, .pre = pre, .dx = dx, .act = act,
-                         .accumulate = accumulate, .t = cut_result(M, K, N)};
+                                          const void *weight, int32_t act, const void *pre, bool accumulate,
+                                          void *dx) {
+    NAME(input_job) j = {.M = M,
+                         .N = N,
+                         .K = K,
+                         .dy = dy,
+                         .weight = weight,
+                         .pre = pre,
+                         .dx = dx,
+                         .act = act,
+                         .accumulate = accumulate,
+                         .t = cut_result(M, K, N)};
     return di_cpu_run(c, "linear_backward_input", j.t.count, NAME(input_tile), &j);
 }
 

@@ -1,4 +1,5 @@
-/* product.h: one tile of a matrix product on the calling thread. Included once per element type, hence no guard. */
+/* product.h: one tile of a matrix product on the calling thread. Included once per element type, hence no guard.
+ */
 #include "small.h"
 
 #if DI_REAL == 32 && FAST_PRODUCTS
@@ -6,7 +7,7 @@
 #endif
 
 /* C [m,n] = beta C; beta 0 does not read C. */
-static __attribute__((unused)) void NAME(scale_tile)(int64_t m, int64_t n, T beta, T *C, int64_t ldc) {
+LOCAL void NAME(scale_tile)(int64_t m, int64_t n, T beta, T *C, int64_t ldc) {
     if (beta == (T)1) return;
     for (int64_t i = 0; i < m; i++) {
         T *row = C + i * ldc;
@@ -18,9 +19,10 @@ static __attribute__((unused)) void NAME(scale_tile)(int64_t m, int64_t n, T bet
 }
 
 #if DI_REAL == 32 && FAST_PRODUCTS
-static __attribute__((unused)) distac_status NAME(product)(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
-                                                           float alpha, const float *A, int64_t lda, const float *B,
-                                                           int64_t ldb, float beta, float *C, int64_t ldc) {
+static __attribute__((unused))
+distac_status NAME(product)(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
+                            const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C,
+                            int64_t ldc) {
     if (m == 0 || n == 0) return DISTAC_OK;
     if (k == 0 || alpha == 0) {
         NAME(scale_tile)(m, n, beta, C, ldc);
@@ -36,10 +38,10 @@ static __attribute__((unused)) distac_status NAME(product)(bool trans_a, bool tr
  * rows stay on the stack until all of k is in. */
 enum { NAME(DEPTH) = 256, NAME(ROWS) = 128, NAME(WIDTH) = 2 * VBYTES / sizeof(T) };
 
-static __attribute__((unused)) distac_status NAME(product)(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
-                                                           T alpha, const T *A, int64_t lda, const T *B, int64_t ldb,
-                                                           T beta, T *C, int64_t ldc) {
-    _Alignas(64) T panel[NAME(DEPTH) * NAME(WIDTH)], sums[NAME(ROWS) * NAME(WIDTH)];
+static __attribute__((unused))
+distac_status NAME(product)(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, T alpha, const T *A,
+                            int64_t lda, const T *B, int64_t ldb, T beta, T *C, int64_t ldc) {
+    _Alignas(64) T panel[NAME(DEPTH) *NAME(WIDTH)], sums[NAME(ROWS) *NAME(WIDTH)];
     int64_t row = trans_a ? 1 : lda, col = trans_a ? lda : 1, width = NAME(WIDTH);
     int64_t brow = trans_b ? 1 : ldb, bcol = trans_b ? ldb : 1;
     if (k == 0 || alpha == 0) {

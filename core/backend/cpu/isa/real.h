@@ -2,11 +2,11 @@
  *
  * Sums run over 128 bytes of lanes (32 floats) whatever the instruction set, each lane in order, then the lanes
  * are added pairwise: short dependency chains, small rounding errors, one fixed order. */
-#define V NAME(v)   /* a register of T */
-#define VU NAME(vu) /* the same in memory, at any address of a T */
+#define V NAME(v)       /* a register of T */
+#define VU NAME(vu)     /* the same in memory, at any address of a T */
 #define MASK NAME(mask) /* as many integers: what comparing gives */
-#define D NAME(d)   /* a register of double */
-#define H NAME(h)   /* as many T in memory as D has elements */
+#define D NAME(d)       /* a register of double */
+#define H NAME(h)       /* as many T in memory as D has elements */
 typedef T V __attribute__((vector_size(VBYTES), may_alias));
 typedef T VU __attribute__((vector_size(VBYTES), aligned(sizeof(T)), may_alias));
 #if DI_REAL == 32
@@ -36,8 +36,8 @@ INLINE V NAME(splat)(T x) {
 #define STORE NAME(store)
 #define SPLAT NAME(splat)
 
-/* STEP(v with its halves exchanged), then with the halves of the halves exchanged, … down to neighbours: what adds these
- * to v ends with the sum of all its elements in each. */
+/* STEP(v with its halves exchanged), then with the halves of the halves exchanged, … down to neighbours: what adds
+ * these to v ends with the sum of all its elements in each. */
 #undef SWAPS
 #undef SWAP2
 #undef SWAP4
@@ -46,13 +46,13 @@ INLINE V NAME(splat)(T x) {
 #define SWAP4(a, b, c, d) __builtin_shufflevector(v, v, a, b, c, d)
 #define SWAP8(a, b, c, d, e, f, g, h) __builtin_shufflevector(v, v, a, b, c, d, e, f, g, h)
 #if VBYTES == 64 && DI_REAL == 32
-#define SWAPS(STEP)                                                                                             \
-    STEP(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7))                   \
-    STEP(__builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11))                   \
-    STEP(__builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13))                   \
+#define SWAPS(STEP)                                                                                               \
+    STEP(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7))                     \
+    STEP(__builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11))                     \
+    STEP(__builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13))                     \
     STEP(__builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14))
 #elif VBYTES / (DI_REAL / 8) == 8
-#define SWAPS(STEP)                                                                                             \
+#define SWAPS(STEP)                                                                                               \
     STEP(SWAP8(4, 5, 6, 7, 0, 1, 2, 3)) STEP(SWAP8(2, 3, 0, 1, 6, 7, 4, 5)) STEP(SWAP8(1, 0, 3, 2, 5, 4, 7, 6))
 #elif VBYTES / (DI_REAL / 8) == 4
 #define SWAPS(STEP) STEP(SWAP4(2, 3, 0, 1)) STEP(SWAP4(1, 0, 3, 2))
@@ -158,8 +158,8 @@ INLINE double NAME(dot_double)(int64_t n, const T *x, const T *y) {
     D s[4] = {{0}};
     int64_t i = 0;
     for (; i + 4 * DL <= n; i += 4 * DL) {
-        UNROLL(4) for (int l = 0; l < 4; l++)
-            s[l] += NAME(load_double)(x + i + l * DL) * NAME(load_double)(y + i + l * DL);
+        UNROLL(4)
+        for (int l = 0; l < 4; l++) s[l] += NAME(load_double)(x + i + l * DL) * NAME(load_double)(y + i + l * DL);
     }
     double rest = 0;
     for (; i < n; i++) rest += (double)x[i] * (double)y[i];

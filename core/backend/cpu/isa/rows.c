@@ -46,8 +46,8 @@ static distac_status NAME(normalize_backward_tile)(void *arg, int64_t index) {
 
 distac_status NAME(normalize_backward)(distac_context *c, int64_t M, int64_t C, const void *y, const void *norms,
                                        const void *dy, void *dx) {
-    NAME(rows_job) j = {.M = M, .C = C, .x = y, .saved = norms, .dy = dy, .y = dx,
-                        .rows = di_cpu_piece(M, 64, 16, 1)};
+    NAME(rows_job) j = {
+        .M = M, .C = C, .x = y, .saved = norms, .dy = dy, .y = dx, .rows = di_cpu_piece(M, 64, 16, 1)};
     return di_cpu_run(c, "normalize_backward", di_cpu_ceil(M, j.rows), NAME(normalize_backward_tile), &j);
 }
 
@@ -86,7 +86,12 @@ static distac_status NAME(softmax_tile)(void *arg, int64_t index) {
 
 distac_status NAME(softmax)(distac_context *c, int64_t M, int64_t C, double scale, bool log_space, const void *x,
                             void *y) {
-    NAME(rows_job) j = {.M = M, .C = C, .x = x, .y = y, .scale = (T)scale, .log_space = log_space,
+    NAME(rows_job) j = {.M = M,
+                        .C = C,
+                        .x = x,
+                        .y = y,
+                        .scale = (T)scale,
+                        .log_space = log_space,
                         .rows = di_cpu_piece(M, 64, 16, 1)};
     return di_cpu_run(c, "softmax", di_cpu_ceil(M, j.rows), NAME(softmax_tile), &j);
 }

@@ -1,8 +1,9 @@
 /* small.h: the product of small matrices that stay in the first-level cache, the core of attention, of all double
  * products and of the scalar table. Included once per element type, hence no guard.
  *
- * out [m,n] = scale * A B, or += when add. A's element (i,t) is at A[i*row + t*col], so that a transposed A costs nothing.
- * B's row t starts at B + t*ldb and has n readable elements, n a multiple of VL; so has every row of out. */
+ * out [m,n] = scale * A B, or += when add. A's element (i,t) is at A[i*row + t*col], so that a transposed A costs
+ * nothing. B's row t starts at B + t*ldb and has n readable elements, n a multiple of VL; so has every row of out.
+ */
 
 /* R rows by C registers of the result are kept in registers while the sum runs. */
 INLINE void NAME(block)(int R, int C, int64_t k, const T *A, int64_t row, int64_t col, const T *B, int64_t ldb,
@@ -29,8 +30,8 @@ INLINE void NAME(block)(int R, int C, int64_t k, const T *A, int64_t row, int64_
     }
 }
 
-static __attribute__((unused)) void NAME(small)(int64_t m, int64_t n, int64_t k, const T *A, int64_t row, int64_t col,
-                                                const T *B, int64_t ldb, T scale, bool add, T *out, int64_t ldo) {
+LOCAL void NAME(small)(int64_t m, int64_t n, int64_t k, const T *A, int64_t row, int64_t col, const T *B,
+                       int64_t ldb, T scale, bool add, T *out, int64_t ldo) {
     /* Rows are cut evenly (17 into 6, 6, 5): a short last block would wait for its own sums. */
     int64_t blocks = di_cpu_ceil(m, VBYTES == 16 ? 4 : 8), i = 0;
     for (int64_t q = 0; q < blocks; q++) {
@@ -38,12 +39,12 @@ static __attribute__((unused)) void NAME(small)(int64_t m, int64_t n, int64_t k,
         const T *a = A + i * row;
         T *o = out + i * ldo;
         for (int64_t j = 0; j < n; j += 2 * VL) {
-#define CASE(R)                                                                                                 \
-    case R:                                                                                                     \
-        if (n - j >= 2 * VL)                                                                                    \
-            NAME(block)(R, 2, k, a, row, col, B + j, ldb, scale, add, o + j, ldo);                              \
-        else                                                                                                    \
-            NAME(block)(R, 1, k, a, row, col, B + j, ldb, scale, add, o + j, ldo);                              \
+#define CASE(R)                                                                                                   \
+    case R:                                                                                                       \
+        if (n - j >= 2 * VL)                                                                                      \
+            NAME(block)(R, 2, k, a, row, col, B + j, ldb, scale, add, o + j, ldo);                                \
+        else                                                                                                      \
+            NAME(block)(R, 1, k, a, row, col, B + j, ldb, scale, add, o + j, ldo);                                \
         break;
             switch (rows) {
                 CASE(1)
@@ -56,7 +57,8 @@ static __attribute__((unused)) void NAME(small)(int64_t m, int64_t n, int64_t k,
                 CASE(7)
                 CASE(8)
 #endif
-            default: break;
+            default:
+                break;
             }
 #undef CASE
         }
