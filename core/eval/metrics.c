@@ -68,7 +68,8 @@ static distac_status check(const char *function, const distac_tensor *logits, co
     for (int64_t i = 0; i < logits->numel; i++)
         if (!isfinite(get(logits, i)))
             return di_fail_at(DISTAC_ENUMERIC, function, "logit %lld of sample %lld is %g",
-                              (long long)(i % logits->shape[1]), (long long)(i / logits->shape[1]), get(logits, i));
+                              (long long)(i % logits->shape[1]), (long long)(i / logits->shape[1]),
+                              get(logits, i));
     if (!labels) return DISTAC_OK;
     DI_TRY(di_tensor_expect(labels, "labels", DISTAC_I64, 1, logits->shape));
     const int64_t *values = labels->data;
@@ -81,7 +82,8 @@ static distac_status check(const char *function, const distac_tensor *logits, co
 
 /* ---- metrics ---- */
 
-distac_status distac_logits_metrics(const distac_tensor *logits, const distac_tensor *labels, distac_metrics *out) {
+distac_status distac_logits_metrics(const distac_tensor *logits, const distac_tensor *labels,
+                                    distac_metrics *out) {
     DI_REQUIRE(logits && out, "logits and out are needed");
     DI_TRY(check(__func__, logits, labels));
     const int64_t *values = labels ? labels->data : NULL, count = logits->shape[0];

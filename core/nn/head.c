@@ -46,19 +46,20 @@ distac_status distac_head_weight(const distac_head *head, distac_tensor **out) {
     return di_tensor_slice(head->weight, 0, 2, head->weight->shape, out);
 }
 
-distac_status di_head_forward(const distac_head *head, int64_t batch, const void *features, void *unit, void *norms,
-                              void *logits) {
+distac_status di_head_forward(const distac_head *head, int64_t batch, const void *features, void *unit,
+                              void *norms, void *logits) {
     const di_kernels *k = head->kernels;
     if (head->normalize) {
         DI_TRY(k->normalize(head->context, batch, head->dim, features, unit, norms));
         features = unit;
     }
-    return k->linear(head->context, batch, head->classes, head->dim, features, head->weight->data, NULL, DI_ACT_NONE,
-                     NULL, NULL, logits);
+    return k->linear(head->context, batch, head->classes, head->dim, features, head->weight->data, NULL,
+                     DI_ACT_NONE, NULL, NULL, logits);
 }
 
 distac_status di_head_backward(const distac_head *head, int64_t batch, const void *features, const void *unit,
-                               const void *norms, const void *dlogits, void *dunit, void *dweight, void *dfeatures) {
+                               const void *norms, const void *dlogits, void *dunit, void *dweight,
+                               void *dfeatures) {
     const di_kernels *k = head->kernels;
     distac_context *c = head->context;
     if (dweight)

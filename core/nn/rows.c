@@ -33,7 +33,8 @@ static void put(void *arg, int64_t task) {
     }
 }
 
-void di_rows_first(distac_context *c, int64_t B, int64_t N, int64_t W, size_t element, const void *x, void *first) {
+void di_rows_first(distac_context *c, int64_t B, int64_t N, int64_t W, size_t element, const void *x,
+                   void *first) {
     job j = {B, N, (size_t)W * element, x, first};
     di_parallel(c, tasks(B), take, &j);
 }

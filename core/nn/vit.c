@@ -17,8 +17,8 @@ void distac_vit_release(distac_vit *vit) {
 
 static distac_status positive(const char *field, int32_t value, int32_t limit) {
     if (value < 1 || value > limit)
-        return di_fail_at(DISTAC_EINVAL, "distac_vit_create", "%s is %d, it must be from 1 to %d", field, (int)value,
-                          (int)limit);
+        return di_fail_at(DISTAC_EINVAL, "distac_vit_create", "%s is %d, it must be from 1 to %d", field,
+                          (int)value, (int)limit);
     return DISTAC_OK;
 }
 
@@ -159,7 +159,8 @@ distac_status distac_vit_forward(distac_vit *vit, const distac_tensor *images, d
 distac_status distac_vit_backward(distac_vit *vit, const distac_tensor *dfeatures, distac_tensor *grads) {
     DI_REQUIRE(vit && dfeatures && grads, "vit, dfeatures and grads are needed");
     if (vit->kept_batch == 0)
-        return di_fail(DISTAC_ESTATE, "there is no forward pass to go back through: call distac_vit_forward first");
+        return di_fail(DISTAC_ESTATE,
+                       "there is no forward pass to go back through: call distac_vit_forward first");
     const int64_t shape[2] = {vit->kept_batch, vit->config.dim};
     DI_TRY(di_tensor_expect(dfeatures, "dfeatures", vit->dtype, 2, shape));
     DI_TRY(di_tensor_expect(grads, "grads", vit->dtype, 1, &vit->flat->numel));

@@ -14,8 +14,8 @@ static distac_status block_backward(const distac_vit *vit, int64_t layer, void *
     const int64_t rows = last ? B : M;
     void *d_x = last ? t->d_row_x : t->d_x;
     DI_TRY(k->linear_backward_weight(c, rows, W, mlp, a->active, d_x, g.c_proj_weight, g.c_proj_bias));
-    DI_TRY(k->linear_backward_input(c, rows, W, mlp, d_x, p.c_proj_weight, vit->config.activation, a->hidden, false,
-                                    t->d_wide));
+    DI_TRY(k->linear_backward_input(c, rows, W, mlp, d_x, p.c_proj_weight, vit->config.activation, a->hidden,
+                                    false, t->d_wide));
     DI_TRY(k->linear_backward_weight(c, rows, mlp, W, a->normed_2, t->d_wide, g.c_fc_weight, g.c_fc_bias));
     DI_TRY(k->linear_backward_input(c, rows, mlp, W, t->d_wide, p.c_fc_weight, DI_ACT_NONE, NULL, false,
                                     t->d_rows));

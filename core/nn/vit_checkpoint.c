@@ -14,12 +14,14 @@ static distac_status find(const distac_checkpoint *ck, const char *name, int32_t
     int64_t index = distac_checkpoint_find(ck, name);
     if (index < 0)
         return di_fail_at(DISTAC_ENOTFOUND, "distac_vit_open",
-                          "the checkpoint has no tensor \"%s\", so it is no image encoder in the CLIP layout", name);
+                          "the checkpoint has no tensor \"%s\", so it is no image encoder in the CLIP layout",
+                          name);
     DI_TRY(distac_checkpoint_tensor(ck, index, out));
     if ((*out)->rank == rank) return DISTAC_OK;
     char text[160];
-    distac_status status = di_fail_at(DISTAC_ESHAPE, "distac_vit_open", "\"%s\" has shape %s, wanted %d dimensions",
-                                      name, di_shape_text((*out)->rank, (*out)->shape, text, sizeof text), (int)rank);
+    distac_status status =
+        di_fail_at(DISTAC_ESHAPE, "distac_vit_open", "\"%s\" has shape %s, wanted %d dimensions", name,
+                   di_shape_text((*out)->rank, (*out)->shape, text, sizeof text), (int)rank);
     distac_tensor_release(*out);
     *out = NULL;
     return status;
@@ -57,8 +59,8 @@ static distac_status read_heads(const distac_checkpoint *ck, int32_t asked, int3
         char *end;
         long value = strtol(text, &end, 10);
         if (end == text || *end != '\0' || value < 1 || value > width)
-            return di_fail_at(DISTAC_EINVAL, "distac_vit_open", "metadata vit.heads is \"%s\", wanted 1 to %d", text,
-                              (int)width);
+            return di_fail_at(DISTAC_EINVAL, "distac_vit_open", "metadata vit.heads is \"%s\", wanted 1 to %d",
+                              text, (int)width);
         *out = (int32_t)value;
     } else if (width % 64 == 0) {
         *out = width / 64;
@@ -79,9 +81,10 @@ static distac_status read_activation(const distac_checkpoint *ck, int32_t asked,
         return di_fail_at(DISTAC_EINVAL, "distac_vit_open",
                           "metadata vit.activation is \"%s\", wanted \"gelu\" or \"quick_gelu\"", text);
     else
-        return di_fail_at(DISTAC_EINVAL, "distac_vit_open",
-                          "activation is not given and the metadata has no vit.activation: tensors do not tell it. "
-                          "OpenAI's weights want \"quick_gelu\", most others \"gelu\"");
+        return di_fail_at(
+            DISTAC_EINVAL, "distac_vit_open",
+            "activation is not given and the metadata has no vit.activation: tensors do not tell it. "
+            "OpenAI's weights want \"quick_gelu\", most others \"gelu\"");
     return DISTAC_OK;
 }
 
@@ -172,7 +175,9 @@ static void check_param(const distac_vit *vit, const distac_checkpoint *ck, cons
     distac_tensor_release(t);
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 /* A float tensor under "visual." that the architecture has no place for: the weights are another model's. */
 static void check_extra(const distac_vit *vit, const distac_checkpoint *ck, const char **sorted, int64_t index,

@@ -8,7 +8,12 @@ typedef struct sizes {
 
 static sizes sizes_of(const distac_vit *vit, int64_t batch) {
     const distac_vit_config *c = &vit->config;
-    return (sizes){.B = batch, .N = vit->tokens, .W = c->width, .M = batch * vit->tokens, .mlp = c->mlp, .D = c->dim,
+    return (sizes){.B = batch,
+                   .N = vit->tokens,
+                   .W = c->width,
+                   .M = batch * vit->tokens,
+                   .mlp = c->mlp,
+                   .D = c->dim,
                    .patches = batch * (vit->tokens - 1),
                    .patch_size = (int64_t)c->channels * c->patch * c->patch};
 }
@@ -35,8 +40,8 @@ static distac_status block_forward(const distac_vit *vit, const sizes *s, int64_
                         a->rstd_2));
     DI_TRY(k->linear(c, rows, s->mlp, s->W, a->normed_2, p.c_fc_weight, p.c_fc_bias, vit->config.activation,
                      a->hidden, NULL, a->active));
-    return k->linear(c, rows, s->W, s->mlp, a->active, p.c_proj_weight, p.c_proj_bias, DI_ACT_NONE, NULL, a->middle,
-                     a->y);
+    return k->linear(c, rows, s->W, s->mlp, a->active, p.c_proj_weight, p.c_proj_bias, DI_ACT_NONE, NULL,
+                     a->middle, a->y);
 }
 
 distac_status di_vit_forward(distac_vit *vit, int64_t batch, const void *images, void *features) {
@@ -88,8 +93,8 @@ static distac_status block_infer(const distac_vit *vit, const sizes *s, int64_t 
     }
     DI_TRY(k->linear(c, rows, s->W, s->W, mixed, p.out_proj_weight, p.out_proj_bias, DI_ACT_NONE, NULL, x, x));
     DI_TRY(k->layernorm(c, rows, s->W, x, s->W, p.ln_2_weight, p.ln_2_bias, a->rows, NULL, NULL));
-    DI_TRY(k->linear(c, rows, s->mlp, s->W, a->rows, p.c_fc_weight, p.c_fc_bias, vit->config.activation, NULL, NULL,
-                     a->wide));
+    DI_TRY(k->linear(c, rows, s->mlp, s->W, a->rows, p.c_fc_weight, p.c_fc_bias, vit->config.activation, NULL,
+                     NULL, a->wide));
     return k->linear(c, rows, s->W, s->mlp, a->wide, p.c_proj_weight, p.c_proj_bias, DI_ACT_NONE, NULL, x, x);
 }
 

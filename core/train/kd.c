@@ -14,8 +14,9 @@ struct distac_kd {
 static distac_status check(const distac_vit *student, const distac_vit *teacher, const distac_kd_desc *d) {
     const char *name = "distac_kd_create";
     if (!(d->t_teacher > 0.0 && isfinite(d->t_teacher) && d->t_student > 0.0 && isfinite(d->t_student)))
-        return di_fail_at(DISTAC_EINVAL, name, "temperatures are %g (teacher) and %g (student), both must be above 0",
-                          d->t_teacher, d->t_student);
+        return di_fail_at(DISTAC_EINVAL, name,
+                          "temperatures are %g (teacher) and %g (student), both must be above 0", d->t_teacher,
+                          d->t_student);
     if (!(d->beta >= 0.0 && isfinite(d->beta)))
         return di_fail_at(DISTAC_EINVAL, name, "beta is %g, it must be >= 0", d->beta);
     if (!teacher) return DISTAC_OK;
@@ -23,13 +24,14 @@ static distac_status check(const distac_vit *student, const distac_vit *teacher,
         return di_fail_at(DISTAC_EINVAL, name, "teacher and student are one model: the teacher would move too");
     const distac_vit_config *t = &teacher->config, *s = &student->config;
     if (t->image != s->image || t->channels != s->channels || t->dim != s->dim)
-        return di_fail_at(DISTAC_ESHAPE, name,
-                          "the teacher takes %dx%d images of %d channels to %d features, the student %dx%d of %d to %d",
-                          (int)t->image, (int)t->image, (int)t->channels, (int)t->dim, (int)s->image, (int)s->image,
-                          (int)s->channels, (int)s->dim);
+        return di_fail_at(
+            DISTAC_ESHAPE, name,
+            "the teacher takes %dx%d images of %d channels to %d features, the student %dx%d of %d to %d",
+            (int)t->image, (int)t->image, (int)t->channels, (int)t->dim, (int)s->image, (int)s->image,
+            (int)s->channels, (int)s->dim);
     if (teacher->dtype != student->dtype)
-        return di_fail_at(DISTAC_EDTYPE, name, "the teacher is %s, the student %s", distac_dtype_name(teacher->dtype),
-                          distac_dtype_name(student->dtype));
+        return di_fail_at(DISTAC_EDTYPE, name, "the teacher is %s, the student %s",
+                          distac_dtype_name(teacher->dtype), distac_dtype_name(student->dtype));
     if (teacher->context != student->context)
         return di_fail_at(DISTAC_EINVAL, name, "teacher and student belong to different contexts");
     return DISTAC_OK;
@@ -68,7 +70,7 @@ distac_status distac_kd_anchor(const distac_kd *kd, distac_tensor **out) {
     return di_tensor_slice(kd->anchor, 0, 1, &kd->anchor->numel, out);
 }
 
-/* Teacher logits of a slice: given, or computed into the learner's buffers, which the student's pass then reuses. */
+/* Teacher logits of a slice, computed through the learner's buffers, which the student's pass then reuses. */
 static distac_status teach(distac_kd *kd, int64_t count, const void *images) {
     di_learner *l = &kd->learner;
     DI_TRY(di_vit_infer(kd->teacher, count, images, l->features));
@@ -78,7 +80,8 @@ static distac_status teach(distac_kd *kd, int64_t count, const void *images) {
 static distac_status accumulate(distac_kd *kd, int64_t batch, const char *images, int64_t image_bytes,
                                 const char *teacher_logits) {
     di_learner *l = &kd->learner;
-    int64_t slice = di_learner_slice(l, batch), logit_bytes = l->head->classes * distac_dtype_bytes(l->head->dtype);
+    int64_t slice = di_learner_slice(l, batch),
+            logit_bytes = l->head->classes * distac_dtype_bytes(l->head->dtype);
     DI_TRY(di_learner_begin(l, batch));
     for (int64_t start = 0; start < batch; start += slice) {
         int64_t count = batch - start < slice ? batch - start : slice;
@@ -99,9 +102,11 @@ distac_status distac_kd_step(distac_kd *kd, const distac_tensor *images, const d
     di_learner *l = &kd->learner;
     DI_TRY(di_vit_images_check(l->vit, images));
     const int64_t batch = images->shape[0], n = l->grads->numel, logits_shape[2] = {batch, l->head->classes};
-    if (teacher_logits) DI_TRY(di_tensor_expect(teacher_logits, "teacher_logits", l->head->dtype, 2, logits_shape));
+    if (teacher_logits)
+        DI_TRY(di_tensor_expect(teacher_logits, "teacher_logits", l->head->dtype, 2, logits_shape));
     else if (!kd->teacher)
-        return di_fail(DISTAC_ESTATE, "there is no teacher: give teacher_logits, or a teacher when making the step");
+        return di_fail(DISTAC_ESTATE,
+                       "there is no teacher: give teacher_logits, or a teacher when making the step");
     double rate, sumsq, anchor = 0.0;
     DI_TRY(di_optimizer_rate(l->optimizer, lr, &rate));
     DI_TRY(accumulate(kd, batch, images->data, images->numel / batch * distac_dtype_bytes(images->dtype),

@@ -4,9 +4,11 @@
 #include <math.h>
 #include <string.h>
 
-enum { CACHE_SLICE = 128 }; /* images of a pass when the caller leaves it open: more gain no speed, and need memory */
+/* Images of a pass when the caller leaves it open: more of them gain no speed and need memory. */
+enum { DEFAULT_SLICE = 128 };
 
-static distac_status check_parts(const distac_vit *vit, const distac_head *head, const distac_optimizer *optimizer) {
+static distac_status check_parts(const distac_vit *vit, const distac_head *head,
+                                 const distac_optimizer *optimizer) {
     if (head->dim != vit->config.dim)
         return di_fail(DISTAC_ESHAPE, "the head takes features of size %lld, the encoder makes %d",
                        (long long)head->dim, (int)vit->config.dim);
@@ -48,7 +50,7 @@ void di_learner_free(di_learner *l) {
 }
 
 int64_t di_learner_slice(const di_learner *l, int64_t batch) {
-    int64_t slice = l->micro > 0 ? l->micro : CACHE_SLICE;
+    int64_t slice = l->micro > 0 ? l->micro : DEFAULT_SLICE;
     return slice < batch ? slice : batch;
 }
 

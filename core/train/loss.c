@@ -160,7 +160,8 @@ distac_status di_loss_desc_check(const distac_loss_desc *d) {
     if (d->kind != DISTAC_LOSS_CROSS_ENTROPY && d->kind != DISTAC_LOSS_FOCAL)
         return di_fail(DISTAC_EINVAL, "kind is %d, it must be 0 (cross-entropy) or 1 (focal)", (int)d->kind);
     if (!(d->label_smoothing >= 0.0 && d->label_smoothing < 1.0))
-        return di_fail(DISTAC_EINVAL, "label_smoothing is %g, it must be at least 0 and below 1", d->label_smoothing);
+        return di_fail(DISTAC_EINVAL, "label_smoothing is %g, it must be at least 0 and below 1",
+                       d->label_smoothing);
     if (d->kind == DISTAC_LOSS_FOCAL && d->label_smoothing > 0.0)
         return di_fail(DISTAC_EINVAL, "label_smoothing is %g, but the focal loss takes none", d->label_smoothing);
     if (!(d->gamma >= 0.0 && d->gamma <= 1e6))

@@ -15,7 +15,8 @@ void distac_optimizer_release(distac_optimizer *optimizer) {
 
 static distac_status check_desc(const distac_adamw_desc *d) {
     const char *name = "distac_adamw_create";
-    if (!(d->lr >= 0.0 && isfinite(d->lr))) return di_fail_at(DISTAC_EINVAL, name, "lr is %g, it must be >= 0", d->lr);
+    if (!(d->lr >= 0.0 && isfinite(d->lr)))
+        return di_fail_at(DISTAC_EINVAL, name, "lr is %g, it must be >= 0", d->lr);
     if (!(d->beta1 >= 0.0 && d->beta1 < 1.0))
         return di_fail_at(DISTAC_EINVAL, name, "beta1 is %g, it must be in [0,1)", d->beta1);
     if (!(d->beta2 >= 0.0 && d->beta2 < 1.0))
@@ -81,8 +82,8 @@ distac_status di_optimizer_check(const distac_optimizer *o, double sumsq, const 
                        (long long)o->steps + 1);
     /* The second moment squares it: beyond this it would become infinite and stay so. */
     if (norm * clip_scale(o, norm) > limit)
-        return di_fail(DISTAC_ENUMERIC, "the %s has norm %g, above %g, before update %lld; nothing was changed", what,
-                       norm, limit, (long long)o->steps + 1);
+        return di_fail(DISTAC_ENUMERIC, "the %s has norm %g, above %g, before update %lld; nothing was changed",
+                       what, norm, limit, (long long)o->steps + 1);
     return DISTAC_OK;
 }
 

@@ -1,5 +1,5 @@
 /* trainer.c: a fine-tuning step: cross-entropy or focal loss on the head's logits, with Mixup, gradient
- * accumulation and, if wanted, a head that learns too. Nothing is changed before everything is known to be finite. */
+ * accumulation and, if wanted, a head that learns too. Nothing changes before everything is known to be finite. */
 #include "train.h"
 #include <math.h>
 #include <stdlib.h>
@@ -119,8 +119,8 @@ static distac_status accumulate(distac_trainer *t, const batch *b) {
     return DISTAC_OK;
 }
 
-distac_status distac_trainer_step(distac_trainer *trainer, const distac_tensor *images, const distac_tensor *labels,
-                                  double lr, distac_step_stats *out) {
+distac_status distac_trainer_step(distac_trainer *trainer, const distac_tensor *images,
+                                  const distac_tensor *labels, double lr, distac_step_stats *out) {
     DI_REQUIRE(trainer && images && labels && out, "trainer, images, labels and out are needed");
     di_learner *l = &trainer->learner;
     const di_kernels *k = l->vit->kernels;

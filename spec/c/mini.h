@@ -66,8 +66,15 @@ static inline double norm_of(const distac_tensor *t) {
     return sqrt(sum);
 }
 
-static const distac_vit_config mini_config = {.image = 4, .patch = 2, .channels = 3, .width = 4, .layers = 2,
-                                              .heads = 2, .mlp = 16, .dim = 3, .activation = DISTAC_ACT_QUICK_GELU};
+static const distac_vit_config mini_config = {.image = 4,
+                                              .patch = 2,
+                                              .channels = 3,
+                                              .width = 4,
+                                              .layers = 2,
+                                              .heads = 2,
+                                              .mlp = 16,
+                                              .dim = 3,
+                                              .activation = DISTAC_ACT_QUICK_GELU};
 
 static inline int64_t param_index(const distac_vit *vit, const char *name) {
     for (int64_t i = 0; i < distac_vit_param_count(vit); i++)
@@ -92,7 +99,8 @@ static inline distac_vit *mini_vit(distac_context *c, int32_t dtype, int32_t act
         OK(distac_vit_param(vit, i, &p));
         double *values = values_of(p);
         for (int64_t j = 0; j < distac_tensor_numel(p); j++, k++)
-            values[j] = 0.5 * sin(0.37 * (double)k) + (is_layernorm_weight(distac_vit_param_name(vit, i)) ? 1.0 : 0.0);
+            values[j] =
+                0.5 * sin(0.37 * (double)k) + (is_layernorm_weight(distac_vit_param_name(vit, i)) ? 1.0 : 0.0);
         OK(distac_tensor_write(p, distac_tensor_numel(p), values));
         free(values);
         distac_tensor_release(p);
@@ -146,10 +154,23 @@ static inline void mini_add_tau(distac_vit *vit, double scale) {
     distac_tensor *flat = NULL;
     OK(distac_vit_params(vit, &flat));
     double *values = values_of(flat);
-    for (int64_t k = 0; k < distac_tensor_numel(flat); k++) values[k] += scale * 0.05 * cos(0.53 * (double)(k + 1));
+    for (int64_t k = 0; k < distac_tensor_numel(flat); k++)
+        values[k] += scale * 0.05 * cos(0.53 * (double)(k + 1));
     OK(distac_tensor_write(flat, distac_tensor_numel(flat), values));
     free(values);
     distac_tensor_release(flat);
+}
+
+/* AdamW with clipping at 1 for a model's parameters. */
+static inline distac_optimizer *adamw_for(distac_context *c, const distac_vit *vit, int32_t dtype, double lr,
+                                   double weight_decay) {
+    const distac_adamw_desc desc = {.lr = lr, .weight_decay = weight_decay, .clip = 1.0};
+    distac_optimizer *o = NULL;
+    distac_tensor *flat = NULL;
+    OK(distac_vit_params(vit, &flat));
+    OK(distac_adamw_create(c, &desc, distac_tensor_numel(flat), dtype, &o));
+    distac_tensor_release(flat);
+    return o;
 }
 
 #endif

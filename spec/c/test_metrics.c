@@ -91,7 +91,8 @@ static void reliability(void **state) {
     double values[30];
     OK(distac_logits_reliability(logits, labels, 30, values));
     double total = 0.0, ece = 0.0;
-    for (int32_t b = 0; b < 10; b++) total += values[3 * b], ece += values[3 * b] * fabs(values[3 * b + 1] - values[3 * b + 2]);
+    for (int32_t b = 0; b < 10; b++)
+        total += values[3 * b], ece += values[3 * b] * fabs(values[3 * b + 1] - values[3 * b + 2]);
     NEAR(total, 4.0, 0.0);
     NEAR(values[27], 2.0, 0.0);
     NEAR(values[28], 0.5 * (1.0 / (1.0 + exp(-3.0)) + 1.0 / (1.0 + exp(-3.1))), 1e-15);

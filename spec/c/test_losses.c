@@ -1,0 +1,231 @@
+/* test_losses.c: losses, optimizer and schedule: worked numbers, finite differences, extremes and refusals. */
+#include "mini.h"
+
+/* ---- losses ---- */
+
+static const double logits_values[6] = {2.0, 0.5, -1.0, 0.1, 0.2, 3.0};
+static const double teacher_values[6] = {4.0, 1.0, -2.0, 0.0, 5.0, 1.0};
+
+static double loss_value(distac_context *c, distac_loss_desc desc, const int64_t *truth, double *gradient) {
+    distac_tensor *z = tensor2(c, DISTAC_F64, 2, 3, logits_values), *dz = tensor2(c, DISTAC_F64, 2, 3, NULL);
+    distac_tensor *labels = labels_of(c, 2, truth);
+    double value;
+    OK(distac_loss(&desc, z, labels, gradient ? dz : NULL, &value));
+    if (gradient) OK(distac_tensor_read(dz, 6, gradient));
+    distac_tensor_release(z);
+    distac_tensor_release(dz);
+    distac_tensor_release(labels);
+    return value;
+}
+
+static void worked_losses(void **state) {
+    (void)state;
+    distac_context *c = context_with(1);
+    const int64_t y[2] = {0, 1}, other[2] = {1, 0};
+    const distac_loss_desc plain = {0}, smooth = {.label_smoothing = 0.1};
+    const distac_loss_desc focal2 = {.kind = DISTAC_LOSS_FOCAL, .gamma = 2.0};
+    const distac_loss_desc focal10 = {.kind = DISTAC_LOSS_FOCAL, .gamma = 10.0};
+    static const double smooth_row0[3] = {-0.0738681494, 0.0709785294, 0.0028896200};
+    static const double focal_row1[3] = {0.0376878037, -0.7226314260, 0.6849436224};
+    double g[6];
+    NEAR(loss_value(c, plain, y, NULL), 1.5754563806, 1e-10);
+    NEAR(loss_value(c, smooth, y, g), 1.6054563806, 1e-10);
+    for (int32_t j = 0; j < 3; j++) NEAR(g[j], smooth_row0[j], 1e-10);
+    NEAR(loss_value(c, focal2, y, NULL), 1.3061019791, 1e-10);
+    NEAR(loss_value(c, focal10, y, g), 0.8306739533, 1e-10);
+    for (int32_t j = 0; j < 3; j++) NEAR(g[3 + j], focal_row1[j], 1e-10);
+    NEAR(0.3 * loss_value(c, plain, y, NULL) + 0.7 * loss_value(c, plain, other, NULL), 2.1354563806, 1e-10);
+    distac_context_release(c);
+}
+
+static double kd_value(distac_context *c, double tt, double ts, double *gradient) {
+    distac_tensor *zt = tensor2(c, DISTAC_F64, 2, 3, teacher_values),
+                  *zs = tensor2(c, DISTAC_F64, 2, 3, logits_values);
+    distac_tensor *dz = tensor2(c, DISTAC_F64, 2, 3, NULL);
+    double value;
+    OK(distac_loss_kd(zt, zs, tt, ts, gradient ? dz : NULL, &value));
+    if (gradient) OK(distac_tensor_read(dz, 6, gradient));
+    distac_tensor_release(zt);
+    distac_tensor_release(zs);
+    distac_tensor_release(dz);
+    return value;
+}
+
+static void worked_distillation_losses(void **state) {
+    (void)state;
+    distac_context *c = context_with(1);
+    static const double row0[3] = {-0.2829702317, 0.1417665836, 0.1412036481};
+    double g[6];
+    NEAR(kd_value(c, 10.0, 10.0, NULL), 2.5827052476, 1e-10);
+    NEAR(kd_value(c, 1.0, 10.0, g), 9.1038398392, 1e-10);
+    for (int32_t j = 0; j < 3; j++) NEAR(g[j], row0[j], 1e-10);
+    NEAR(kd_value(c, 1.0, 1.0, NULL), 1.4217363546, 1e-10);
+    NEAR(kd_value(c, 2.0, 5.0, NULL), 4.7548450670, 1e-10);
+    distac_context_release(c);
+}
+
+/* Every loss's gradient by central differences of its value. */
+static void loss_gradients(void **state) {
+    (void)state;
+    distac_context *c = context_with(2);
+    static const distac_loss_desc descs[] = {{0}, {.label_smoothing = 0.25}, {.kind = DISTAC_LOSS_FOCAL},
+                                             {.kind = DISTAC_LOSS_FOCAL, .gamma = 0.5},
+                                             {.kind = DISTAC_LOSS_FOCAL, .gamma = 3.0}};
+    static const double temperatures[][2] = {{10.0, 10.0}, {1.0, 10.0}, {2.0, 0.5}};
+    enum { ROWS = 20, CLASSES = 7, KINDS = 8 };
+    const int64_t shape[2] = {ROWS, CLASSES};
+    distac_tensor *z = NULL, *zt = NULL, *dz = NULL;
+    OK(distac_tensor_create(c, DISTAC_F64, 2, shape, &z));
+    OK(distac_tensor_create(c, DISTAC_F64, 2, shape, &zt));
+    OK(distac_tensor_create(c, DISTAC_F64, 2, shape, &dz));
+    OK(distac_tensor_random(z, 0, 1, 1));
+    OK(distac_tensor_random(zt, 0, 1, 2));
+    int64_t truth[ROWS];
+    for (int64_t i = 0; i < ROWS; i++) truth[i] = (3 * i + 1) % CLASSES;
+    distac_tensor *labels = labels_of(c, ROWS, truth);
+    double *x = distac_tensor_data(z);
+    const double h = 1e-5;
+    for (int32_t kind = 0; kind < KINDS; kind++) {
+        double side[3];
+        for (int64_t at = 0; at < ROWS * CLASSES; at += 3) {
+            double kept = x[at], gradient = 0.0;
+            for (int32_t s = 0; s < 3; s++) {
+                x[at] = kept + (s == 0 ? -h : s == 1 ? h : 0.0);
+                distac_tensor *d = s == 2 ? dz : NULL;
+                if (kind < 5) OK(distac_loss(&descs[kind], z, labels, d, &side[s]));
+                else OK(distac_loss_kd(zt, z, temperatures[kind - 5][0], temperatures[kind - 5][1], d, &side[s]));
+            }
+            gradient = ((double *)distac_tensor_data(dz))[at];
+            NEAR((side[1] - side[0]) / (2.0 * h), gradient, 1e-8);
+        }
+    }
+    distac_tensor_release(z);
+    distac_tensor_release(zt);
+    distac_tensor_release(dz);
+    distac_tensor_release(labels);
+    distac_context_release(c);
+}
+
+static void losses_at_the_extremes(void **state) {
+    (void)state;
+    distac_context *c = context_with(1);
+    const double values[6] = {2000.0, -2000.0, 0.0, -1e30, 1e30, 0.0};
+    const int64_t right[2] = {0, 1}, wrong[2] = {1, 0};
+    distac_tensor *z = tensor2(c, DISTAC_F64, 2, 3, values), *dz = tensor2(c, DISTAC_F64, 2, 3, NULL);
+    distac_tensor *good = labels_of(c, 2, right), *bad = labels_of(c, 2, wrong);
+    const distac_loss_desc plain = {0}, focal = {.kind = DISTAC_LOSS_FOCAL, .gamma = 0.5};
+    double value, g[6];
+    OK(distac_loss(&focal, z, good, dz, &value));
+    NEAR(value, 0.0, 0.0);
+    OK(distac_tensor_read(dz, 6, g));
+    for (int32_t i = 0; i < 6; i++) NEAR(g[i], 0.0, 0.0);
+    OK(distac_loss(&plain, z, bad, dz, &value));
+    assert_true(isfinite(value) && value > 1e29);
+    OK(distac_tensor_read(dz, 6, g));
+    NEAR(g[0], 0.5, 1e-15);
+    NEAR(g[1], -0.5, 1e-15);
+    OK(distac_loss_kd(z, z, 1.0, 1.0, dz, &value)); /* probabilities of zero contribute nothing */
+    NEAR(value, 0.0, 0.0);
+    assert_int_equal(distac_loss_kd(z, z, 0.0, 1.0, dz, &value), DISTAC_EINVAL);
+    assert_int_equal(distac_loss_kd(z, z, 1.0, (double)NAN, dz, &value), DISTAC_EINVAL);
+    const int64_t outside[2] = {0, 3};
+    distac_tensor *out_of_range = labels_of(c, 2, outside);
+    assert_int_equal(distac_loss(&plain, z, out_of_range, dz, &value), DISTAC_EINVAL);
+    assert_non_null(strstr(distac_last_error(), "label 3 of sample 1"));
+    const distac_loss_desc strange = {.label_smoothing = 1.0};
+    assert_int_equal(distac_loss(&strange, z, good, dz, &value), DISTAC_EINVAL);
+    distac_tensor_release(out_of_range);
+    distac_tensor_release(z);
+    distac_tensor_release(dz);
+    distac_tensor_release(good);
+    distac_tensor_release(bad);
+    distac_context_release(c);
+}
+
+/* ---- optimizer and schedule ---- */
+
+static void worked_adamw(void **state) {
+    (void)state;
+    distac_context *c = context_with(1);
+    static const double start[3] = {1.0, -2.0, 0.5}, g1[3] = {0.1, -0.2, 0.0}, g2[3] = {0.3, 0.1, 0.0};
+    static const double after1[3] = {0.89000001, -1.880000005, 0.495};
+    static const double after2[3] = {0.7893219021, -1.8345663027, 0.49005};
+    static const double coupled1[3] = {0.900000005, -1.9000000025, 0.40000002};
+    for (int32_t coupled = 0; coupled < 2; coupled++) {
+        const distac_adamw_desc desc = {.lr = 0.1, .weight_decay = 0.1, .coupled = coupled};
+        distac_optimizer *o = NULL;
+        OK(distac_adamw_create(c, &desc, 3, DISTAC_F64, &o));
+        distac_tensor *theta = tensor2(c, DISTAC_F64, 1, 3, start), *g = tensor2(c, DISTAC_F64, 1, 3, g1);
+        double norm, values[3];
+        OK(distac_optimizer_step(o, theta, g, -1.0, &norm));
+        NEAR(norm, sqrt(0.05), 1e-15);
+        OK(distac_tensor_read(theta, 3, values));
+        for (int32_t i = 0; i < 3; i++) NEAR(values[i], coupled ? coupled1[i] : after1[i], 1e-9);
+        OK(distac_tensor_write(g, 3, g2));
+        OK(distac_optimizer_step(o, theta, g, 0.1, &norm));
+        OK(distac_tensor_read(theta, 3, values));
+        for (int32_t i = 0; !coupled && i < 3; i++) NEAR(values[i], after2[i], 1e-9);
+        assert_int_equal(distac_optimizer_steps(o), 2);
+        distac_tensor_release(theta);
+        distac_tensor_release(g);
+        distac_optimizer_release(o);
+    }
+    distac_context_release(c);
+}
+
+static void optimizer_refuses_bad_gradients(void **state) {
+    (void)state;
+    distac_context *c = context_with(1);
+    static const double start[3] = {1.0, -2.0, 0.5};
+    const double bad[3][3] = {{0.1, (double)NAN, 0.2}, {0.1, 0.2, (double)INFINITY}, {1e200, 0.0, 0.0}};
+    const distac_adamw_desc desc = {.lr = 0.1};
+    distac_optimizer *o = NULL;
+    OK(distac_adamw_create(c, &desc, 3, DISTAC_F64, &o));
+    distac_tensor *theta = tensor2(c, DISTAC_F64, 1, 3, start), *g = tensor2(c, DISTAC_F64, 1, 3, NULL), *m = NULL;
+    OK(distac_optimizer_moment(o, 1, &m));
+    double norm, values[3];
+    for (int32_t trial = 0; trial < 6; trial++) { /* every case twice in a row */
+        OK(distac_tensor_write(g, 3, bad[trial / 2]));
+        assert_int_equal(distac_optimizer_step(o, theta, g, -1.0, &norm), DISTAC_ENUMERIC);
+        assert_int_equal(distac_optimizer_steps(o), 0);
+        OK(distac_tensor_read(theta, 3, values));
+        assert_memory_equal(values, start, sizeof values);
+        NEAR(norm_of(m), 0.0, 0.0);
+    }
+    assert_int_equal(distac_optimizer_step(o, theta, g, (double)NAN, &norm), DISTAC_EINVAL);
+    distac_tensor_release(m);
+    distac_tensor_release(theta);
+    distac_tensor_release(g);
+    distac_optimizer_release(o);
+    const distac_adamw_desc strange = {.lr = 0.1, .beta1 = 1.0};
+    assert_int_equal(distac_adamw_create(c, &strange, 3, DISTAC_F64, &o), DISTAC_EINVAL);
+    assert_non_null(strstr(distac_last_error(), "beta1 is 1"));
+    distac_context_release(c);
+}
+
+static void worked_schedule(void **state) {
+    (void)state;
+    static const struct {
+        int64_t step;
+        double lr, tolerance;
+    } points[] = {{0, 5e-8, 1e-20},   {99, 5e-6, 1e-18},         {199, 1e-5, 1e-18},
+                  {200, 1e-5, 1e-18}, {650, 8.535534e-6, 1e-12}, {1100, 5e-6, 1e-18},
+                  {1550, 1.464466e-6, 1e-12}, {1999, 7.6154e-12, 1e-16}, {2000, 0.0, 0.0}};
+    for (size_t i = 0; i < sizeof points / sizeof points[0]; i++)
+        NEAR(distac_schedule_cosine(1e-5, points[i].step, 200, 2000), points[i].lr, points[i].tolerance);
+    NEAR(distac_schedule_cosine(1.0, 0, 0, 10), 1.0, 0.0);
+    NEAR(distac_schedule_cosine(1.0, 5, 10, 5), 0.6, 1e-15); /* a warm-up longer than the run */
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(worked_losses),
+        cmocka_unit_test(worked_distillation_losses),
+        cmocka_unit_test(loss_gradients),
+        cmocka_unit_test(losses_at_the_extremes),
+        cmocka_unit_test(worked_adamw),
+        cmocka_unit_test(optimizer_refuses_bad_gradients),
+        cmocka_unit_test(worked_schedule),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
