@@ -47,7 +47,8 @@ describe("merge operators", function()
         -- a list has one number per model
         near(delta(distac.merge.consensus_ta { tall = { 0.4, 0.4, 0.4 }, k = 3 }),
             { { 0, -1, -2.5 }, { 0.2, 0, 0 } }, 1e-6)
-        near(delta(distac.merge.consensus_ta { tall = { 0.6, 0.4, 1 }, k = 3 }), { { 0, -1, 0 }, { 0, 0, 0 } }, 1e-6)
+        near(delta(distac.merge.consensus_ta { tall = { 0.6, 0.4, 1 }, k = 3 }),
+            { { 0, -1, 0 }, { 0, 0, 0 } }, 1e-6)
         near(delta(distac.merge.consensus_ta { tall = 1, k = 2 }), { { 0, 0, -2.5 }, { 0.2, 0, 0 } }, 1e-6)
         raises("EINVAL", {}, delta, distac.merge.consensus_ta { tall = { 0.6, 0.4 }, k = 2 })
     end)

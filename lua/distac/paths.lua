@@ -1,6 +1,7 @@
 -- Where the files that come with the engine are: found from the place of this file, in a source tree, a build
 -- tree or an installation.
 local raw = require "distac.raw"
+local check = require "distac.check"
 
 local function here()
     local source = debug and debug.getinfo and debug.getinfo(1, "S").source or ""
@@ -35,7 +36,7 @@ local function find(source_name, installed_name)
     }
     for _, path in ipairs(candidates) do
         if raw.path_kind(path) == 2 then
-            return tidy(path)
+            return check.strings(raw.path_absolute(tidy(path)))[1]
         end
     end
     return tidy(candidates[1])
