@@ -95,6 +95,9 @@ distac_status di_dataset_floats(const distac_dataset *dataset, int64_t start, in
                                 float *out);
 /* Decodes file `index` of samples to planes [C,H,W] (folder.c). */
 distac_status di_folder_decode(const di_samples *samples, int64_t index, uint8_t *planes);
+/* distac_dataset_folder with another limit on what is kept in memory. */
+distac_status di_folder_open(distac_context *context, const char *path, int32_t size, int32_t channels,
+                             int64_t memory, distac_dataset **out);
 /* Planes [C,H,W] of an image with interleaved channels. */
 void di_image_planes(const distac_image *image, uint8_t *planes);
 

@@ -155,7 +155,7 @@ static distac_status decode_all(di_samples *s) {
 }
 
 static distac_status build(distac_context *context, const distac_strings *classes, int32_t size, int32_t channels,
-                           listing *l, di_samples **out) {
+                           int64_t memory, listing *l, di_samples **out) {
     int64_t n = distac_strings_count(classes);
     di_samples *s;
     DI_TRY(di_samples_new(context, l->count, n, channels, size, size, &s));
@@ -168,21 +168,17 @@ static distac_status build(distac_context *context, const distac_strings *classe
     *out = s;
     for (int64_t c = 0; c < n; c++) DI_TRY(di_samples_name(s, c, distac_strings_get(classes, c)));
     int64_t bytes = (int64_t)channels * size * size;
-    return s->count <= DI_FOLDER_MEMORY / bytes ? decode_all(s) : DISTAC_OK;
+    return s->count <= memory / bytes ? decode_all(s) : DISTAC_OK;
 }
 
-distac_status distac_dataset_folder(distac_context *context, const char *path, int32_t size, int32_t channels,
-                                    distac_dataset **out) {
-    DI_REQUIRE(context && path && out, "context, path and out are needed");
-    if (size < 1 || size > 4096) return di_fail(DISTAC_EINVAL, "size %d: 1 to 4096", size);
-    if (channels != 1 && channels != 3)
-        return di_fail(DISTAC_EINVAL, "channels %d: 1 (grey) or 3 (RGB)", channels);
+distac_status di_folder_open(distac_context *context, const char *path, int32_t size, int32_t channels,
+                             int64_t memory, distac_dataset **out) {
     distac_strings *names = NULL, *classes = di_strings_new();
     listing l = {.count = 0};
     di_samples *samples = NULL;
     distac_status status = classes ? distac_path_list(path, &names) : DISTAC_ENOMEM;
     if (status == DISTAC_OK) status = list_files(path, names, classes, &l);
-    if (status == DISTAC_OK) status = build(context, classes, size, channels, &l, &samples);
+    if (status == DISTAC_OK) status = build(context, classes, size, channels, memory, &l, &samples);
     for (int64_t i = 0; l.files && i < l.count; i++) free(l.files[i]);
     free(l.files);
     free(l.labels);
@@ -193,4 +189,12 @@ distac_status distac_dataset_folder(distac_context *context, const char *path, i
         return status;
     }
     return di_dataset_wrap(samples, out);
+}
+
+distac_status distac_dataset_folder(distac_context *context, const char *path, int32_t size, int32_t channels,
+                                    distac_dataset **out) {
+    DI_REQUIRE(context && path && out, "context, path and out are needed");
+    if (size < 1 || size > 4096) return di_fail(DISTAC_EINVAL, "size %d: 1 to 4096", size);
+    if (channels != 1 && channels != 3) return di_fail(DISTAC_EINVAL, "channels %d: 1 (grey) or 3 (RGB)", channels);
+    return di_folder_open(context, path, size, channels, DI_FOLDER_MEMORY, out);
 }
