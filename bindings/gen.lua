@@ -4,7 +4,7 @@
 --
 -- OUTDIR receives raw_lua54.c (wrappers for the Lua 5.4 C API), raw_gen.lua (wrappers over LuaJIT's ffi),
 -- raw_cdef.lua (the block as ffi.cdef reads it), names.lua (what both must expose), exports.map (linker
--- version script), api.md (reference page) and, for tests without the engine, stubs.c.
+-- version script) and api.md (reference page).
 --
 -- The grammar of the block. Anything else stops the build and names the function.
 --   typedef int32_t distac_status;
@@ -68,4 +68,3 @@ write("raw_cdef.lua", companions.cdef(api, libdir))
 write("names.lua", companions.names(api))
 write("exports.map", companions.exports(api))
 write("api.md", companions.docs(api))
-write("stubs.c", companions.stubs(api))

@@ -1,4 +1,4 @@
--- companions.lua: the smaller outputs of gen.lua: cdef text, names, linker map, reference page, stub library.
+-- companions.lua: the smaller outputs of gen.lua: cdef text, names, linker map, reference page.
 
 local companions = {}
 
@@ -82,20 +82,6 @@ function companions.docs(api)
         end
     end
     return table.concat(out, "\n")
-end
-
--- A library with every symbol that answers ENOTFOUND: the bindings can be tried without the engine.
-function companions.stubs(api)
-    local out = { '/* stubs.c: written by bindings/gen.lua; for trying the bindings alone. */\n#include "distac.h"' }
-    for _, fn in ipairs(api.functions) do
-        local body = "return 0;"
-        if fn.name == "abi_version" then body = "return " .. api.abi .. ";" end
-        if fn.result == "status" then body = "return DISTAC_ENOTFOUND;" end
-        if fn.result == "void" then body = "" end
-        if fn.result == "string" then body = 'return "";' end
-        out[#out + 1] = "__attribute__((weak)) " .. fn.declaration .. " { " .. body .. " }"
-    end
-    return table.concat(out, "\n") .. "\n"
 end
 
 return companions
