@@ -18,14 +18,14 @@ end
 -- Splits the block into documentation comments (those that begin a line) and statements.
 local function statements(block)
     local list, position, doc = {}, 1, nil
-    local depth, buffer = 0, {}
+    local depth, buffer, newline = 0, {}, 0
     while position <= #block do
         local two = block:sub(position, position + 1)
         if two == "/*" then
             local finish = block:find("*/", position, true)
             if not finish then error("a comment has no end", 0) end
             local text = block:sub(position + 2, finish - 1)
-            local line_start = block:sub(1, position - 1):match("[^\n]*$"):match("^%s*$")
+            local line_start = #trim(block:sub(newline + 1, position - 1)) == 0
             if line_start and depth == 0 and #trim(table.concat(buffer)) == 0 then
                 local section = text:match("^ %-%-%-%- (.-) %-+ ?$")
                 if section then
@@ -37,10 +37,12 @@ local function statements(block)
             elseif depth > 0 then
                 buffer[#buffer + 1] = "/*" .. clean_comment(text) .. "*/"
             end
+            newline = position -- what follows a comment on its line is no line start either
             position = finish + 2
         else
             local c = block:sub(position, position)
             if c == "#" then error("no preprocessor lines inside the fence", 0) end
+            if c == "\n" then newline = position end
             if c == "{" then depth = depth + 1 end
             if c == "}" then depth = depth - 1 end
             if c == ";" and depth == 0 then
