@@ -7,16 +7,14 @@
 
 static const char state_key = 0, kind_key = 0; /* addresses are registry and metatable keys */
 
-dl_state *dl_state_of(lua_State *L)
-{
+dl_state *dl_state_of(lua_State *L) {
     dl_state *state = NULL;
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &state_key) == LUA_TUSERDATA) state = lua_touserdata(L, -1);
     lua_pop(L, 1);
     return state;
 }
 
-int dl_kind_of(lua_State *L, int index)
-{
+int dl_kind_of(lua_State *L, int index) {
     int kind = -1;
     if (lua_type(L, index) != LUA_TUSERDATA || !lua_getmetatable(L, index)) return -1;
     if (lua_rawgetp(L, -1, &kind_key) == LUA_TNUMBER) kind = (int)lua_tointeger(L, -1);
@@ -24,13 +22,11 @@ int dl_kind_of(lua_State *L, int index)
     return kind;
 }
 
-static void push_metatable(lua_State *L, int kind)
-{
+static void push_metatable(lua_State *L, int kind) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &dl_kinds[kind]);
 }
 
-dl_box *dl_new_box(lua_State *L, int kind)
-{
+dl_box *dl_new_box(lua_State *L, int kind) {
     luaL_checkstack(L, 8, NULL);
     dl_box *box = lua_newuserdatauv(L, sizeof *box, 0);
     memset(box, 0, sizeof *box);
@@ -39,8 +35,7 @@ dl_box *dl_new_box(lua_State *L, int kind)
     return box;
 }
 
-void dl_own_context(lua_State *L, dl_box *box, void *context)
-{
+void dl_own_context(lua_State *L, dl_box *box, void *context) {
     dl_state *state = dl_state_of(L);
     box->handle = context;
     box->next = state->contexts;
@@ -50,8 +45,7 @@ void dl_own_context(lua_State *L, dl_box *box, void *context)
     if (state->watch) state->watch->add(state->watch, context);
 }
 
-static void empty(lua_State *L, dl_box *box, int kind)
-{
+static void empty(lua_State *L, dl_box *box, int kind) {
     void *handle = box->handle;
     if (!handle) return;
     box->handle = NULL;
@@ -65,30 +59,26 @@ static void empty(lua_State *L, dl_box *box, int kind)
     dl_kinds[kind].release(handle);
 }
 
-static int box_gc(lua_State *L)
-{
+static int box_gc(lua_State *L) {
     int kind = dl_kind_of(L, 1);
     if (kind >= 0) empty(L, lua_touserdata(L, 1), kind);
     return 0;
 }
 
-static int released(lua_State *L, const char *function, int arg, const char *name)
-{
+static int released(lua_State *L, const char *function, int arg, const char *name) {
     luaL_checkstack(L, 8, NULL);
     lua_pushfstring(L, "%s: argument %d (%s): released object", function, arg, name);
     return dl_raise_text(L, DISTAC_ESTATE, lua_tostring(L, -1));
 }
 
-static void wanted_kind(lua_State *L, const char *function, int arg, const char *name, int kind, int value)
-{
+static void wanted_kind(lua_State *L, const char *function, int arg, const char *name, int kind, int value) {
     luaL_checkstack(L, 8, NULL);
     const char *noun = dl_kinds[kind].name;
     const char *wanted = lua_pushfstring(L, "%s %s", strchr("aeiou", noun[0]) ? "an" : "a", noun);
     dl_wanted(L, function, arg, name, wanted, value);
 }
 
-void *dl_handle(lua_State *L, const char *function, int arg, const char *name, int kind, int nullable)
-{
+void *dl_handle(lua_State *L, const char *function, int arg, const char *name, int kind, int nullable) {
     if (nullable && lua_isnil(L, arg)) return NULL;
     if (dl_kind_of(L, arg) != kind) wanted_kind(L, function, arg, name, kind, arg);
     dl_box *box = lua_touserdata(L, arg);
@@ -96,8 +86,7 @@ void *dl_handle(lua_State *L, const char *function, int arg, const char *name, i
     return box->handle;
 }
 
-void dl_handles(lua_State *L, const char *function, int arg, const char *name, int kind, int64_t n, void *out)
-{
+void dl_handles(lua_State *L, const char *function, int arg, const char *name, int kind, int64_t n, void *out) {
     void **handles = out;
     for (int64_t i = 0; i < n; i++) {
         lua_rawgeti(L, arg, i + 1);
@@ -112,8 +101,7 @@ void dl_handles(lua_State *L, const char *function, int arg, const char *name, i
     }
 }
 
-int dl_release_kind(lua_State *L, const char *function, const char *name, int kind)
-{
+int dl_release_kind(lua_State *L, const char *function, const char *name, int kind) {
     lua_settop(L, 1);
     if (lua_isnil(L, 1)) return 0;
     if (dl_kind_of(L, 1) != kind) wanted_kind(L, function, 1, name, kind, 1);
@@ -122,8 +110,7 @@ int dl_release_kind(lua_State *L, const char *function, const char *name, int ki
 }
 
 /* raw.release(handle): any kind; nil and released objects are fine. */
-int dl_raw_release(lua_State *L)
-{
+int dl_raw_release(lua_State *L) {
     lua_settop(L, 1);
     if (lua_isnil(L, 1)) return 0;
     int kind = dl_kind_of(L, 1);
@@ -133,17 +120,17 @@ int dl_raw_release(lua_State *L)
 }
 
 /* raw.type(value) -> "tensor", ... or nil. */
-int dl_raw_type(lua_State *L)
-{
+int dl_raw_type(lua_State *L) {
     lua_settop(L, 1);
     int kind = dl_kind_of(L, 1);
-    if (kind < 0) lua_pushnil(L);
-    else lua_pushstring(L, dl_kinds[kind].name);
+    if (kind < 0)
+        lua_pushnil(L);
+    else
+        lua_pushstring(L, dl_kinds[kind].name);
     return 1;
 }
 
-static int64_t memory_held(lua_State *L, dl_state **state)
-{
+static int64_t memory_held(lua_State *L, dl_state **state) {
     int64_t total = 0;
     *state = dl_state_of(L);
     for (dl_box *box = (*state)->contexts; box; box = box->next) {
@@ -153,8 +140,7 @@ static int64_t memory_held(lua_State *L, dl_state **state)
     return total;
 }
 
-int dl_collect(lua_State *L)
-{
+int dl_collect(lua_State *L) {
     dl_state *state;
     lua_gc(L, LUA_GCCOLLECT);
     int64_t held = memory_held(L, &state);
@@ -162,8 +148,7 @@ int dl_collect(lua_State *L)
     return 1;
 }
 
-void dl_account(lua_State *L)
-{
+void dl_account(lua_State *L) {
     dl_state *state;
     int64_t held = memory_held(L, &state);
     int64_t room = state->settled / 2 > ROOM ? state->settled / 2 : ROOM;
@@ -172,8 +157,7 @@ void dl_account(lua_State *L)
 }
 
 /* __index of a kind with both methods and an own __index: upvalues (methods, own). */
-static int index_both(lua_State *L)
-{
+static int index_both(lua_State *L) {
     lua_settop(L, 2);
     lua_pushvalue(L, 2);
     if (lua_gettable(L, lua_upvalueindex(1)) != LUA_TNIL) return 1;
@@ -188,8 +172,7 @@ static int index_both(lua_State *L)
     return 1;
 }
 
-static int reserved(const char *name)
-{
+static int reserved(const char *name) {
     static const char *const names[] = {"__gc", "__close", "__name", "__metatable", "__index", "__mode"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(name, names[i]) == 0) return 1;
@@ -198,8 +181,7 @@ static int reserved(const char *name)
 }
 
 /* raw.set_metatable(kind, methods, metamethods): the last call counts. */
-int dl_raw_set_metatable(lua_State *L)
-{
+int dl_raw_set_metatable(lua_State *L) {
     lua_settop(L, 3);
     int kind = -1;
     for (int i = 0; lua_type(L, 1) == LUA_TSTRING && i < dl_kind_count; i++) {
@@ -227,14 +209,15 @@ int dl_raw_set_metatable(lua_State *L)
     lua_pushliteral(L, "__index");
     lua_pushvalue(L, 2);
     lua_pushliteral(L, "__index");
-    if (lua_rawget(L, 3) == LUA_TNIL) lua_pop(L, 1);
-    else lua_pushcclosure(L, index_both, 2);
+    if (lua_rawget(L, 3) == LUA_TNIL)
+        lua_pop(L, 1);
+    else
+        lua_pushcclosure(L, index_both, 2);
     lua_rawset(L, 4);
     return 0;
 }
 
-static int box_tostring(lua_State *L)
-{
+static int box_tostring(lua_State *L) {
     int kind = dl_kind_of(L, 1);
     dl_box *box = kind >= 0 ? lua_touserdata(L, 1) : NULL;
     if (!box) return luaL_error(L, "an object of distac is wanted");
@@ -242,11 +225,11 @@ static int box_tostring(lua_State *L)
     return 1;
 }
 
-void dl_make_kinds(lua_State *L)
-{
+void dl_make_kinds(lua_State *L) {
     dl_state *state = lua_newuserdatauv(L, sizeof *state, 0);
     memset(state, 0, sizeof *state);
-    if (lua_getfield(L, LUA_REGISTRYINDEX, "distac.watch") == LUA_TLIGHTUSERDATA) state->watch = lua_touserdata(L, -1);
+    if (lua_getfield(L, LUA_REGISTRYINDEX, "distac.watch") == LUA_TLIGHTUSERDATA)
+        state->watch = lua_touserdata(L, -1);
     lua_pop(L, 1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &state_key);
     for (int i = 0; i < dl_kind_count; i++) {

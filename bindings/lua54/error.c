@@ -6,8 +6,7 @@
 
 static const char metatable_key = 0; /* its address names the registry entry */
 
-static int error_tostring(lua_State *L)
-{
+static int error_tostring(lua_State *L) {
     lua_settop(L, 1);
     if (!lua_istable(L, 1)) return luaL_error(L, "an error object is wanted");
     lua_pushliteral(L, "message");
@@ -16,8 +15,7 @@ static int error_tostring(lua_State *L)
     return 1;
 }
 
-void dl_push_error_metatable(lua_State *L)
-{
+void dl_push_error_metatable(lua_State *L) {
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key) == LUA_TTABLE) return;
     lua_pop(L, 1);
     lua_createtable(L, 0, 2);
@@ -29,8 +27,7 @@ void dl_push_error_metatable(lua_State *L)
     lua_rawsetp(L, LUA_REGISTRYINDEX, &metatable_key);
 }
 
-void dl_push_error(lua_State *L, const char *code)
-{
+void dl_push_error(lua_State *L, const char *code) {
     lua_createtable(L, 0, 2);
     lua_insert(L, -2);
     lua_setfield(L, -2, "message");
@@ -48,22 +45,19 @@ void dl_push_error(lua_State *L, const char *code)
     }
 }
 
-int dl_raise_text(lua_State *L, distac_status status, const char *text)
-{
+int dl_raise_text(lua_State *L, distac_status status, const char *text) {
     luaL_checkstack(L, 8, NULL);
     lua_pushstring(L, text);
     dl_push_error(L, distac_status_name(status));
     return lua_error(L);
 }
 
-int dl_raise(lua_State *L, distac_status status)
-{
+int dl_raise(lua_State *L, distac_status status) {
     /* The text is copied before anything that could run a finalizer and so another core call. */
     return dl_raise_text(L, status, distac_last_error());
 }
 
-int dl_raw_error(lua_State *L)
-{
+int dl_raw_error(lua_State *L) {
     const char *code = luaL_checkstring(L, 1);
     luaL_checkstring(L, 2);
     lua_settop(L, 2);
@@ -71,8 +65,7 @@ int dl_raw_error(lua_State *L)
     return 1;
 }
 
-static void describe_number(lua_State *L, int index)
-{
+static void describe_number(lua_State *L, int index) {
     double value = lua_tonumber(L, index);
     char text[64];
     if (isnan(value)) {
@@ -87,14 +80,19 @@ static void describe_number(lua_State *L, int index)
     lua_pushstring(L, text);
 }
 
-void dl_describe(lua_State *L, int index)
-{
+void dl_describe(lua_State *L, int index) {
     index = lua_absindex(L, index);
     switch (lua_type(L, index)) {
     case LUA_TNONE:
-    case LUA_TNIL: lua_pushliteral(L, "nil"); return;
-    case LUA_TBOOLEAN: lua_pushstring(L, lua_toboolean(L, index) ? "true" : "false"); return;
-    case LUA_TNUMBER: describe_number(L, index); return;
+    case LUA_TNIL:
+        lua_pushliteral(L, "nil");
+        return;
+    case LUA_TBOOLEAN:
+        lua_pushstring(L, lua_toboolean(L, index) ? "true" : "false");
+        return;
+    case LUA_TNUMBER:
+        describe_number(L, index);
+        return;
     case LUA_TSTRING: {
         size_t bytes;
         const char *text = lua_tolstring(L, index, &bytes);
@@ -119,16 +117,14 @@ void dl_describe(lua_State *L, int index)
     }
 }
 
-int dl_argument(lua_State *L, const char *function, int arg, const char *name, const char *what)
-{
+int dl_argument(lua_State *L, const char *function, int arg, const char *name, const char *what) {
     luaL_checkstack(L, 12, NULL);
     lua_pushfstring(L, "%s: argument %d (%s): %s", function, arg, name, what);
     dl_push_error(L, "EINVAL");
     return lua_error(L);
 }
 
-int dl_wanted(lua_State *L, const char *function, int arg, const char *name, const char *wanted, int value)
-{
+int dl_wanted(lua_State *L, const char *function, int arg, const char *name, const char *wanted, int value) {
     luaL_checkstack(L, 12, NULL);
     dl_describe(L, value);
     lua_pushfstring(L, "wanted %s, got %s", wanted, lua_tostring(L, -1));

@@ -13,8 +13,8 @@ int luaopen_distac_raw(lua_State *L)
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &raw_key) == LUA_TTABLE) return 1;
     lua_pop(L, 1);
     if (distac_abi_version() != dl_abi_version) {
-        return luaL_error(L, "distac.raw was built for interface %d of libdistac, the library has %d", dl_abi_version,
-                          (int)distac_abi_version());
+        return luaL_error(L, "distac.raw was built for interface %d of libdistac, the library has %d",
+                          dl_abi_version, (int)distac_abi_version());
     }
     dl_make_kinds(L);
     lua_createtable(L, 0, dl_function_count + 128);

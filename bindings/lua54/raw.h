@@ -48,7 +48,7 @@ extern const dl_constant dl_constants[];
 /* Per Lua state (userdata in the registry). */
 typedef struct dl_state {
     dl_box *contexts;
-    int64_t settled; /* bytes the contexts held after the last full collection */
+    int64_t settled;     /* bytes the contexts held after the last full collection */
     distac_watch *watch; /* NULL: no host listens */
 } dl_state;
 
@@ -70,10 +70,10 @@ int dl_raw_set_metatable(lua_State *L);
 /* error.c: error objects and argument errors */
 int dl_raise(lua_State *L, distac_status status);
 int dl_raise_text(lua_State *L, distac_status status, const char *text);
-void dl_push_error(lua_State *L, const char *code);                     /* message on top -> error object */
+void dl_push_error(lua_State *L, const char *code); /* message on top -> error object */
 int dl_wanted(lua_State *L, const char *function, int arg, const char *name, const char *wanted, int value);
 int dl_argument(lua_State *L, const char *function, int arg, const char *name, const char *what);
-void dl_describe(lua_State *L, int index);                              /* pushes words for a value */
+void dl_describe(lua_State *L, int index); /* pushes words for a value */
 int dl_raw_error(lua_State *L);
 void dl_push_error_metatable(lua_State *L);
 

@@ -7,16 +7,14 @@
 #define MAX_VALUES ((int64_t)1 << 27) /* of one array: beyond it a Lua table is the wrong tool */
 
 /* A Lua number with integral value that fits; 0 if it is not one. */
-static int to_int64(lua_State *L, int index, int64_t *out)
-{
+static int to_int64(lua_State *L, int index, int64_t *out) {
     if (lua_type(L, index) != LUA_TNUMBER) return 0;
     int ok = 0;
     *out = (int64_t)lua_tointegerx(L, index, &ok);
     return ok;
 }
 
-static int to_uint64(lua_State *L, int index, uint64_t *out)
-{
+static int to_uint64(lua_State *L, int index, uint64_t *out) {
     if (lua_type(L, index) != LUA_TNUMBER) return 0;
     int64_t whole = 0;
     if (to_int64(L, index, &whole)) {
@@ -29,8 +27,7 @@ static int to_uint64(lua_State *L, int index, uint64_t *out)
     return 1;
 }
 
-static int32_t check_int32(lua_State *L, const char *function, int arg, const char *name, int index)
-{
+static int32_t check_int32(lua_State *L, const char *function, int arg, const char *name, int index) {
     int64_t value = 0;
     if (!to_int64(L, index, &value) || value < INT32_MIN || value > INT32_MAX) {
         dl_wanted(L, function, arg, name, "a whole number of 32 bits", index);
@@ -38,28 +35,24 @@ static int32_t check_int32(lua_State *L, const char *function, int arg, const ch
     return (int32_t)value;
 }
 
-static int64_t check_int64(lua_State *L, const char *function, int arg, const char *name, int index)
-{
+static int64_t check_int64(lua_State *L, const char *function, int arg, const char *name, int index) {
     int64_t value = 0;
     if (!to_int64(L, index, &value)) dl_wanted(L, function, arg, name, "a whole number", index);
     return value;
 }
 
-static uint64_t check_uint64(lua_State *L, const char *function, int arg, const char *name, int index)
-{
+static uint64_t check_uint64(lua_State *L, const char *function, int arg, const char *name, int index) {
     uint64_t value = 0;
     if (!to_uint64(L, index, &value)) dl_wanted(L, function, arg, name, "a whole number from 0 on", index);
     return value;
 }
 
-static double check_double(lua_State *L, const char *function, int arg, const char *name, int index)
-{
+static double check_double(lua_State *L, const char *function, int arg, const char *name, int index) {
     if (lua_type(L, index) != LUA_TNUMBER) dl_wanted(L, function, arg, name, "a number", index);
     return lua_tonumber(L, index);
 }
 
-static const char *check_string(lua_State *L, const char *function, int arg, const char *name, int index)
-{
+static const char *check_string(lua_State *L, const char *function, int arg, const char *name, int index) {
     if (lua_type(L, index) != LUA_TSTRING) dl_wanted(L, function, arg, name, "a string", index);
     size_t bytes;
     const char *text = lua_tolstring(L, index, &bytes);
@@ -67,34 +60,28 @@ static const char *check_string(lua_State *L, const char *function, int arg, con
     return text;
 }
 
-int32_t dl_int32(lua_State *L, const char *function, int arg, const char *name)
-{
+int32_t dl_int32(lua_State *L, const char *function, int arg, const char *name) {
     return check_int32(L, function, arg, name, arg);
 }
 
-int64_t dl_int64(lua_State *L, const char *function, int arg, const char *name)
-{
+int64_t dl_int64(lua_State *L, const char *function, int arg, const char *name) {
     return check_int64(L, function, arg, name, arg);
 }
 
-uint64_t dl_uint64(lua_State *L, const char *function, int arg, const char *name)
-{
+uint64_t dl_uint64(lua_State *L, const char *function, int arg, const char *name) {
     return check_uint64(L, function, arg, name, arg);
 }
 
-double dl_double(lua_State *L, const char *function, int arg, const char *name)
-{
+double dl_double(lua_State *L, const char *function, int arg, const char *name) {
     return check_double(L, function, arg, name, arg);
 }
 
-const char *dl_string(lua_State *L, const char *function, int arg, const char *name, int nullable)
-{
+const char *dl_string(lua_State *L, const char *function, int arg, const char *name, int nullable) {
     if (nullable && lua_isnil(L, arg)) return NULL;
     return check_string(L, function, arg, name, arg);
 }
 
-const char *dl_text(lua_State *L, const char *function, int arg, const char *name, int64_t *bytes)
-{
+const char *dl_text(lua_State *L, const char *function, int arg, const char *name, int64_t *bytes) {
     if (lua_type(L, arg) != LUA_TSTRING) dl_wanted(L, function, arg, name, "a string", arg);
     size_t length;
     const char *text = lua_tolstring(L, arg, &length);
@@ -102,8 +89,7 @@ const char *dl_text(lua_State *L, const char *function, int arg, const char *nam
     return text;
 }
 
-int64_t dl_length(lua_State *L, const char *function, int arg, const char *name, int64_t max, int nullable)
-{
+int64_t dl_length(lua_State *L, const char *function, int arg, const char *name, int64_t max, int nullable) {
     if (nullable && lua_isnil(L, arg)) return -1;
     if (!lua_istable(L, arg)) dl_wanted(L, function, arg, name, "a list", arg);
     lua_Unsigned n = lua_rawlen(L, arg);
@@ -113,8 +99,7 @@ int64_t dl_length(lua_State *L, const char *function, int arg, const char *name,
     return (int64_t)n;
 }
 
-int64_t dl_count(lua_State *L, const char *function, int arg, const char *name)
-{
+int64_t dl_count(lua_State *L, const char *function, int arg, const char *name) {
     int64_t n = 0;
     if (!to_int64(L, arg, &n) || n < 0 || n > MAX_VALUES) {
         dl_wanted(L, function, arg, name, "a count from 0 to 134217728", arg);
@@ -122,21 +107,19 @@ int64_t dl_count(lua_State *L, const char *function, int arg, const char *name)
     return n;
 }
 
-void *dl_buffer(lua_State *L, int64_t n, size_t element)
-{
+void *dl_buffer(lua_State *L, int64_t n, size_t element) {
     size_t bytes = (size_t)n * element;
     return lua_newuserdatauv(L, bytes > 0 ? bytes : 1, 0);
 }
 
-static void bad_element(lua_State *L, const char *function, int arg, const char *name, int64_t i, const char *wanted)
-{
+static void bad_element(lua_State *L, const char *function, int arg, const char *name, int64_t i,
+                        const char *wanted) {
     luaL_checkstack(L, 8, NULL);
     const char *full = lua_pushfstring(L, "%s[%I]", name, (LUAI_UACINT)i);
     dl_wanted(L, function, arg, full, wanted, -2);
 }
 
-void dl_int32s(lua_State *L, const char *function, int arg, const char *name, int64_t n, void *out)
-{
+void dl_int32s(lua_State *L, const char *function, int arg, const char *name, int64_t n, void *out) {
     int32_t *values = out;
     for (int64_t i = 0; i < n; i++) {
         int64_t value = 0;
@@ -149,8 +132,7 @@ void dl_int32s(lua_State *L, const char *function, int arg, const char *name, in
     }
 }
 
-void dl_int64s(lua_State *L, const char *function, int arg, const char *name, int64_t n, void *out)
-{
+void dl_int64s(lua_State *L, const char *function, int arg, const char *name, int64_t n, void *out) {
     int64_t *values = out;
     for (int64_t i = 0; i < n; i++) {
         lua_rawgeti(L, arg, i + 1);
@@ -159,8 +141,7 @@ void dl_int64s(lua_State *L, const char *function, int arg, const char *name, in
     }
 }
 
-void dl_doubles(lua_State *L, const char *function, int arg, const char *name, int64_t n, void *out)
-{
+void dl_doubles(lua_State *L, const char *function, int arg, const char *name, int64_t n, void *out) {
     double *values = out;
     for (int64_t i = 0; i < n; i++) {
         lua_rawgeti(L, arg, i + 1);
@@ -171,8 +152,7 @@ void dl_doubles(lua_State *L, const char *function, int arg, const char *name, i
 }
 
 /* Levenshtein distance; names of fields are short. */
-static int distance(const char *a, const char *b)
-{
+static int distance(const char *a, const char *b) {
     int row[64];
     int n = (int)strlen(b);
     if (n > 63) return 1000;
@@ -191,8 +171,8 @@ static int distance(const char *a, const char *b)
     return row[n];
 }
 
-static int unknown_key(lua_State *L, const char *function, int arg, const char *name, const dl_struct *type, int key)
-{
+static int unknown_key(lua_State *L, const char *function, int arg, const char *name, const dl_struct *type,
+                       int key) {
     luaL_checkstack(L, 12, NULL);
     const char *nearest = type->fields[0].name;
     if (lua_type(L, key) == LUA_TSTRING) {
@@ -206,20 +186,29 @@ static int unknown_key(lua_State *L, const char *function, int arg, const char *
     return dl_argument(L, function, arg, name, lua_tostring(L, -1));
 }
 
-static void read_field(lua_State *L, const char *function, int arg, const char *path, const dl_field *field, char *out)
-{
+static void read_field(lua_State *L, const char *function, int arg, const char *path, const dl_field *field,
+                       char *out) {
     switch (field->kind) {
-    case DL_FIELD_INT32: *(int32_t *)(void *)out = check_int32(L, function, arg, path, -1); break;
-    case DL_FIELD_INT64: *(int64_t *)(void *)out = check_int64(L, function, arg, path, -1); break;
-    case DL_FIELD_UINT64: *(uint64_t *)(void *)out = check_uint64(L, function, arg, path, -1); break;
-    case DL_FIELD_DOUBLE: *(double *)(void *)out = check_double(L, function, arg, path, -1); break;
-    case DL_FIELD_STRING: *(const char **)(void *)out = check_string(L, function, arg, path, -1); break;
+    case DL_FIELD_INT32:
+        *(int32_t *)(void *)out = check_int32(L, function, arg, path, -1);
+        break;
+    case DL_FIELD_INT64:
+        *(int64_t *)(void *)out = check_int64(L, function, arg, path, -1);
+        break;
+    case DL_FIELD_UINT64:
+        *(uint64_t *)(void *)out = check_uint64(L, function, arg, path, -1);
+        break;
+    case DL_FIELD_DOUBLE:
+        *(double *)(void *)out = check_double(L, function, arg, path, -1);
+        break;
+    case DL_FIELD_STRING:
+        *(const char **)(void *)out = check_string(L, function, arg, path, -1);
+        break;
     }
 }
 
 int dl_read_struct(lua_State *L, const char *function, int arg, const char *name, const dl_struct *type, void *out,
-                   int nullable)
-{
+                   int nullable) {
     memset(out, 0, type->bytes);
     if (nullable && lua_isnil(L, arg)) return 0;
     if (!lua_istable(L, arg)) dl_wanted(L, function, arg, name, "a table", arg);
@@ -242,38 +231,49 @@ int dl_read_struct(lua_State *L, const char *function, int arg, const char *name
         strncpy(path + used + 1, field->name, sizeof path - used - 2);
         path[sizeof path - 1] = '\0';
         read_field(L, function, arg, path, field, (char *)out + field->offset);
-        if (field->kind == DL_FIELD_STRING) lua_insert(L, -2); /* stays on the stack: C points into it */
-        else lua_pop(L, 1);
+        if (field->kind == DL_FIELD_STRING)
+            lua_insert(L, -2); /* stays on the stack: C points into it */
+        else
+            lua_pop(L, 1);
     }
     return 1;
 }
 
-void dl_push_uint64(lua_State *L, uint64_t value)
-{
-    if (value <= INT64_MAX) lua_pushinteger(L, (lua_Integer)value);
-    else lua_pushnumber(L, (lua_Number)value);
+void dl_push_uint64(lua_State *L, uint64_t value) {
+    if (value <= INT64_MAX)
+        lua_pushinteger(L, (lua_Integer)value);
+    else
+        lua_pushnumber(L, (lua_Number)value);
 }
 
-void dl_push_struct(lua_State *L, const dl_struct *type, const void *value)
-{
+void dl_push_struct(lua_State *L, const dl_struct *type, const void *value) {
     luaL_checkstack(L, 4, NULL);
     lua_createtable(L, 0, type->count);
     for (int i = 0; i < type->count; i++) {
         const dl_field *field = &type->fields[i];
         const char *at = (const char *)value + field->offset;
         switch (field->kind) {
-        case DL_FIELD_INT32: lua_pushinteger(L, *(const int32_t *)(const void *)at); break;
-        case DL_FIELD_INT64: lua_pushinteger(L, *(const int64_t *)(const void *)at); break;
-        case DL_FIELD_UINT64: dl_push_uint64(L, *(const uint64_t *)(const void *)at); break;
-        case DL_FIELD_DOUBLE: lua_pushnumber(L, *(const double *)(const void *)at); break;
-        case DL_FIELD_STRING: lua_pushstring(L, *(const char *const *)(const void *)at); break;
+        case DL_FIELD_INT32:
+            lua_pushinteger(L, *(const int32_t *)(const void *)at);
+            break;
+        case DL_FIELD_INT64:
+            lua_pushinteger(L, *(const int64_t *)(const void *)at);
+            break;
+        case DL_FIELD_UINT64:
+            dl_push_uint64(L, *(const uint64_t *)(const void *)at);
+            break;
+        case DL_FIELD_DOUBLE:
+            lua_pushnumber(L, *(const double *)(const void *)at);
+            break;
+        case DL_FIELD_STRING:
+            lua_pushstring(L, *(const char *const *)(const void *)at);
+            break;
         }
         lua_setfield(L, -2, field->name);
     }
 }
 
-void dl_push_doubles(lua_State *L, int64_t n, const double *values)
-{
+void dl_push_doubles(lua_State *L, int64_t n, const double *values) {
     lua_createtable(L, (int)n, 0);
     for (int64_t i = 0; i < n; i++) {
         lua_pushnumber(L, values[i]);
@@ -281,8 +281,9 @@ void dl_push_doubles(lua_State *L, int64_t n, const double *values)
     }
 }
 
-void dl_push_pointer(lua_State *L, void *pointer)
-{
-    if (pointer) lua_pushlightuserdata(L, pointer);
-    else lua_pushnil(L);
+void dl_push_pointer(lua_State *L, void *pointer) {
+    if (pointer)
+        lua_pushlightuserdata(L, pointer);
+    else
+        lua_pushnil(L);
 }

@@ -8,15 +8,13 @@ static pthread_t main_thread;
 static lua_State *volatile running; /* NULL: nothing to interrupt, the prompt waits */
 static volatile sig_atomic_t raising, pressed;
 
-static void stop(lua_State *L, lua_Debug *record)
-{
+static void stop(lua_State *L, lua_Debug *record) {
     (void)record;
     lua_sethook(L, NULL, 0, 0);
     luaL_error(L, "interrupted");
 }
 
-static void on_interrupt(int number)
-{
+static void on_interrupt(int number) {
     /* Any thread may be chosen; the hook may only be set on the one that runs Lua. */
     if (!pthread_equal(pthread_self(), main_thread)) {
         pthread_kill(main_thread, number);
@@ -33,8 +31,7 @@ static void on_interrupt(int number)
     }
 }
 
-void interrupt_install(ds_watch *watch)
-{
+void interrupt_install(ds_watch *watch) {
     watched = watch;
     main_thread = pthread_self();
     struct sigaction action;
@@ -44,15 +41,13 @@ void interrupt_install(ds_watch *watch)
     sigaction(SIGINT, &action, NULL);
 }
 
-void interrupt_begin(lua_State *L, int raise)
-{
+void interrupt_begin(lua_State *L, int raise) {
     pressed = 0;
     raising = raise;
     running = L;
 }
 
-int interrupt_end(void)
-{
+int interrupt_end(void) {
     lua_State *L = running;
     running = NULL;
     int happened = pressed > 0;

@@ -7,38 +7,36 @@
 
 static ds_watch watch;
 
-static const char usage[] =
-    "usage: distac                              the prompt\n"
-    "       distac [-i] [-e CODE] [-l MODULE] FILE.lua [ARG...]\n"
-    "       distac COMMAND [options]\n"
-    "\n"
-    "commands\n"
-    "  run RECIPE        run a recipe, or continue one that was interrupted\n"
-    "  plan RECIPE       check everything, run nothing\n"
-    "  merge             merge models: --base B --method M -o OUT MODEL...\n"
-    "  condition         rescale and distil one model (Algorithm 1)\n"
-    "  finetune          fine-tune a model\n"
-    "  eval MODEL...     accuracy, entropy, calibration\n"
-    "  norms MODEL...    norms of task vectors\n"
-    "  inspect FILE      tensors, shapes, types, norms, metadata\n"
-    "  convert IN OUT    between layouts, types and files\n"
-    "  version           versions, kernels, devices\n"
-    "Each has --help.\n"
-    "\n"
-    "options for scripts, as lua(1) has them\n"
-    "  -e CODE     run CODE              -l MODULE   require MODULE into a global\n"
-    "  -i          the prompt afterwards -v          show the version\n"
-    "  -           run standard input    --          end of options\n"
-    "\n"
-    "exit status: 0 done, 1 the work failed, 2 the command is wrong, 130 interrupted\n";
+static const char usage[] = "usage: distac                              the prompt\n"
+                            "       distac [-i] [-e CODE] [-l MODULE] FILE.lua [ARG...]\n"
+                            "       distac COMMAND [options]\n"
+                            "\n"
+                            "commands\n"
+                            "  run RECIPE        run a recipe, or continue one that was interrupted\n"
+                            "  plan RECIPE       check everything, run nothing\n"
+                            "  merge             merge models: --base B --method M -o OUT MODEL...\n"
+                            "  condition         rescale and distil one model (Algorithm 1)\n"
+                            "  finetune          fine-tune a model\n"
+                            "  eval MODEL...     accuracy, entropy, calibration\n"
+                            "  norms MODEL...    norms of task vectors\n"
+                            "  inspect FILE      tensors, shapes, types, norms, metadata\n"
+                            "  convert IN OUT    between layouts, types and files\n"
+                            "  version           versions, kernels, devices\n"
+                            "Each has --help.\n"
+                            "\n"
+                            "options for scripts, as lua(1) has them\n"
+                            "  -e CODE     run CODE              -l MODULE   require MODULE into a global\n"
+                            "  -i          the prompt afterwards -v          show the version\n"
+                            "  -           run standard input    --          end of options\n"
+                            "\n"
+                            "exit status: 0 done, 1 the work failed, 2 the command is wrong, 130 interrupted\n";
 
-static const char *const commands[] = {"run",    "plan",   "merge",   "condition", "finetune", "eval",
-                                       "norms",  "inspect", "convert", "version",  "data",     "doctor",
-                                       "translate"};
+static const char *const commands[] = {"run",  "plan",   "merge",    "condition", "finetune",
+                                       "eval", "norms",  "inspect",  "convert",   "version",
+                                       "data", "doctor", "translate"};
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
-void program_report(lua_State *L)
-{
+void program_report(lua_State *L) {
     const char *text = NULL;
     if (lua_istable(L, -1)) {
         lua_getfield(L, -1, "message");
@@ -52,8 +50,7 @@ void program_report(lua_State *L)
     lua_pop(L, 1);
 }
 
-int program_call(lua_State *L, int arguments, int results)
-{
+int program_call(lua_State *L, int arguments, int results) {
     int base = lua_gettop(L) - arguments;
     lua_pushcfunction(L, ds_traceback);
     lua_insert(L, base);
@@ -64,16 +61,14 @@ int program_call(lua_State *L, int arguments, int results)
 }
 
 /* Calls the function under its arguments as the work of this process: an exit status. */
-static int work(lua_State *L, int arguments)
-{
+static int work(lua_State *L, int arguments) {
     interrupt_begin(L, 1);
     int failed = program_call(L, arguments, 0);
     int interrupted = interrupt_end();
     return !failed ? EXIT_OK : interrupted ? EXIT_INTERRUPTED : EXIT_FAILED;
 }
 
-static int run_chunk(lua_State *L, int load_status)
-{
+static int run_chunk(lua_State *L, int load_status) {
     if (load_status != 0) {
         program_report(L);
         return EXIT_FAILED;
@@ -82,8 +77,7 @@ static int run_chunk(lua_State *L, int load_status)
 }
 
 /* `distac` of -e and of the prompt: loaded when first used. __index of _G: upvalue 1 is "distac". */
-static int lazy_distac(lua_State *L)
-{
+static int lazy_distac(lua_State *L) {
     if (!lua_rawequal(L, 2, lua_upvalueindex(1))) return 0;
     lua_pushnil(L);
     lua_setmetatable(L, 1);
@@ -96,8 +90,7 @@ static int lazy_distac(lua_State *L)
     return 1;
 }
 
-static void offer_distac(lua_State *L)
-{
+static void offer_distac(lua_State *L) {
     lua_getglobal(L, "_G");
     lua_newtable(L);
     lua_pushliteral(L, "distac");
@@ -108,8 +101,7 @@ static void offer_distac(lua_State *L)
 }
 
 /* -l MODULE or -l NAME=MODULE */
-static int require_module(lua_State *L, const char *text)
-{
+static int require_module(lua_State *L, const char *text) {
     const char *equals = strchr(text, '=');
     const char *module = equals ? equals + 1 : text;
     lua_getglobal(L, "require");
@@ -118,15 +110,16 @@ static int require_module(lua_State *L, const char *text)
     int failed = program_call(L, 1, 1);
     interrupt_end();
     if (failed) return EXIT_FAILED;
-    if (equals) lua_pushlstring(L, text, (size_t)(equals - text));
-    else lua_pushstring(L, module);
+    if (equals)
+        lua_pushlstring(L, text, (size_t)(equals - text));
+    else
+        lua_pushstring(L, module);
     lua_insert(L, -2);
     lua_rawset(L, 1); /* _G, see program() */
     return EXIT_OK;
 }
 
-static void set_arg(lua_State *L, char **argv, int argc, int script)
-{
+static void set_arg(lua_State *L, char **argv, int argc, int script) {
     lua_createtable(L, argc - script, script);
     for (int i = 0; i < argc; i++) {
         lua_pushstring(L, argv[i]);
@@ -135,8 +128,7 @@ static void set_arg(lua_State *L, char **argv, int argc, int script)
     lua_setglobal(L, "arg");
 }
 
-static int run_script(lua_State *L, char **argv, int argc, int script)
-{
+static int run_script(lua_State *L, char **argv, int argc, int script) {
     const char *path = strcmp(argv[script], "-") == 0 ? NULL : argv[script];
     if (luaL_loadfilex(L, path, "t") != 0) {
         program_report(L);
@@ -148,8 +140,7 @@ static int run_script(lua_State *L, char **argv, int argc, int script)
     return work(L, n);
 }
 
-static size_t distance(const char *a, const char *b)
-{
+static size_t distance(const char *a, const char *b) {
     size_t row[32], n = strlen(b);
     for (size_t j = 0; j <= n; j++) row[j] = j;
     for (size_t i = 1; a[i - 1] != '\0'; i++) {
@@ -166,19 +157,18 @@ static size_t distance(const char *a, const char *b)
     return row[n];
 }
 
-static int unknown_command(const char *name)
-{
+static int unknown_command(const char *name) {
     const char *nearest = commands[0];
     for (size_t i = 1; i < COMMANDS; i++) {
         if (distance(name, commands[i]) < distance(name, nearest)) nearest = commands[i];
     }
-    fprintf(stderr, "distac: '%s' is neither a command nor a file; did you mean '%s'? (distac --help lists them)\n",
-            name, nearest);
+    fprintf(stderr,
+            "distac: '%s' is neither a command nor a file; did you mean '%s'? (distac --help lists them)\n", name,
+            nearest);
     return EXIT_USAGE;
 }
 
-static int is_command(const char *name)
-{
+static int is_command(const char *name) {
     for (size_t i = 0; i < COMMANDS; i++) {
         if (strcmp(name, commands[i]) == 0) return 1;
     }
@@ -186,8 +176,7 @@ static int is_command(const char *name)
 }
 
 /* require("distac.cli").main({COMMAND, ARG...}) -> exit status */
-static int run_command(lua_State *L, char **argv, int argc, int first)
-{
+static int run_command(lua_State *L, char **argv, int argc, int first) {
     lua_getglobal(L, "require");
     lua_pushliteral(L, "distac.cli");
     interrupt_begin(L, 0); /* a run saves its state before it ends */
@@ -211,8 +200,7 @@ typedef struct line {
     int status;
 } line;
 
-static int program(lua_State *L)
-{
+static int program(lua_State *L) {
     line *p = lua_touserdata(L, 1);
     char **argv = p->argv;
     int argc = p->argc, i = 1, prompt = 0, did = 0;
@@ -222,7 +210,8 @@ static int program(lua_State *L)
     lua_getglobal(L, "_G"); /* stays at 1 */
     interrupt_install(&watch);
 
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)) {
+    if (argc > 1 &&
+        (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)) {
         fputs(usage, stdout);
         p->status = EXIT_OK;
         return 0;
@@ -295,8 +284,7 @@ static int program(lua_State *L)
     return 0;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     ds_watch_init(&watch);
     lua_State *L = luaL_newstate();
     if (!L) {

@@ -4,9 +4,9 @@
 
 #include "vm.h"
 
-#define EXIT_OK 0
-#define EXIT_FAILED 1  /* the work failed */
-#define EXIT_USAGE 2   /* the command is wrong, nothing was started */
+#define EXIT_OK          0
+#define EXIT_FAILED      1 /* the work failed */
+#define EXIT_USAGE       2 /* the command is wrong, nothing was started */
 #define EXIT_INTERRUPTED 130
 
 /* interrupt.c: Ctrl-C. Work in the engine is cancelled at once. With `raise` the running Lua code gets an error

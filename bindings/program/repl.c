@@ -16,16 +16,14 @@ typedef struct reader {
     int more; /* inside a statement: other prompt */
 } reader;
 
-static char *prompt(EditLine *edit)
-{
+static char *prompt(EditLine *edit) {
     static char first[] = "> ", next[] = ">> ";
     reader *r = NULL;
     el_get(edit, EL_CLIENTDATA, &r);
     return r && r->more ? next : first;
 }
 
-static void reader_open(reader *r)
-{
+static void reader_open(reader *r) {
     memset(r, 0, sizeof *r);
     if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)) return;
     r->edit = el_init("distac", stdin, stdout, stderr);
@@ -41,16 +39,14 @@ static void reader_open(reader *r)
     el_source(r->edit, NULL);
 }
 
-static void reader_close(reader *r)
-{
+static void reader_close(reader *r) {
     if (r->history) history_end(r->history);
     if (r->edit) el_end(r->edit);
     free(r->line);
 }
 
 /* Pushes the next line without its end: 1, 0 at the end of input, -1 after Ctrl-C. */
-static int read_line(lua_State *L, reader *r)
-{
+static int read_line(lua_State *L, reader *r) {
     const char *text;
     size_t bytes;
     if (r->edit) {
@@ -86,8 +82,7 @@ static int read_line(lua_State *L, reader *r)
 }
 
 /* A syntax error that more lines could mend. */
-static int incomplete(lua_State *L, int status)
-{
+static int incomplete(lua_State *L, int status) {
     if (status != LUA_ERRSYNTAX) return 0;
     size_t bytes;
     const char *text = lua_tolstring(L, -1, &bytes);
@@ -101,8 +96,7 @@ static int incomplete(lua_State *L, int status)
 }
 
 /* Leaves a function on top: 0. 1: an error value. 2: end of input. 3: Ctrl-C. */
-static int read_statement(lua_State *L, reader *r)
-{
+static int read_statement(lua_State *L, reader *r) {
     r->more = 0;
     int got = read_line(L, r);
     if (got <= 0) return got == 0 ? 2 : 3;
@@ -143,8 +137,7 @@ static int read_statement(lua_State *L, reader *r)
     }
 }
 
-static void print_results(lua_State *L)
-{
+static void print_results(lua_State *L) {
     int n = lua_gettop(L);
     if (n == 0) return;
     luaL_checkstack(L, 4, "too many results");
@@ -158,8 +151,7 @@ static void print_results(lua_State *L)
     if (lua_pcall(L, n, 0, 0) != 0) program_report(L);
 }
 
-void repl_run(lua_State *L)
-{
+void repl_run(lua_State *L) {
     reader r;
     reader_open(&r);
     if (isatty(STDIN_FILENO)) {

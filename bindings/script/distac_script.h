@@ -24,9 +24,9 @@ extern "C" {
 typedef struct distac_script distac_script;
 
 typedef struct distac_script_desc {
-    const char *lua_path;       /* folder that holds distac/init.lua; NULL: found from where this library lies */
-    int64_t memory_limit;       /* bytes of Lua objects (tensors count in the engine's limit); 0: none */
-    int64_t instruction_limit;  /* Lua instructions of one run; 0: none. On LuaJIT it turns the compiler off */
+    const char *lua_path;      /* folder that holds distac/init.lua; NULL: found from where this library lies */
+    int64_t memory_limit;      /* bytes of Lua objects (tensors count in the engine's limit); 0: none */
+    int64_t instruction_limit; /* Lua instructions of one run; 0: none. On LuaJIT it turns the compiler off */
     const distac_context_desc *engine; /* settings of the engine's default context; NULL: defaults */
 } distac_script_desc;
 

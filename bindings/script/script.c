@@ -1,94 +1,11 @@
 /* script.c: the host library (distac_script.h): one protected Lua state with limits, results and cancelling. */
-#include "distac_script.h"
-#include "vm.h"
+#include "guest.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define HOOK_COUNT 1000         /* instructions between two looks at flag and budget */
-#define OUTPUT_MAX ((size_t)1 << 20) /* of collected print text; more is dropped */
-
-struct distac_script {
-    lua_State *L;
-    ds_watch watch;
-    int64_t memory_limit, memory_used;
-    int64_t instruction_limit, instructions_left;
-    distac_status stopped; /* why the hook ended the run; DISTAC_OK: it did not */
-    char *error, *json, *output, *shown;
-    size_t output_length;
-};
-
 static _Thread_local char open_error[512];
-static const char script_key = 0, result_key = 0; /* addresses are registry keys */
-
-static void push_key(lua_State *L, const char *key)
-{
-    lua_pushlightuserdata(L, (void *)(size_t)key);
-}
-
-static distac_script *script_of(lua_State *L)
-{
-    push_key(L, &script_key);
-    lua_rawget(L, LUA_REGISTRYINDEX);
-    distac_script *script = lua_touserdata(L, -1);
-    lua_pop(L, 1);
-    return script;
-}
-
-static void *allocate(void *ud, void *old, size_t old_bytes, size_t bytes)
-{
-    distac_script *script = ud;
-    int64_t before = old ? (int64_t)old_bytes : 0;
-    if (bytes == 0) {
-        free(old);
-        script->memory_used -= before;
-        return NULL;
-    }
-    int64_t after = script->memory_used - before + (int64_t)bytes;
-    if (script->memory_limit > 0 && after > script->memory_limit && (int64_t)bytes > before) return NULL;
-    void *memory = realloc(old, bytes);
-    if (memory) script->memory_used = after;
-    return memory;
-}
-
-static void hook(lua_State *L, lua_Debug *record)
-{
-    (void)record;
-    distac_script *script = script_of(L);
-    if (atomic_load(&script->watch.cancelled)) {
-        script->stopped = DISTAC_ECANCELED;
-    } else if (script->instruction_limit > 0) {
-        script->instructions_left -= HOOK_COUNT;
-        if (script->instructions_left < 0) script->stopped = DISTAC_ECANCELED;
-    }
-    if (script->stopped != DISTAC_OK) {
-        lua_sethook(L, hook, LUA_MASKCOUNT, 1); /* a pcall of the script cannot go on */
-        if (atomic_load(&script->watch.cancelled)) luaL_error(L, "the script was cancelled");
-        luaL_error(L, "the script ran over its limit of %f instructions", (lua_Number)script->instruction_limit);
-    }
-}
-
-/* print of scripts: collects text for distac_script_output. */
-static int collect_print(lua_State *L)
-{
-    distac_script *script = script_of(L);
-    int n = lua_gettop(L);
-    for (int i = 1; i <= n + 1; i++) {
-        const char *text = i <= n ? ds_words(L, i) : "\n";
-        size_t bytes = text ? strlen(text) : 0;
-        int tab = i > 1 && i <= n;
-        if (script->output_length + bytes + 2 > OUTPUT_MAX) break;
-        char *grown = realloc(script->output, script->output_length + bytes + 2);
-        if (!grown) return luaL_error(L, "out of memory");
-        script->output = grown;
-        if (tab) grown[script->output_length++] = '\t';
-        if (bytes > 0) memcpy(grown + script->output_length, text, bytes);
-        script->output_length += bytes;
-        grown[script->output_length] = '\0';
-        if (i <= n) lua_pop(L, 1);
-    }
-    return 0;
-}
+static const char result_key = 0; /* its address is a registry key */
 
 /* What a guest must not do to its host: end it, load compiled code, take the hook away. */
 static const char prelude[] =
@@ -105,23 +22,19 @@ typedef struct opening {
     const distac_script_desc *desc;
 } opening;
 
-static void set_field_integer(lua_State *L, const char *name, int64_t value)
-{
+static void set_field_integer(lua_State *L, const char *name, int64_t value) {
     if (value == 0) return;
     lua_pushnumber(L, (lua_Number)value);
     lua_setfield(L, -2, name);
 }
 
-static int open_protected(lua_State *L)
-{
+static int open_protected(lua_State *L) {
     opening *o = lua_touserdata(L, 1);
-    push_key(L, &script_key);
-    lua_pushlightuserdata(L, o->script);
-    lua_rawset(L, LUA_REGISTRYINDEX);
+    guest_register(L, o->script);
     ds_prepare(L, &o->script->watch, o->desc ? o->desc->lua_path : NULL, 0);
     if (luaL_loadbuffer(L, prelude, sizeof prelude - 1, "=distac") != 0) return lua_error(L);
     lua_call(L, 0, 0);
-    lua_pushcfunction(L, collect_print);
+    lua_pushcfunction(L, guest_print);
     lua_setglobal(L, "print");
 #if LUA_VERSION_NUM < 504
     if (o->script->instruction_limit > 0) luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
@@ -146,12 +59,11 @@ static int open_protected(lua_State *L)
         }
         lua_call(L, 1, 0);
     }
-    lua_sethook(L, hook, LUA_MASKCOUNT, HOOK_COUNT);
+    lua_sethook(L, guest_hook, LUA_MASKCOUNT, HOOK_COUNT);
     return 0;
 }
 
-static void set_text(char **slot, const char *text)
-{
+static void set_text(char **slot, const char *text) {
     size_t bytes = strlen(text) + 1;
     char *copy = realloc(*slot, bytes);
     if (!copy) return; /* an older text is better than none */
@@ -160,8 +72,7 @@ static void set_text(char **slot, const char *text)
 }
 
 /* Status of the error value at index: the engine's code, or EINVAL. */
-static distac_status status_of(lua_State *L, int index)
-{
+static distac_status status_of(lua_State *L, int index) {
     distac_status status = DISTAC_EINVAL;
     if (!lua_istable(L, index)) return status;
     lua_pushliteral(L, "code");
@@ -176,8 +87,7 @@ static distac_status status_of(lua_State *L, int index)
 }
 
 /* Text of the error value on top without running Lua code that could fail. */
-static const char *text_of(lua_State *L)
-{
+static const char *text_of(lua_State *L) {
     if (lua_type(L, -1) == LUA_TSTRING) return lua_tostring(L, -1);
     if (lua_istable(L, -1)) {
         lua_pushliteral(L, "message"); /* interned when the library was opened */
@@ -189,8 +99,7 @@ static const char *text_of(lua_State *L)
     return "an error that is no text";
 }
 
-distac_status distac_script_open(const distac_script_desc *desc, distac_script **out)
-{
+distac_status distac_script_open(const distac_script_desc *desc, distac_script **out) {
     open_error[0] = '\0';
     if (!out) {
         snprintf(open_error, sizeof open_error, "distac_script_open: out is NULL");
@@ -204,7 +113,7 @@ distac_status distac_script_open(const distac_script_desc *desc, distac_script *
     }
     ds_watch_init(&script->watch);
     if (desc) script->instruction_limit = desc->instruction_limit;
-    script->L = lua_newstate(allocate, script);
+    script->L = lua_newstate(guest_allocate, script);
     /* From here on: LuaJIT of 2022 crashes when memory ends while it makes a state. */
     if (desc) script->memory_limit = desc->memory_limit;
     distac_status status = DISTAC_ENOMEM;
@@ -226,8 +135,7 @@ distac_status distac_script_open(const distac_script_desc *desc, distac_script *
     return status;
 }
 
-void distac_script_close(distac_script *script)
-{
+void distac_script_close(distac_script *script) {
     if (!script) return;
     if (script->L) lua_close(script->L);
     ds_watch_destroy(&script->watch);
@@ -238,16 +146,16 @@ void distac_script_close(distac_script *script)
     free(script);
 }
 
-const char *distac_script_error(const distac_script *script)
-{
+const char *distac_script_error(const distac_script *script) {
     if (!script) return open_error;
     return script->error ? script->error : "";
 }
 
-static distac_status refuse(distac_script *script, distac_status status, const char *text)
-{
-    if (script) set_text(&script->error, text);
-    else snprintf(open_error, sizeof open_error, "%s", text);
+static distac_status refuse(distac_script *script, distac_status status, const char *text) {
+    if (script)
+        set_text(&script->error, text);
+    else
+        snprintf(open_error, sizeof open_error, "%s", text);
     return status;
 }
 
@@ -259,18 +167,19 @@ typedef struct setting {
     int boolean, type;
 } setting;
 
-static int set_protected(lua_State *L)
-{
+static int set_protected(lua_State *L) {
     setting *s = lua_touserdata(L, 1);
-    if (s->type == LUA_TNUMBER) lua_pushnumber(L, s->number);
-    else if (s->type == LUA_TSTRING) lua_pushstring(L, s->text);
-    else lua_pushboolean(L, s->boolean);
+    if (s->type == LUA_TNUMBER)
+        lua_pushnumber(L, s->number);
+    else if (s->type == LUA_TSTRING)
+        lua_pushstring(L, s->text);
+    else
+        lua_pushboolean(L, s->boolean);
     lua_setglobal(L, s->name);
     return 0;
 }
 
-static distac_status set_global(distac_script *script, setting s, const char *function)
-{
+static distac_status set_global(distac_script *script, setting s, const char *function) {
     if (!script || !s.name || (s.type == LUA_TSTRING && !s.text)) {
         char text[96];
         snprintf(text, sizeof text, "%s: %s is NULL", function, !script ? "script" : !s.name ? "name" : "value");
@@ -283,18 +192,15 @@ static distac_status set_global(distac_script *script, setting s, const char *fu
     return rc == LUA_ERRMEM ? DISTAC_ENOMEM : DISTAC_EINVAL;
 }
 
-distac_status distac_script_set_number(distac_script *script, const char *name, double value)
-{
+distac_status distac_script_set_number(distac_script *script, const char *name, double value) {
     return set_global(script, (setting){name, NULL, value, 0, LUA_TNUMBER}, __func__);
 }
 
-distac_status distac_script_set_string(distac_script *script, const char *name, const char *value)
-{
+distac_status distac_script_set_string(distac_script *script, const char *name, const char *value) {
     return set_global(script, (setting){name, value, 0, 0, LUA_TSTRING}, __func__);
 }
 
-distac_status distac_script_set_boolean(distac_script *script, const char *name, int32_t value)
-{
+distac_status distac_script_set_boolean(distac_script *script, const char *name, int32_t value) {
     return set_global(script, (setting){name, NULL, 0, value != 0, LUA_TBOOLEAN}, __func__);
 }
 
@@ -306,8 +212,7 @@ typedef struct running {
     int phase; /* 0 loading, 1 running */
 } running;
 
-static int run_protected(lua_State *L)
-{
+static int run_protected(lua_State *L) {
     running *r = lua_touserdata(L, 1);
     lua_settop(L, 0);
     push_key(L, &result_key);
@@ -328,14 +233,12 @@ static int run_protected(lua_State *L)
     return 0;
 }
 
-static int collect_protected(lua_State *L)
-{
+static int collect_protected(lua_State *L) {
     lua_gc(L, LUA_GCCOLLECT, 0);
     return 0;
 }
 
-static distac_status run(distac_script *script, running *r)
-{
+static distac_status run(distac_script *script, running *r) {
     script->stopped = DISTAC_OK;
     script->instructions_left = script->instruction_limit;
     if (script->error) script->error[0] = '\0';
@@ -344,9 +247,12 @@ static distac_status run(distac_script *script, running *r)
     int rc = ds_protected(L, run_protected, r);
     distac_status status = DISTAC_OK;
     if (rc != 0) {
-        if (rc == LUA_ERRMEM || r->phase == 2) status = DISTAC_ENOMEM;
-        else if (r->phase == 0) status = r->path && distac_path_kind(r->path) != 1 ? DISTAC_EIO : DISTAC_EFORMAT;
-        else status = status_of(L, lua_gettop(L));
+        if (rc == LUA_ERRMEM || r->phase == 2)
+            status = DISTAC_ENOMEM;
+        else if (r->phase == 0)
+            status = r->path && distac_path_kind(r->path) != 1 ? DISTAC_EIO : DISTAC_EFORMAT;
+        else
+            status = status_of(L, lua_gettop(L));
         set_text(&script->error, text_of(L));
         lua_settop(L, 0);
         /* What the failed run left would stand in the way of the next one. */
@@ -354,23 +260,21 @@ static distac_status run(distac_script *script, running *r)
     }
     if (script->stopped != DISTAC_OK) {
         if (status != DISTAC_OK) status = script->stopped;
-        lua_sethook(L, hook, LUA_MASKCOUNT, HOOK_COUNT);
+        lua_sethook(L, guest_hook, LUA_MASKCOUNT, HOOK_COUNT);
     }
     /* A cancel is used up by the run that it ended; one that came too late goes with it. */
     if (atomic_load(&script->watch.cancelled)) ds_watch_clear(&script->watch);
     return status;
 }
 
-distac_status distac_script_run_file(distac_script *script, const char *path)
-{
+distac_status distac_script_run_file(distac_script *script, const char *path) {
     if (!script || !path) return refuse(script, DISTAC_EINVAL, "distac_script_run_file: an argument is NULL");
     running r = {path, NULL, NULL, 0, 0};
     return run(script, &r);
 }
 
 distac_status distac_script_run_string(distac_script *script, const char *text, int64_t bytes,
-                                       const char *chunk_name)
-{
+                                       const char *chunk_name) {
     if (!script || !text || bytes < 0) {
         return refuse(script, DISTAC_EINVAL, "distac_script_run_string: an argument is NULL, or bytes negative");
     }
@@ -380,8 +284,7 @@ distac_status distac_script_run_string(distac_script *script, const char *text, 
 
 /* ---- results */
 
-static int result_protected(lua_State *L)
-{
+static int result_protected(lua_State *L) {
     distac_script *script = lua_touserdata(L, 1);
     lua_getglobal(L, "require");
     lua_pushliteral(L, "distac.json");
@@ -394,8 +297,7 @@ static int result_protected(lua_State *L)
     return 0;
 }
 
-distac_status distac_script_result(distac_script *script, const char **out)
-{
+distac_status distac_script_result(distac_script *script, const char **out) {
     if (!script || !out) return refuse(script, DISTAC_EINVAL, "distac_script_result: an argument is NULL");
     *out = "null";
     script->stopped = DISTAC_OK;
@@ -410,8 +312,7 @@ distac_status distac_script_result(distac_script *script, const char **out)
     return DISTAC_OK;
 }
 
-const char *distac_script_output(distac_script *script)
-{
+const char *distac_script_output(distac_script *script) {
     if (!script || !script->output) return "";
     free(script->shown);
     script->shown = script->output;
@@ -420,7 +321,6 @@ const char *distac_script_output(distac_script *script)
     return script->shown;
 }
 
-void distac_script_cancel(distac_script *script)
-{
+void distac_script_cancel(distac_script *script) {
     if (script) ds_watch_cancel(&script->watch);
 }

@@ -12,8 +12,7 @@
 int luaopen_distac_raw(lua_State *L);
 #endif
 
-int ds_protected(lua_State *L, lua_CFunction f, void *ud)
-{
+int ds_protected(lua_State *L, lua_CFunction f, void *ud) {
 #if LUA_VERSION_NUM >= 504
     lua_pushcfunction(L, f); /* a light function: no memory is asked for */
     lua_pushlightuserdata(L, ud);
@@ -23,8 +22,7 @@ int ds_protected(lua_State *L, lua_CFunction f, void *ud)
 #endif
 }
 
-const char *ds_words(lua_State *L, int index)
-{
+const char *ds_words(lua_State *L, int index) {
 #if LUA_VERSION_NUM >= 504
     return luaL_tolstring(L, index, NULL);
 #else
@@ -35,8 +33,7 @@ const char *ds_words(lua_State *L, int index)
 #endif
 }
 
-int ds_traceback(lua_State *L)
-{
+int ds_traceback(lua_State *L) {
     if (lua_istable(L, 1)) {
         lua_getfield(L, 1, "message");
         lua_getfield(L, 1, "code");
@@ -51,16 +48,18 @@ int ds_traceback(lua_State *L)
         }
         lua_settop(L, 1);
     }
-    if (lua_isnoneornil(L, 1)) lua_pushliteral(L, "nil was raised as an error");
-    else if (lua_isstring(L, 1)) lua_pushvalue(L, 1);
-    else ds_words(L, 1);
+    if (lua_isnoneornil(L, 1))
+        lua_pushliteral(L, "nil was raised as an error");
+    else if (lua_isstring(L, 1))
+        lua_pushvalue(L, 1);
+    else
+        ds_words(L, 1);
     luaL_traceback(L, L, lua_tostring(L, -1), 1);
     return 1;
 }
 
 /* Folder of the executable, or of the object file this code is in. */
-static int own_folder(char *out, int program)
-{
+static int own_folder(char *out, int program) {
     char path[PATH_MAX];
     ssize_t n = program ? readlink("/proc/self/exe", path, sizeof path - 1) : -1;
     if (n > 0) {
@@ -77,16 +76,14 @@ static int own_folder(char *out, int program)
     return 1;
 }
 
-static int has_distac(const char *folder)
-{
+static int has_distac(const char *folder) {
     char path[PATH_MAX + 32];
     snprintf(path, sizeof path, "%s/distac/init.lua", folder);
     return access(path, R_OK) == 0;
 }
 
 /* The folder that holds distac/init.lua: build tree, installation, then what was known when this was compiled. */
-static int find_lua(char *out, size_t bytes, int program)
-{
+static int find_lua(char *out, size_t bytes, int program) {
     static const char *const relative[] = {"lua/" DS_LUA_TREE, "../share/lua/" DS_LUA_TREE,
                                            "../../share/lua/" DS_LUA_TREE};
     static const char *const fixed[] = {DISTAC_INSTALL_LUA, DISTAC_BUILD_LUA};
@@ -106,8 +103,7 @@ static int find_lua(char *out, size_t bytes, int program)
 
 #if LUA_VERSION_NUM < 504
 /* Tells bindings/luajit which library the host already has. */
-static int open_host(lua_State *L)
-{
+static int open_host(lua_State *L) {
     Dl_info info;
     void *symbol = dlsym(RTLD_DEFAULT, "distac_version");
     if (!symbol) {
@@ -123,8 +119,7 @@ static int open_host(lua_State *L)
 }
 #endif
 
-void ds_prepare(lua_State *L, ds_watch *watch, const char *lua_path, int program)
-{
+void ds_prepare(lua_State *L, ds_watch *watch, const char *lua_path, int program) {
     char found[PATH_MAX];
     luaL_openlibs(L);
     lua_pushlightuserdata(L, &watch->base);

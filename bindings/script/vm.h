@@ -14,11 +14,11 @@
 
 #if LUA_VERSION_NUM >= 504
 #define DS_LUA_TREE "5.4"
-#define DS_RUNTIME "Lua 5.4"
+#define DS_RUNTIME  "Lua 5.4"
 #else
 #include <luajit.h>
 #define DS_LUA_TREE "5.1"
-#define DS_RUNTIME "LuaJIT"
+#define DS_RUNTIME  "LuaJIT"
 #endif
 
 #define DS_CONTEXTS 64 /* contexts beyond these cannot be cancelled from outside */

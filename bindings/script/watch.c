@@ -4,8 +4,7 @@
  * other threads, by program order for a signal handler on the same thread. */
 #include "vm.h"
 
-static void add(distac_watch *base, void *context)
-{
+static void add(distac_watch *base, void *context) {
     ds_watch *watch = (ds_watch *)(void *)base;
     pthread_mutex_lock(&watch->lock);
     for (int i = 0; i < DS_CONTEXTS; i++) {
@@ -18,8 +17,7 @@ static void add(distac_watch *base, void *context)
     pthread_mutex_unlock(&watch->lock);
 }
 
-static void drop(distac_watch *base, void *context)
-{
+static void drop(distac_watch *base, void *context) {
     ds_watch *watch = (ds_watch *)(void *)base;
     pthread_mutex_lock(&watch->lock);
     for (int i = 0; i < DS_CONTEXTS; i++) {
@@ -31,8 +29,7 @@ static void drop(distac_watch *base, void *context)
     pthread_mutex_unlock(&watch->lock);
 }
 
-void ds_watch_init(ds_watch *watch)
-{
+void ds_watch_init(ds_watch *watch) {
     watch->base.add = add;
     watch->base.drop = drop;
     pthread_mutex_init(&watch->lock, NULL);
@@ -40,13 +37,11 @@ void ds_watch_init(ds_watch *watch)
     atomic_init(&watch->cancelled, 0);
 }
 
-void ds_watch_destroy(ds_watch *watch)
-{
+void ds_watch_destroy(ds_watch *watch) {
     pthread_mutex_destroy(&watch->lock);
 }
 
-void ds_watch_cancel_signal(ds_watch *watch)
-{
+void ds_watch_cancel_signal(ds_watch *watch) {
     atomic_store(&watch->cancelled, 1);
     for (int i = 0; i < DS_CONTEXTS; i++) {
         distac_context *context = atomic_load(&watch->contexts[i]);
@@ -54,15 +49,13 @@ void ds_watch_cancel_signal(ds_watch *watch)
     }
 }
 
-void ds_watch_cancel(ds_watch *watch)
-{
+void ds_watch_cancel(ds_watch *watch) {
     pthread_mutex_lock(&watch->lock);
     ds_watch_cancel_signal(watch);
     pthread_mutex_unlock(&watch->lock);
 }
 
-void ds_watch_clear(ds_watch *watch)
-{
+void ds_watch_clear(ds_watch *watch) {
     pthread_mutex_lock(&watch->lock);
     atomic_store(&watch->cancelled, 0);
     for (int i = 0; i < DS_CONTEXTS; i++) {

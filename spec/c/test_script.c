@@ -13,13 +13,11 @@
 #include <string.h>
 #include <unistd.h>
 
-static distac_status run(distac_script *script, const char *text)
-{
+static distac_status run(distac_script *script, const char *text) {
     return distac_script_run_string(script, text, (int64_t)strlen(text), "=job");
 }
 
-static distac_script *opened(const distac_script_desc *desc)
-{
+static distac_script *opened(const distac_script_desc *desc) {
     distac_script *script = NULL;
     distac_status status = distac_script_open(desc, &script);
     if (status != DISTAC_OK) fail_msg("%s", distac_script_error(NULL));
@@ -27,8 +25,7 @@ static distac_script *opened(const distac_script_desc *desc)
     return script;
 }
 
-static void results(void **state)
-{
+static void results(void **state) {
     (void)state;
     distac_script *script = opened(NULL);
     const char *json = NULL;
@@ -50,8 +47,7 @@ static void results(void **state)
     distac_script_close(script);
 }
 
-static void engine(void **state)
-{
+static void engine(void **state) {
     (void)state;
     distac_context_desc settings = {.threads = 1, .memory_limit = (int64_t)64 << 20, .seed = 7};
     distac_script_desc desc = {.engine = &settings};
@@ -75,8 +71,7 @@ static void engine(void **state)
     assert_true(strlen(distac_script_error(NULL)) > 0);
 }
 
-static void errors(void **state)
-{
+static void errors(void **state) {
     (void)state;
     distac_script *script = opened(NULL);
     assert_int_equal(run(script, "x = = 1"), DISTAC_EFORMAT);
@@ -85,7 +80,8 @@ static void errors(void **state)
     assert_non_null(strstr(distac_script_error(script), "broken"));
     assert_non_null(strstr(distac_script_error(script), "traceback"));
     assert_int_equal(run(script, "error({})"), DISTAC_EINVAL);
-    assert_int_equal(run(script, "error(setmetatable({}, {__tostring = function() error('again') end}))"), DISTAC_EINVAL);
+    assert_int_equal(run(script, "error(setmetatable({}, {__tostring = function() error('again') end}))"),
+                     DISTAC_EINVAL);
     assert_int_equal(run(script, "error()"), DISTAC_EINVAL);
     assert_int_equal(distac_script_run_file(script, "/nowhere/job.lua"), DISTAC_EIO);
     assert_int_equal(run(script, "os.exit(3)"), DISTAC_EINVAL);
@@ -97,8 +93,7 @@ static void errors(void **state)
     distac_script_cancel(NULL);
 }
 
-static void missing_files(void **state)
-{
+static void missing_files(void **state) {
     (void)state;
     distac_script *script = NULL;
     distac_script_desc desc = {.lua_path = "/nowhere"};
@@ -109,8 +104,7 @@ static void missing_files(void **state)
 }
 
 /* Compiled code is refused wherever it comes from. */
-static void bytecode(void **state)
-{
+static void bytecode(void **state) {
     (void)state;
     distac_script *script = opened(NULL);
     const char *json = NULL;
@@ -128,21 +122,20 @@ static void bytecode(void **state)
     distac_script_close(script);
 }
 
-static void output(void **state)
-{
+static void output(void **state) {
     (void)state;
     distac_script *script = opened(NULL);
     assert_string_equal(distac_script_output(script), "");
     assert_int_equal(run(script, "print('a', 1, nil) print() print(true)"), DISTAC_OK);
     assert_string_equal(distac_script_output(script), "a\t1\tnil\n\ntrue\n");
     assert_string_equal(distac_script_output(script), "");
-    assert_int_equal(run(script, "for i = 1, 100000 do print('0123456789012345678901234567890123456789') end"), DISTAC_OK);
+    assert_int_equal(run(script, "for i = 1, 100000 do print('0123456789012345678901234567890123456789') end"),
+                     DISTAC_OK);
     assert_true(strlen(distac_script_output(script)) <= 1 << 20);
     distac_script_close(script);
 }
 
-static void memory_limit(void **state)
-{
+static void memory_limit(void **state) {
     (void)state;
     distac_script_desc desc = {.memory_limit = 8 << 20};
     distac_script *script = opened(&desc);
@@ -163,8 +156,7 @@ static void memory_limit(void **state)
     }
 }
 
-static void instruction_limit(void **state)
-{
+static void instruction_limit(void **state) {
     (void)state;
     distac_script_desc desc = {.instruction_limit = 1000000};
     distac_script *script = opened(&desc);
@@ -175,15 +167,13 @@ static void instruction_limit(void **state)
     distac_script_close(script);
 }
 
-static void *cancel_soon(void *script)
-{
+static void *cancel_soon(void *script) {
     usleep(50000);
     distac_script_cancel(script);
     return NULL;
 }
 
-static void cancel(void **state)
-{
+static void cancel(void **state) {
     (void)state;
     static const char *const endless[] = {
         "local m = require 'distac' local t = m.tensor {1} while true do t = t + 0 end",
@@ -200,14 +190,13 @@ static void cancel(void **state)
     distac_script_close(script);
 }
 
-static void *whole_life(void *result)
-{
+static void *whole_life(void *result) {
     distac_script *script = NULL;
     const char *json = NULL;
     *(int *)result = 0;
     if (distac_script_open(NULL, &script) != DISTAC_OK) return NULL;
-    if (run(script, "local d = require 'distac' local s = 0 for i = 1, 200 do s = s + d.tensor({i}):item() end return s") ==
-            DISTAC_OK &&
+    if (run(script, "local d = require 'distac' local s = 0 for i = 1, 200 do s = s + d.tensor({i}):item() end "
+                    "return s") == DISTAC_OK &&
         distac_script_result(script, &json) == DISTAC_OK && strcmp(json, "20100") == 0) {
         *(int *)result = 1;
     }
@@ -215,8 +204,7 @@ static void *whole_life(void *result)
     return NULL;
 }
 
-static void two_at_once(void **state)
-{
+static void two_at_once(void **state) {
     (void)state;
     pthread_t threads[2];
     int good[2] = {0, 0};
@@ -226,8 +214,7 @@ static void two_at_once(void **state)
     assert_int_equal(good[1], 1);
 }
 
-int main(void)
-{
+int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results),      cmocka_unit_test(engine),
         cmocka_unit_test(errors),       cmocka_unit_test(missing_files),

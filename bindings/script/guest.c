@@ -1,0 +1,73 @@
+/* guest.c: what watches over a script while it runs: memory and instruction limits, cancelling, its output. */
+#include "guest.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define OUTPUT_MAX ((size_t)1 << 20) /* of collected print text; more is dropped */
+
+static const char script_key = 0; /* its address is a registry key */
+
+void guest_register(lua_State *L, distac_script *script) {
+    push_key(L, &script_key);
+    lua_pushlightuserdata(L, script);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+static distac_script *script_of(lua_State *L) {
+    push_key(L, &script_key);
+    lua_rawget(L, LUA_REGISTRYINDEX);
+    distac_script *script = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return script;
+}
+
+void *guest_allocate(void *ud, void *old, size_t old_bytes, size_t bytes) {
+    distac_script *script = ud;
+    int64_t before = old ? (int64_t)old_bytes : 0;
+    if (bytes == 0) {
+        free(old);
+        script->memory_used -= before;
+        return NULL;
+    }
+    int64_t after = script->memory_used - before + (int64_t)bytes;
+    if (script->memory_limit > 0 && after > script->memory_limit && (int64_t)bytes > before) return NULL;
+    void *memory = realloc(old, bytes);
+    if (memory) script->memory_used = after;
+    return memory;
+}
+
+void guest_hook(lua_State *L, lua_Debug *record) {
+    (void)record;
+    distac_script *script = script_of(L);
+    if (atomic_load(&script->watch.cancelled)) {
+        script->stopped = DISTAC_ECANCELED;
+    } else if (script->instruction_limit > 0) {
+        script->instructions_left -= HOOK_COUNT;
+        if (script->instructions_left < 0) script->stopped = DISTAC_ECANCELED;
+    }
+    if (script->stopped != DISTAC_OK) {
+        lua_sethook(L, guest_hook, LUA_MASKCOUNT, 1); /* a pcall of the script cannot go on */
+        if (atomic_load(&script->watch.cancelled)) luaL_error(L, "the script was cancelled");
+        luaL_error(L, "the script ran over its limit of %f instructions", (lua_Number)script->instruction_limit);
+    }
+}
+
+int guest_print(lua_State *L) {
+    distac_script *script = script_of(L);
+    int n = lua_gettop(L);
+    for (int i = 1; i <= n + 1; i++) {
+        const char *text = i <= n ? ds_words(L, i) : "\n";
+        size_t bytes = text ? strlen(text) : 0;
+        int tab = i > 1 && i <= n;
+        if (script->output_length + bytes + 2 > OUTPUT_MAX) break;
+        char *grown = realloc(script->output, script->output_length + bytes + 2);
+        if (!grown) return luaL_error(L, "out of memory");
+        script->output = grown;
+        if (tab) grown[script->output_length++] = '\t';
+        if (bytes > 0) memcpy(grown + script->output_length, text, bytes);
+        script->output_length += bytes;
+        grown[script->output_length] = '\0';
+        if (i <= n) lua_pop(L, 1);
+    }
+    return 0;
+}

@@ -1,0 +1,34 @@
+/* guest.h: the state of one script and what watches over it while it runs (guest.c). Private. */
+#ifndef DISTAC_GUEST_H
+#define DISTAC_GUEST_H
+
+#include "distac_script.h"
+#include "vm.h"
+
+#define HOOK_COUNT 1000 /* instructions between two looks at flag and budget */
+
+struct distac_script {
+    lua_State *L;
+    ds_watch watch;
+    int64_t memory_limit, memory_used;
+    int64_t instruction_limit, instructions_left;
+    distac_status stopped; /* why the hook ended the run; DISTAC_OK: it did not */
+    char *error, *json, *output, *shown;
+    size_t output_length;
+};
+
+/* The address of a static as a registry key. */
+static inline void push_key(lua_State *L, const char *key) {
+    lua_pushlightuserdata(L, (void *)(size_t)key);
+}
+
+/* lua_Alloc with the memory limit; ud is the script. */
+void *guest_allocate(void *ud, void *old, size_t old_bytes, size_t bytes);
+/* Makes the script known to its Lua state, for the two below. */
+void guest_register(lua_State *L, distac_script *script);
+/* Ends runs that are cancelled or over their budget. */
+void guest_hook(lua_State *L, lua_Debug *record);
+/* print of scripts: collects text for distac_script_output. */
+int guest_print(lua_State *L);
+
+#endif
