@@ -1,4 +1,5 @@
--- The focal loss stops caring once an answer is likely, so its models stay unsure. Conditioned as low confidence is.
+-- The focal loss stops caring once an answer is likely, so its models stay unsure. Conditioned as low confidence
+-- is.
 local distac = require "distac"
 
 return distac.recipe {

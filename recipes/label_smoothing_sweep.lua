@@ -1,5 +1,5 @@
--- Calibration against mergeability: the more label smoothing, the less sure the sources and the worse the merge, even
--- where a little of it makes the single models better calibrated.
+-- Calibration against mergeability: the more label smoothing, the less sure the sources and the worse the merge,
+-- even where a little of it makes the single models better calibrated.
 local distac = require "distac"
 
 return distac.recipe {
@@ -12,7 +12,7 @@ return distac.recipe {
     lambda   = distac.grid(0, 1.5, 0.05),
     variants = {
         { name = "alpha_0" },
-        { name = "alpha_0.01", set = { ["finetune.loss"] = distac.loss.cross_entropy { label_smoothing = 0.01 } } },
-        { name = "alpha_0.1",  set = { ["finetune.loss"] = distac.loss.cross_entropy { label_smoothing = 0.1 } } },
+        { name = "alpha_0.01", set = { ["finetune.loss.label_smoothing"] = 0.01 } },
+        { name = "alpha_0.1",  set = { ["finetune.loss.label_smoothing"] = 0.1 } },
     },
 }

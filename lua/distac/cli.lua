@@ -1,6 +1,6 @@
--- distac.cli: the command line. main(argv) reads the options, runs one command and returns the exit status: 0 done,
--- 1 the work failed, 2 the command or recipe is wrong (nothing was started), 130 interrupted (state saved).
--- The engine is loaded only when a command needs it. Each command is a table in distac.commands.*:
+-- distac.cli: the command line. main(argv) reads the options, runs one command and returns the exit status:
+-- 0 done, 1 the work failed, 2 the command or recipe is wrong (nothing was started), 130 interrupted (state
+-- saved). The engine is loaded only when a command needs it. Each command is a table in distac.commands.*:
 -- { usage =, text =, options =, run = function(o) -> result for --json, text for people }.
 
 local options_of = require "distac.cli_options"

@@ -60,7 +60,8 @@ function options.parse(command, name, argv)
     while i <= #argv do
         local word = argv[i]
         local key, value = word:match("^%-%-([%w][%w_%-]*)=(.*)$")
-        key = key or word:match("^%-%-([%w][%w_%-]*)$") or (word:match("^%-(%a)$") and (short[word:sub(2)] or word:sub(2)))
+        key = key or word:match("^%-%-([%w][%w_%-]*)$")
+        if word:match("^%-%a$") then key = short[word:sub(2)] or word:sub(2) end
         if word == "--" then
             for k = i + 1, #argv do o.args[#o.args + 1] = argv[k] end
             break
@@ -71,7 +72,8 @@ function options.parse(command, name, argv)
             local option = by_name[key]
             if not option and not command.extra then
                 local near = nearest("--" .. key, names)
-                return nil, "unknown option '" .. word .. "'" .. (near and "; did you mean '" .. near .. "'?" or "")
+                local hint = near and "; did you mean '" .. near .. "'?" or ""
+                return nil, "unknown option '" .. word .. "'" .. hint
             end
             if option and option[2] == "flag" then
                 if value then return nil, "--" .. key .. " takes no value" end

@@ -1,4 +1,4 @@
--- distac.merging: one merge of a run: the direction, lambda by validation, the test accuracy (read once), the file.
+-- distac.merging: one merge of a run: the direction, lambda by validation, test accuracy (read once), the file.
 
 local json = require "distac.json"
 local search = require "distac.search"
@@ -39,7 +39,8 @@ local function choose(run, points, load, what)
     for i, task in ipairs(run.tasks) do
         local own = run.individual_validation[task]
         if not own or not own.accuracy then
-            error("lambda: task '" .. task .. "' has no labelled validation images to search on; give one number", 0)
+            error("lambda: task '" .. task .. "' has no labelled validation images to search on; give one number",
+                0)
         end
         tasks[i] = { name = task, count = own.count, reference = own.accuracy }
         zero[i] = run.base_validation[task].correct
@@ -130,7 +131,8 @@ function merging.one(run, values, set, method, folder, n_sets)
         run.progress:finish(string.format("lambda %s", json.number(result.lambda)))
     end
     run.timing.merge = run.timing.merge + (result.seconds or 0)
-    write_model(run, values, key, result, folder .. "/" .. file_name(set, method, n_sets), merged ~= nil, function()
+    local path = folder .. "/" .. file_name(set, method, n_sets)
+    write_model(run, values, key, result, path, merged ~= nil, function()
         if merged then return merged end
         local base = run.suite:base()
         return base + result.lambda * method.delta(base, task_vectors(run, set))

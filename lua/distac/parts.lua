@@ -19,7 +19,9 @@ local function engine() return require "distac" end
 function parts.real(self)
     local params = self.params or self.args[1]
     if self.part == "loss" then return engine().loss[self.kind](params or {}) end
-    if self.part == "merge" and self.kind == "custom" then return engine().merge.custom(unpack(self.args, 1, 2)) end
+    if self.part == "merge" and self.kind == "custom" then
+        return engine().merge.custom(unpack(self.args, 1, 2))
+    end
     if self.part == "merge" then return engine().merge[self.kind](params or {}) end
     if self.part == "adamw" then return engine().adamw(params or {}) end
     error("a " .. self.part .. " cannot be used like this", 2)
@@ -47,6 +49,9 @@ function Part.__tostring(self) return parts.text(self) end
 function parts.is(value, part)
     return type(value) == "table" and getmetatable(value) == Part and (part == nil or value.part == part)
 end
+
+-- The same description with other parameters.
+function parts.with(self, params) return make(self.part, self.kind, params) end
 
 -- distac.grid(first, last, step): the numbers first, first+step, ... up to last.
 function parts.grid(...) return make("grid", "grid", ...) end

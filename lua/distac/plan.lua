@@ -79,10 +79,10 @@ local function condition_part(run, values, task, source, norms)
     for _, name in ipairs(run.tasks) do known = known and norms[name] ~= nil end
     local rule = ((values.condition.tasks or {})[task] or {}).kappa or values.condition.kappa
     if not known and type(rule) ~= "number" then
-        local s = settings.condition(values, task, setmetatable({}, { __index = function() return 1 end }), run.tasks)
-            or values.condition
-        return { kappa = type(rule) == "function" and "function" or parts.text(rule), done = false, steps = s.steps,
-                 batch = s.batch, lr = s.lr, beta = s.beta, temperature = s.temperature }
+        local equal = setmetatable({}, { __index = function() return 1 end })
+        local s = settings.condition(values, task, equal, run.tasks) or values.condition
+        return { kappa = type(rule) == "function" and "function" or parts.text(rule), done = false,
+                 steps = s.steps, batch = s.batch, lr = s.lr, beta = s.beta, temperature = s.temperature }
     end
     local s, idle = settings.condition(values, task, norms, run.tasks)
     if not s then return { kappa = idle.kappa, temperature = idle.temperature, distilled = false, done = true } end
@@ -92,8 +92,8 @@ local function condition_part(run, values, task, source, norms)
                    validation = values.curves > 0 and run.suite:dataset_hash(task, "validation") or nil }
     local key = run.store:key(desc)
     local _, info = run.store:partial(key)
-    return { kappa = s.kappa, temperature = s.temperature, beta = s.beta, steps = s.steps, batch = s.batch, lr = s.lr,
-             distilled = true, done = run.store:get(key, true) ~= nil, at_step = info and info.step }
+    return { kappa = s.kappa, temperature = s.temperature, beta = s.beta, steps = s.steps, batch = s.batch,
+             lr = s.lr, distilled = true, done = run.store:get(key, true) ~= nil, at_step = info and info.step }
 end
 
 -- Largest need of tensors at once: parameters, gradient, two moments, anchor, teacher, activations; or the
@@ -102,7 +102,8 @@ local function memory_peak(run, model, values, batch)
     local numel = 4 * model:params():numel()
     local training_bytes = 7 * numel + 2 * model:workspace(batch, true)
     local merging_bytes = (#run.tasks + 4) * numel + model:workspace(128, false)
-    return math.max(values.finetune and training_bytes or 0, values.condition and training_bytes or 0, merging_bytes)
+    if not values.finetune and not values.condition then training_bytes = 0 end
+    return math.max(training_bytes, merging_bytes)
 end
 
 local function one(run, values)
@@ -170,9 +171,9 @@ local function task_lines(out, task)
             out[#out + 1] = string.format("            left as it is (kappa 1, temperatures %s and %s)",
                 number(t.teacher), number(t.student))
         else
-            out[#out + 1] = string.format("            condition: kappa %s, temperatures %s and %s, beta %s, %s steps x %s: %s",
-                number(c.kappa), number(t.teacher), number(t.student), number(c.beta), number(c.steps),
-                number(c.batch), state(c))
+            out[#out + 1] = (" "):rep(12) .. string.format(
+                "condition: kappa %s, temperatures %s and %s, beta %s, %s steps x %s: %s", number(c.kappa),
+                number(t.teacher), number(t.student), number(c.beta), number(c.steps), number(c.batch), state(c))
         end
     end
 end

@@ -80,7 +80,7 @@ end
 -- Ends it; detail becomes a line that stays.
 function Progress:finish(detail)
     if self.quiet or not self.what then return end
-    self:note(string.format("%s  %s%s", self.what, duration(clock() - self.begun), detail and "  " .. detail or ""))
+    self:note(self.what .. "  " .. duration(clock() - self.begun) .. (detail and "  " .. detail or ""))
     self.what = nil
 end
 

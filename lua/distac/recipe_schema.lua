@@ -15,6 +15,7 @@ local losses = {
     focal = record { { "gamma", number { min = 0, max = 100, doc = "-(1-p)^gamma log p" } } },
     mixup = record { { "label_smoothing", smoothing } },
 }
+local all_losses = record { { "label_smoothing", smoothing }, { "gamma", losses.focal.fields.gamma } }
 local loss_names = { "cross_entropy", "focal", "mixup" }
 
 local function checked_params(node, value, path, report)
@@ -31,6 +32,7 @@ end
 local loss = schema.custom {
     want = "a loss (distac.loss.cross_entropy { ... })",
     doc = "what fine-tuning minimises",
+    inner = function() return all_losses end,
     parse = function(_, text)
         for _, name in ipairs(loss_names) do
             if name == text then return parts.loss[name] {} end
@@ -243,6 +245,7 @@ local suite = schema.custom {
     doc = "tasks with their data, heads and base model",
     required = true,
     parse = function(_, text) return text end,
+    inner = function() return require("distac.suites.folder").fields end,
     accept = function(value, path, report) return require("distac.suites").accept(value, path, report) end,
 }
 

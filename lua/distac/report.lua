@@ -89,8 +89,8 @@ function report.table(results)
         for _, c in ipairs(cells) do text = text .. string.format("  %14s", c) end
         lines[#lines + 1] = (text:gsub("%s+$", ""))
     end
-    lines[#lines + 1] = string.format("%s on %s: mean test accuracy over %d tasks, %% (normalised %%)", results.recipe,
-        results.suite, #results.tasks)
+    lines[#lines + 1] = string.format("%s on %s: mean test accuracy over %d tasks, %% (normalised %%)",
+        results.recipe, results.suite, #results.tasks)
     local head = {}
     for i, col in ipairs(cols) do head[i] = col[2] end
     line("", head)
@@ -129,8 +129,8 @@ local function merge_section(results, out)
         end
         body[#body + 1] = line
     end
-    out[#out + 1] = "## Merged models\n\nMean test accuracy over the tasks in %, in brackets the mean of accuracy over the "
-        .. "single-task model's accuracy. λ was chosen on validation data; test data was read once.\n"
+    out[#out + 1] = "## Merged models\n\nMean test accuracy over the tasks in %, in brackets the mean of accuracy "
+        .. "over the single-task model's accuracy. λ was chosen on validation data; test data was read once.\n"
     out[#out + 1] = markdown_table(head, body) .. "\n"
     local own = {}
     for _, row in ipairs(rows) do
@@ -180,7 +180,8 @@ local function variants_section(results, out)
     local rows = {}
     for _, variant in ipairs(results.variants) do
         for _, row in ipairs(report.rows(variant)) do
-            rows[#rows + 1] = { variant.name, row.title, cell(row.merged), cell(row.scaled), cell(row.conditioned) }
+            rows[#rows + 1] = { variant.name, row.title, cell(row.merged), cell(row.scaled),
+                                cell(row.conditioned) }
         end
     end
     out[#out + 1] = markdown_table({ "Variant", "Method", "merged", "scaled only", "+ DisTaC" }, rows) .. "\n"

@@ -81,7 +81,8 @@ local function recorder(run, task, source_norm, teacher_accuracy, start_norm)
     return function(step, loss, student)
         local distac, ds = engine(), run.suite:dataset(task, "validation")
         local norm = (student:checkpoint() - base_of(run)):norm()
-        local point = { step = step, loss = loss or json.null, norm_ratio = start_norm > 0 and norm / start_norm or 0,
+        local point = { step = step, loss = loss or json.null,
+                        norm_ratio = start_norm > 0 and norm / start_norm or 0,
                         source_norm_ratio = source_norm > 0 and norm / source_norm or 0 }
         if ds then
             local logits = ds:logits(student, run.suite:head(task), { batch = run.evaluator.batch })
@@ -166,7 +167,8 @@ local function scaling_curve(run, values, sources)
                 return base + kappa * (sources[task].checkpoint() - base)
             end }
         end)
-        local s = summary(run, measure(run, models, "test", string.format("kappa %g (%d of %d)", kappa, i, #points)))
+        local what = string.format("kappa %g (%d of %d)", kappa, i, #points)
+        local s = summary(run, measure(run, models, "test", what))
         out[i] = { kappa = kappa, accuracy = s.accuracy, mean = s.mean }
     end
     return out

@@ -309,6 +309,8 @@ function schema.at(root, keys)
         local candidates = here.kind == "one_of" and {} or { here }
         for _, alternative in ipairs(here.alternatives or {}) do candidates[#candidates + 1] = alternative[2] end
         for _, candidate in ipairs(candidates) do
+            -- A value of the program's own may have keys too: inner() is their record.
+            if candidate.inner then candidate = candidate.inner() end
             if candidate.kind == "record" then
                 found = found or candidate.fields[key]
                 for _, name in ipairs(candidate.names) do names[#names + 1] = name end

@@ -112,7 +112,7 @@ function training.condition(job)
     local curve, loss, seconds = drive {
         store = job.store, key = job.key, what = job.what, steps = s.steps, lr = s.lr, warmup = s.warmup,
         progress = job.progress, step = step, every = job.curves,
-        record = job.curves > 0 and job.record and function(k, last) return job.record(k, last, student) end or nil,
+        record = job.curves > 0 and function(k, last) return job.record(k, last, student) end or nil,
         run = function(k, lr)
             local batch = loader:batch(k)
             local options = { lr = lr }

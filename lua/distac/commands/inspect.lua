@@ -117,7 +117,8 @@ commands.convert = {
 local function about()
     local distac = require "distac"
     local info = distac.context_info()
-    return { version = distac.version, lua = type(jit) == "table" and jit.version or _VERSION, kernels = info.kernels,
+    local vm = rawget(_G, "jit")
+    return { version = distac.version, lua = vm and vm.version or _VERSION, kernels = info.kernels,
              threads = info.threads, device = info.device, devices = json.array(distac.devices()) }
 end
 
@@ -127,7 +128,9 @@ commands.version = {
         local v = about()
         local lines = { "distac " .. v.version, v.lua, string.format("kernels %s, %s threads", v.kernels,
             json.number(v.threads)) }
-        for _, device in ipairs(v.devices) do lines[#lines + 1] = "device " .. device.name .. ": " .. device.text end
+        for _, device in ipairs(v.devices) do
+            lines[#lines + 1] = "device " .. device.name .. ": " .. device.text
+        end
         return v, table.concat(lines, "\n")
     end,
 }

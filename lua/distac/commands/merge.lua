@@ -28,7 +28,8 @@ local function parameter(method, key, text, n_models)
                 if not value or not (value >= p.min and value <= p.max) then
                     local range = ""
                     if p.min > -math.huge or p.max < math.huge then
-                        range = " from " .. (json.number(p.min) or "-inf") .. " to " .. (json.number(p.max) or "inf")
+                        range = " from " .. (json.number(p.min) or "-inf") .. " to "
+                            .. (json.number(p.max) or "inf")
                     end
                     common.usage("--" .. key .. ": wanted a number" .. range .. ", got '" .. part .. "'")
                 end
@@ -37,7 +38,8 @@ local function parameter(method, key, text, n_models)
             if #values == 1 then return values[1] end
             if not p.list then common.usage("--" .. key .. ": wanted one number, got '" .. text .. "'") end
             if #values ~= n_models then
-                common.usage(string.format("--%s: wanted one number or one per model (%d), got %d", key, n_models, #values))
+                common.usage(string.format("--%s: wanted one number or one per model (%d), got %d", key, n_models,
+                    #values))
             end
             return values
         end
@@ -90,14 +92,16 @@ commands.merge = {
         end
         local operator = distac.merge[method.name](params)
         local metadata = base:metadata()
-        metadata["distac.method"] = json.encode({ name = method.name, params = operator:params() }, { nonfinite = "null" })
+        metadata["distac.method"] = json.encode({ name = method.name, params = operator:params() },
+            { nonfinite = "null" })
         metadata["distac.engine"] = distac.version
         metadata["distac.base"] = distac.hash.file(base_path)
         metadata["distac.models"] = json.encode(json.array(hashes))
         operator:files(base, models, out, { dtype = dtype, metadata = metadata })
         local seconds = distac.clock() - begun
         local result = { method = method.name, params = operator:params(), base = base_path,
-                         models = json.array(o.args), output = out, bytes = distac.fs.bytes(out), seconds = seconds }
+                         models = json.array(o.args), output = out, bytes = distac.fs.bytes(out),
+                         seconds = seconds }
         return result, string.format("%s of %d models written to %s (%s, %.1f s)", method.name, #models, out,
             require("distac.plan").bytes_text(result.bytes), seconds)
     end,

@@ -29,18 +29,21 @@ local function load_recipe(o)
 end
 
 commands.run = {
-    usage = "RECIPE [options]", text = "run a recipe; run again to continue one that was interrupted", recipe = true,
+    usage = "RECIPE [options]", recipe = true,
+    text = "run a recipe; run again to continue one that was interrupted",
     run = function(o)
         local loaded = load_recipe(o)
         local report = require "distac.report"
         local results, run = require("distac.runner").run(loaded, { out = o.out, quiet = o.quiet })
-        local text = report.table(results) .. "\n\nresults in " .. run.out .. ": results.json, report.md, charts, merged models"
+        local text = report.table(results) .. "\n\nresults in " .. run.out
+            .. ": results.json, report.md, charts, merged models"
         return report.json(results), text
     end,
 }
 
 commands.plan = {
-    usage = "RECIPE [options]", text = "check everything, run nothing: tasks, kappa, losses, memory, disk", recipe = true,
+    usage = "RECIPE [options]", recipe = true,
+    text = "check everything, run nothing: tasks, kappa, losses, memory, disk",
     run = function(o)
         local loaded = load_recipe(o)
         local plan = require "distac.plan"

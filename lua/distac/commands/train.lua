@@ -33,8 +33,8 @@ local function number(o, name, default, min, max)
     local value = o[(name:gsub("%-", "_"))]
     if value == nil then return default end
     if not (value >= min and value <= max) then
-        common.usage(string.format("--%s: wanted a number from %s to %s, got %s", name, json.number(min), json.number(max),
-            json.number(value)))
+        common.usage(string.format("--%s: wanted a number from %s to %s, got %s", name, json.number(min),
+            json.number(max), json.number(value) or tostring(value)))
     end
     return value
 end
@@ -100,7 +100,8 @@ commands.condition = {
         local s = settings(o, { steps = 500, batch = 128, weight_decay = 0 })
         s.kappa = number(o, "kappa", 1, 0, 1000)
         s.beta = number(o, "beta", 0.5, 0, 1e6)
-        s.temperature = { teacher = number(o, "t-teacher", 1, 1e-6, 1000), student = number(o, "t-student", 10, 1e-6, 1000) }
+        s.temperature = { teacher = number(o, "t-teacher", 1, 1e-6, 1000),
+                          student = number(o, "t-student", 10, 1e-6, 1000) }
         local out = common.output(o, { base_path, head_path, source_path })
         local base, source = distac.load(base_path), distac.load(source_path)
         local vit = common.vit(o, base)
@@ -108,20 +109,21 @@ commands.condition = {
         local head = common.head(head_path)
         local tau_norm = (source - base):norm()
         local desc = { command = "condition", settings = s, seed = o.seed or 0, base = distac.hash.file(base_path),
-                       source = distac.hash.file(source_path), head = distac.hash.file(head_path), data = images:hash() }
+                       source = distac.hash.file(source_path), head = distac.hash.file(head_path),
+                       data = images:hash() }
         local store, key = beside(out, desc)
         local bar = progress(o)
         local model, loss, seconds = training.condition {
-            suite = single(vit, base, head, images), task = "task", settings = s, source = source, seed = o.seed or 0,
-            store = store, key = key, progress = bar, what = "conditioning", curves = 0,
+            suite = single(vit, base, head, images), task = "task", settings = s, source = source,
+            seed = o.seed or 0, store = store, key = key, progress = bar, what = "conditioning", curves = 0,
         }
         local norm = (model - base):norm()
         bar:finish()
         local result = finish(o, out, model, { ["distac.condition"] = json.encode(desc) }, { kappa = s.kappa,
             temperature = s.temperature, beta = s.beta, steps = s.steps, images = images:size(), loss = loss,
             norm_before = tau_norm, norm = norm, seconds = seconds }, store, key)
-        return result, string.format("%s: norm %.4g -> %.4g, loss %.4g, %d images, %.1f s", out, tau_norm, norm, loss or 0,
-            result.images, seconds)
+        return result, string.format("%s: norm %.4g -> %.4g, loss %.4g, %d images, %.1f s", out, tau_norm, norm,
+            loss or 0, result.images, seconds)
     end,
 }
 
@@ -142,7 +144,8 @@ commands.finetune = {
     usage = "--base B --head H --data DIR [--steps N] -o OUT", text = "fine-tune the base on one task",
     options = with {
         { "base", "text", "FILE", "the base model" }, { "head", "text", "FILE", "the task's classification head" },
-        { "data", "text", "DIR", "a folder of class folders" }, { "output", "text", "FILE", "the fine-tuned model" },
+        { "data", "text", "DIR", "a folder of class folders" },
+        { "output", "text", "FILE", "the fine-tuned model" },
         { "loss", "text", "NAME", "cross_entropy (default), focal or mixup" },
         { "label-smoothing", "number", "X", "share of the target spread over all classes" },
         { "gamma", "number", "X", "of the focal loss" },
@@ -172,8 +175,8 @@ commands.finetune = {
             seed = o.seed or 0, store = store, key = key, progress = bar, what = "fine-tuning",
         }
         bar:finish()
-        local result = finish(o, out, model, { ["distac.finetune"] = json.encode(desc) }, { steps = s.steps, loss = value,
-            images = images:size(), norm = (model - base):norm(), seconds = seconds }, store, key)
+        local result = finish(o, out, model, { ["distac.finetune"] = json.encode(desc) }, { steps = s.steps,
+            loss = value, images = images:size(), norm = (model - base):norm(), seconds = seconds }, store, key)
         return result, string.format("%s: loss %.4g, norm %.4g, %d images, %.1f s", out, value or 0, result.norm,
             result.images, seconds)
     end,

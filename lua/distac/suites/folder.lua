@@ -29,6 +29,8 @@ local fields = schema.record {
     { "mean", per_channel }, { "std", per_channel },
 }
 
+folder.fields = fields
+
 local split_names = { train = { "train" }, validation = { "validation", "val", "valid" }, test = { "test" } }
 local clip_mean = { 0.48145466, 0.4578275, 0.40821073 }
 local clip_std = { 0.26862954, 0.26130258, 0.27577711 }

@@ -92,8 +92,8 @@ function mini8.describe(data, folder, report)
     else
         for _, path in ipairs(fashion_folders) do fashion = fashion or suites.find_path(path) end
         if not fashion then
-            wrong("suite", "mini8 needs the four Fashion-MNIST files: install the package dataset-fashion-mnist, or "
-                .. "give their folder with --set data.fashion=DIR")
+            wrong("suite", "mini8 needs the four Fashion-MNIST files: install the package dataset-fashion-mnist, "
+                .. "or give their folder with --set data.fashion=DIR")
         end
     end
     if bad then return nil end
