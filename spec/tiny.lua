@@ -97,12 +97,12 @@ end
 
 local runtime = distac.runtime == "luajit" and "luajit" or "lua5.4"
 
--- The shell command that runs the command line with these words.
-function tiny.command(words, prefix)
+-- The shell command that runs the command line with these words; prelude is Lua that is run first.
+function tiny.command(words, prefix, prelude)
     local list = {}
     for i, word in ipairs(words) do list[i] = quote(word) end
     return string.format("%s env LUA_PATH=%s LUA_CPATH=%s %s -e %s dummy %s", prefix or "", quote(package.path),
-        quote(package.cpath), runtime, quote('arg[0] = "distac" table.remove(arg, 1) ' ..
+        quote(package.cpath), runtime, quote((prelude or "") .. ' arg[0] = "distac" ' ..
             'os.exit(require("distac.cli").main(arg))'), table.concat(list, " "))
 end
 

@@ -47,6 +47,8 @@ local function compare(base, model)
     return matched, wrong
 end
 
+plan.compare = compare
+
 local function source_part(run, values, task, base)
     local out = { done = false }
     if values.sources then

@@ -123,6 +123,7 @@ local function resolve(self, state, sets, map)
     local labels = {}
     for _, entry in ipairs(sets or {}) do labels[entry.path] = entry.label end
     local list = check.collector(self.file, map, labels)
+    self.map = map
     local raw = self.raw
     local values
     if schema.is_poison(raw) then
@@ -182,26 +183,36 @@ function recipe.load(path, sets)
 end
 
 -- distac.recipe { ... } in a script or the REPL: checked at once; mistakes are raised.
-function recipe.new(value, level)
-    local info = debug.getinfo((level or 1) + 1, "Sl") or {}
+function recipe.new(value)
+    -- The caller is the first frame outside this library; it may be gone (return distac.recipe { ... }).
+    local info, level = nil, 2
+    repeat
+        info, level = debug.getinfo(level, "Sl"), level + 1
+    until not info or (info.currentline > 0 and not info.source:find("distac[/\\][%w_]+%.lua$"))
+    info = info or {}
     local file, map = "recipe", { lines = {} }
     local text
     if info.source and info.source:sub(1, 1) == "@" then
         file = info.source:sub(2)
         text = read_file(file)
-        if text then map = source.scan(strip_shebang(text), schema.join) end
+        if text then map = source.scan(strip_shebang(text), schema.join, info.currentline) end
     elseif info.short_src then
         file = info.short_src
     end
-    if not map.call or (info.currentline or -1) > 0 then map.call = info.currentline end
+    map.call = map.call or info.currentline
     local self = setmetatable({ raw = value, file = file, text = text, folder = "." }, Recipe)
     local ok, mistakes = resolve(self, { poisons = {} }, nil, map)
     if not ok then error(mistakes, 0) end
     return self
 end
 
+-- FILE:LINE of a key, for mistakes that only a run can find.
+function Recipe.place(self, path)
+    return string.format("%s:%d", self.file, source.line(self.map, path) or 1)
+end
+
 function Recipe.run(self, options) return require("distac.runner").run(self, options or {}) end
 function Recipe.plan(self, options) return require("distac.plan").make(self, options or {}) end
 
 -- distac.recipe is this module and is called like a function.
-return setmetatable(recipe, { __call = function(_, value) return recipe.new(value, 2) end })
+return setmetatable(recipe, { __call = function(_, value) return recipe.new(value) end })

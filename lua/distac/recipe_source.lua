@@ -94,21 +94,23 @@ local function read_table(list, i, path, lines, join)
     return i
 end
 
--- Finds recipe { or recipe({ and returns { lines = {path -> line}, call = line of the call or nil }.
-function source.scan(text, join)
-    local list = tokens(text)
+-- Finds recipe { or recipe(...) and returns { lines = {path -> line}, call = line of the call or nil }. Of several
+-- calls the last one that begins at or before the line `near` counts (without it the first).
+function source.scan(text, join, near)
+    local list, at = tokens(text), nil
     for i = 1, #list - 1 do
-        if list[i][1] == "name" and list[i][2] == "recipe" then
-            local brace = i + 1
-            if list[brace][2] == "(" then brace = brace + 1 end
-            if list[brace] and list[brace][1] == "symbol" and list[brace][2] == "{" then
-                local lines = {}
-                read_table(list, brace, "", lines, join)
-                return { lines = lines, call = list[i][3] }
-            end
+        local follows = list[i + 1][1] == "symbol" and list[i + 1][2]
+        if list[i][1] == "name" and list[i][2] == "recipe" and (follows == "{" or follows == "(")
+            and (at == nil or (near and list[i][3] <= near)) then
+            at = i
         end
     end
-    return { lines = {} }
+    local map = { lines = {}, call = at and list[at][3] }
+    local brace = at and list[at + 1][2] == "(" and at + 2 or at and at + 1
+    if brace and list[brace] and list[brace][1] == "symbol" and list[brace][2] == "{" then
+        read_table(list, brace, "", map.lines, join)
+    end
+    return map
 end
 
 -- Line of the longest part of a path that the text shows; nil if none.

@@ -241,11 +241,28 @@ function runner.once(run, values, folder)
     return result
 end
 
+-- Sources that do not fit the base are mistakes of the recipe: told all at once, before any work.
+local function check_sources(run, recipe)
+    local messages = {}
+    for _, variant in ipairs(recipe.variants or { { values = recipe.values } }) do
+        for _, task in ipairs(variant.values.sources and run.tasks or {}) do
+            local path = variant.values.sources[task]
+            local _, wrong = require("distac.plan").compare(base_of(run), engine().load(path))
+            for _, what in ipairs(wrong) do
+                local key = "sources." .. task
+                messages[#messages + 1] = recipe:place(key) .. ": " .. key .. ": " .. path .. ": " .. what
+            end
+        end
+    end
+    if #messages > 0 then error(require("distac.recipe").mistakes(messages), 0) end
+end
+
 -- Runs a recipe. options: out (folder), quiet. Returns the results table (what results.json holds).
 function runner.run(recipe, options)
     local run = open_run(recipe, options or {})
     local report = require "distac.report"
     local results
+    check_sources(run, recipe)
     if recipe.variants then
         local parts = {}
         for i, variant in ipairs(recipe.variants) do

@@ -188,7 +188,7 @@ function schema.record(fields, options)
             report(path, "wanted " .. self.want .. ", got " .. schema.show(value))
             return nil
         end
-        local out, unknown = {}, {}
+        local out, unknown, meant = {}, {}, {}
         for key in pairs(value) do
             if self.fields[key] == nil then unknown[#unknown + 1] = key end
         end
@@ -197,6 +197,7 @@ function schema.record(fields, options)
             if type(key) == "number" then
                 report(join(path, key), "a value without a key; keys here: " .. table.concat(self.names, ", "))
             else
+                meant[schema.nearest(tostring(key), self.names) or ""] = true
                 report(join(path, tostring(key)), "unknown key" .. schema.did_you_mean(key, self.names))
             end
         end
@@ -205,7 +206,7 @@ function schema.record(fields, options)
             local given = rawget(value, name)
             if given ~= nil then
                 out[name] = field:check(given, join(path, name), report)
-            elseif field.required then
+            elseif field.required and not meant[name] then
                 report(path, "the key '" .. name .. "' is missing (" .. field.want .. ")")
             elseif field.default ~= nil and not self.sparse then
                 out[name] = field:check(field.default, join(path, name), report)

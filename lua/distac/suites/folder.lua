@@ -225,7 +225,7 @@ function Suite:head_hash(task)
 end
 
 function folder.describe(params, _, base_folder, report)
-    if not params then return nil end
+    if not params or not params.root or not params.model then return nil end
     local suites = require "distac.suites"
     local bad = false
     local function find(path, where, what)

@@ -1,0 +1,295 @@
+-- A whole recipe on a tiny suite: results, caching, edits, and runs that are killed and continued.
+local distac = require "distac"
+local json = require "distac.json"
+local tiny = require "spec.tiny"
+
+local root
+
+local function run(words) return tiny.run(words, root) end
+
+local function results(folder) return json.decode(tiny.read(root .. "/" .. folder .. "/results.json")) end
+
+-- Names of the stages' files, and their bytes.
+local function stages(folder)
+    local out = {}
+    for _, name in ipairs(distac.fs.list(root .. "/" .. folder)) do
+        out[name] = tiny.read(root .. "/" .. folder .. "/" .. name)
+    end
+    return out
+end
+
+local function count(t)
+    local n = 0
+    for _ in pairs(t) do n = n + 1 end
+    return n
+end
+
+-- Models of a run: every safetensors file of the folder and its stages.
+local function models(folder)
+    local out = {}
+    for _, part in ipairs { folder, folder .. "/stages" } do
+        for _, name in ipairs(distac.fs.list(root .. "/" .. part)) do
+            if name:find "%.safetensors$" then out[name] = tiny.read(root .. "/" .. part .. "/" .. name) end
+        end
+    end
+    return out
+end
+
+local function without_time(t)
+    t.timing = nil
+    t.models = nil
+    return json.encode(t)
+end
+
+describe("run", function()
+    setup(function()
+        root = tiny.suite({ "alpha", "beta", "gamma" }, 12)
+        tiny.recipe(root)
+    end)
+    teardown(function() tiny.remove(root) end)
+
+    it("writes the documented results, report, charts and models", function()
+        local status, out, err = run { "run", "tiny.lua", "--json" }
+        assert.equal(0, status, err)
+        local r = json.decode(out)
+        assert.equal(out, tiny.read(root .. "/runs/tiny/results.json"))
+        assert.equal("tiny", r.recipe)
+        assert.equal(0, r.seed)
+        assert.equal(distac.version, r.engine)
+        assert.same({ "alpha", "beta", "gamma" }, { r.tasks[1], r.tasks[2], r.tasks[3] })
+        for _, task in ipairs(r.tasks) do
+            for _, part in ipairs { r.zero_shot, r.individual, r.conditioned } do
+                assert.is_true(part.accuracy[task] >= 0 and part.accuracy[task] <= 1)
+            end
+            for _, part in ipairs { r.individual, r.conditioned } do
+                assert.is_true(part.entropy[task] >= 0)
+                assert.is_true(part.norm[task] > 0)
+            end
+            assert.equal(1, r.conditioned.kappa[task])
+            assert.equal(10, r.conditioned.temperature[task].student)
+            local curve = r.conditioned.curves[task]
+            assert.same({ 0, 10, 20 }, { curve[1].step, curve[2].step, curve[3].step })
+            assert.is_true(math.abs(curve[1].norm_ratio - 1) < 1e-5)
+        end
+        local mean = (r.individual.accuracy.alpha + r.individual.accuracy.beta + r.individual.accuracy.gamma) / 3
+        assert.is_true(math.abs(mean - r.individual.mean) < 1e-12)
+        assert.equal(4, #r.merges)
+        for _, merge in ipairs(r.merges) do
+            local sum, normal = 0, 0
+            for _, task in ipairs(r.tasks) do
+                sum = sum + merge.accuracy[task]
+                normal = normal + merge.accuracy[task] / r.individual.accuracy[task]
+            end
+            assert.is_true(math.abs(sum / 3 - merge.mean_accuracy) < 1e-12)
+            assert.is_true(math.abs(normal / 3 - merge.mean_normalized_accuracy) < 1e-12)
+            assert.is_true(merge.lambda >= 0 and merge.lambda <= 1)
+        end
+        for _, key in ipairs { "finetune", "condition", "merge", "evaluate" } do
+            assert.is_true(r.timing[key] >= 0)
+        end
+        local files = {}
+        for _, name in ipairs(distac.fs.list(root .. "/runs/tiny")) do files[name] = true end
+        for _, name in ipairs { "results.json", "report.md", "recipe.json", "recipe.lua", "merge.png", "norms.png",
+                                "entropies.png", "distillation.png", "lambda.png", "reliability.png",
+                                "merged-ties.safetensors", "merged-task_arithmetic.safetensors" } do
+            assert.is_true(files[name], name)
+        end
+        local base = distac.load(root .. "/base.safetensors")
+        local merged = distac.load(root .. "/runs/tiny/merged-ties.safetensors")
+        assert.same(base:names(), merged:names())
+        assert.truthy(merged:metadata()["distac.recipe"])
+    end)
+
+    it("chooses lambda as the full grid on validation data would", function()
+        local r = results "runs/tiny"
+        local suite = require("distac.recipe").load(root .. "/tiny.lua").suite
+        local base = suite:base()
+        local taus = {}
+        for i, task in ipairs(suite.tasks) do
+            taus[i] = distac.load(root .. "/" .. r.models[task].source) - base
+        end
+        local function score(ck)
+            local sum = 0
+            for i, task in ipairs(suite.tasks) do
+                local ds, head = suite:dataset(task, "validation"), suite:head(task)
+                local function accuracy(model) return distac.metrics(ds:logits(model, head), ds:labels()).accuracy end
+                sum = sum + accuracy(suite:model():with(ck)) / accuracy(suite:model():with(base + taus[i]))
+            end
+            return sum / #taus
+        end
+        local delta = distac.merge.task_arithmetic {}:delta(taus)
+        local best, best_score
+        for _, lambda in ipairs { 0, 0.25, 0.5, 0.75, 1 } do
+            local s = score(base + lambda * delta)
+            if not best or s > best_score then best, best_score = lambda, s end
+        end
+        assert.is_false(r.merges[1].conditioned)
+        assert.equal("task_arithmetic", r.merges[1].method)
+        assert.equal(best, r.merges[1].lambda)
+        for _, point in ipairs(r.merges[1].curve) do
+            if point.lambda == best then assert.is_true(math.abs(point.score - best_score) < 1e-12) end
+        end
+    end)
+
+    it("does nothing the second time", function()
+        local before, text = stages "runs/stages", tiny.read(root .. "/runs/tiny/results.json")
+        local status, _, err = run { "run", "tiny.lua" }
+        assert.equal(0, status)
+        assert.is_nil(err:find("fine-tuning", 1, true))
+        assert.same(before, stages "runs/stages")
+        assert.equal(text, tiny.read(root .. "/runs/tiny/results.json"))
+    end)
+
+    it("redoes only what an edit touches", function()
+        local before = stages "runs/stages"
+        local status, _, err = run { "run", "tiny.lua", "--set", "condition.tasks.beta.temperature.student=5" }
+        assert.equal(0, status)
+        local _, trained = err:gsub("fine%-tuning", "")
+        local _, conditioned = err:gsub("conditioning %a+ ", "")
+        assert.equal(0, trained)
+        assert.equal(1, conditioned)
+        local after = stages "runs/stages"
+        for name, bytes in pairs(before) do assert.equal(bytes, after[name]) end
+        -- One conditioned model (2 files), its test and validation accuracy at most, two conditioned merges.
+        assert.is_true(count(after) - count(before) <= 6)
+        status, _, err = run { "run", "tiny.lua", "--set", "merge=ties" }
+        assert.equal(0, status)
+        assert.is_nil(err:find("conditioning", 1, true))
+    end)
+
+    it("gives the same from a script", function()
+        local loaded = require("distac.recipe").load(root .. "/tiny.lua")
+        local r = loaded:run { out = root .. "/script", stages = root .. "/runs/stages", quiet = true }
+        assert.equal(without_time(results "runs/tiny"):match '"zero_shot".*', without_time(json.decode(
+            require("distac.report").json(r))):match '"zero_shot".*')
+    end)
+
+    it("plans without creating anything, and tells what is done", function()
+        local status, out = run { "plan", "tiny.lua", "--out", "planned", "--json" }
+        assert.equal(0, status)
+        local plan = json.decode(out).plans[1]
+        assert.equal(3 * 30 + 3 * 20, plan.steps_left)
+        assert.is_true(plan.memory_peak > 0 and plan.disk > 0)
+        assert.is_nil(distac.fs.kind(root .. "/planned"))
+        status, out = run { "plan", "tiny.lua" }
+        assert.equal(0, status)
+        assert.truthy(out:find("label_smoothing 0.1", 1, true))
+        assert.truthy(out:find("steps left 0,", 1, true))
+    end)
+
+    it("continues a killed run bit for bit", function()
+        local words = { "run", "tiny.lua", "--quiet", "--set", "finetune.steps=400", "--set", "condition.steps=200" }
+        local function to(folder)
+            local list = { "--out", folder }
+            for i = #words, 1, -1 do table.insert(list, 1, words[i]) end
+            return list
+        end
+        local begun = distac.clock()
+        assert.equal(0, (run(to "whole")))
+        local length = distac.clock() - begun
+        local killed, tries, random = 0, 0, distac.rng(99)
+        repeat
+            tries = tries + 1
+            local command = tiny.command(to "cut", "", 'require("distac.training").save_every = 0.01')
+            os.execute(string.format("cd %s && timeout -s KILL %.3f sh -c %s >/dev/null 2>&1; echo $? >rc",
+                tiny.quote(root), 0.03 + length * 0.25 * random:uniform(), tiny.quote("exec " .. command)))
+            local status = tonumber(tiny.read(root .. "/rc"))
+            if status ~= 0 then killed = killed + 1 end
+        until status == 0 or tries == 60
+        assert.is_true(killed >= 2, "killed " .. killed .. " times")
+        assert.equal(0, (run(to "cut")))
+        assert.equal(without_time(results "whole"), without_time(results "cut"))
+        local whole, cut = models "whole", models "cut"
+        assert.is_true(count(whole) >= 10)
+        for name, bytes in pairs(whole) do assert.is_true(bytes == cut[name], name) end
+        for name in pairs(cut) do assert.is_nil(name:find("partial", 1, true)) end
+    end)
+
+    it("saves its state when it is interrupted, and continues bit for bit", function()
+        local recipe = require "distac.recipe"
+        local sets = { { path = "finetune.loss", text = "mixup", label = "--set" } }
+        local function go(folder, stop_at)
+            local progress = require "distac.progress"
+            local new, steps = progress.new, 0
+            progress.new = function(options)
+                local bar = new(options)
+                bar.update = function()
+                    steps = steps + 1
+                    if steps == stop_at then distac.cancel() end
+                end
+                return bar
+            end
+            local ok, err = pcall(function()
+                return recipe.load(root .. "/tiny.lua", sets):run { out = root .. "/" .. folder, quiet = true }
+            end)
+            progress.new = new
+            distac.cancel_clear()
+            return ok, err
+        end
+        assert.is_true((go "calm"))
+        for _, stop_at in ipairs { 5, 20, 45, 100, 130 } do
+            local ok, err = go("stopped", stop_at)
+            if not ok then assert.equal("ECANCELED", type(err) == "table" and err.code, tostring(err)) end
+        end
+        assert.is_true((go "stopped"))
+        local calm, stopped = models "calm", models "stopped"
+        for name, bytes in pairs(calm) do assert.is_true(bytes == stopped[name], name) end
+    end)
+
+    it("refuses sources that do not fit the base before any work", function()
+        local other = distac.vit { image = 8, patch = 4, channels = 1, width = 16, layers = 2, heads = 2, dim = 16,
+                                   activation = "gelu", seed = 6 }
+        distac.save(root .. "/other.safetensors", other:checkpoint())
+        tiny.write(root .. "/misfit.lua", string.format([[
+local distac = require "distac"
+return distac.recipe {
+    name = "misfit", suite = distac.folder_suite { root = "%s/data", model = "%s/base.safetensors" },
+    sources = { alpha = "other.safetensors", beta = "base.safetensors", gamma = "base.safetensors" },
+    merge = { "average" },
+}
+]], root, root))
+        local status, _, err = run { "run", "misfit.lua" }
+        assert.equal(2, status)
+        assert.truthy(err:find("misfit.lua:4: sources.alpha: ", 1, true), err)
+        assert.truthy(err:find("visual.conv1.weight", 1, true))
+        assert.is_nil(distac.fs.kind(root .. "/runs/misfit"))
+    end)
+end)
+
+describe("variants and scaling", function()
+    setup(function() root = tiny.suite({ "alpha", "beta" }, 8) end)
+    teardown(function() tiny.remove(root) end)
+
+    it("runs the same recipe once per variant and gives the means", function()
+        tiny.recipe(root, function(text)
+            return (text:gsub("curves = 10,", [[scaling = distac.grid(0, 2, 1),
+    variants = { { name = "plain" }, { name = "long", set = { ["finetune.tasks.beta.lr"] = 1e-2 } } },]])
+                :gsub("kappa = 1,", 'kappa = distac.match_norm("mean"), also_scaled = true,')
+                :gsub("teacher = 1, student = 10", "teacher = 10, student = 10"))
+        end)
+        local status, _, err = run { "run", "tiny.lua" }
+        assert.equal(0, status, err)
+        local r = results "runs/tiny"
+        assert.equal(2, #r.variants)
+        assert.equal("long", r.variants[2].name)
+        -- alpha is trained once for both variants
+        local _, trained = err:gsub("fine%-tuning alpha", "")
+        assert.equal(1, trained)
+        assert.equal(6, #r.merges)
+        for i, merge in ipairs(r.merges) do
+            local a, b = r.variants[1].merges[i], r.variants[2].merges[i]
+            assert.equal(a.method, merge.method)
+            assert.is_true(math.abs((a.mean_accuracy + b.mean_accuracy) / 2 - merge.mean_accuracy) < 1e-12)
+        end
+        local long = r.variants[2]
+        assert.is_true(long.individual.norm.beta > long.individual.norm.alpha)
+        assert.is_true(math.abs(long.conditioned.kappa.beta - long.individual.norm.alpha / long.individual.norm.beta)
+            < 1e-9)
+        assert.equal(1, long.conditioned.kappa.alpha)
+        assert.is_false(long.conditioned.distilled.alpha)
+        assert.equal(3, #long.scaling)
+        assert.equal(r.zero_shot.accuracy.alpha, long.scaling[1].accuracy.alpha)
+        assert.equal(long.individual.accuracy.beta, long.scaling[2].accuracy.beta)
+        assert.equal("file", distac.fs.kind(root .. "/runs/tiny/long/merged-ties.safetensors"))
+    end)
+end)
