@@ -1,6 +1,7 @@
 # What `cmake --install` puts where. Relative places are under CMAKE_INSTALL_PREFIX.
 include(CMakePackageConfigHelpers)
-set(DISTAC_LUADIR "" CACHE PATH "Where the Lua files of one Lua version go (for package managers); empty: share/lua/5.4 and 5.1")
+# For package managers, which know one Lua version:
+set(DISTAC_LUADIR "" CACHE PATH "Where the Lua files go; empty: share/lua/5.4 and share/lua/5.1")
 set(DISTAC_LUALIBDIR "" CACHE PATH "Where the module for Lua 5.4 goes; empty: LIBDIR/lua/5.4")
 set(DISTAC_DATADIR "" CACHE PATH "Where recipes and the benchmark's data go; empty: share/distac")
 
@@ -32,12 +33,14 @@ install(FILES ${CMAKE_SOURCE_DIR}/core/distac.h script/distac_script.h DESTINATI
 foreach(dir ${lua54_dir} ${lua51_dir})
   install(DIRECTORY ${CMAKE_SOURCE_DIR}/lua/distac DESTINATION ${dir} FILES_MATCHING PATTERN "*.lua")
 endforeach()
-install(FILES luajit/raw.lua luajit/raw_values.lua ${gen_dir}/raw_gen.lua ${gen_dir}/raw_cdef.lua DESTINATION ${lua51_dir}/distac)
+install(FILES luajit/raw.lua luajit/raw_values.lua ${gen_dir}/raw_gen.lua ${gen_dir}/raw_cdef.lua
+        DESTINATION ${lua51_dir}/distac)
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/recipes DESTINATION ${data_dir} OPTIONAL FILES_MATCHING PATTERN "*.lua")
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/mini8 DESTINATION ${data_dir} OPTIONAL)
 install(FILES ${CMAKE_SOURCE_DIR}/LICENSE ${gen_dir}/api.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(FILES program/distac.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
-install(FILES program/completion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME distac)
+install(FILES program/completion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+        RENAME distac)
 
 # pkg-config: what stands in the files is relative to where they lie, so that a tree can be moved.
 if(IS_ABSOLUTE ${CMAKE_INSTALL_LIBDIR})

@@ -20,7 +20,8 @@ local function generate(extra, edit)
     local file = assert(io.open(folder .. "/distac.h", "w"))
     file:write(text)
     file:close()
-    local pipe = io.popen(("%s bindings/gen.lua %s/distac.h %s 2>&1; echo status $?"):format(runtime, folder, folder))
+    local command = "%s bindings/gen.lua %s/distac.h %s 2>&1; echo status $?"
+    local pipe = io.popen(command:format(runtime, folder, folder))
     local said = pipe:read("*a")
     pipe:close()
     os.execute("rm -r " .. folder)
@@ -34,7 +35,8 @@ describe("gen.lua", function()
     end)
 
     local bad = {
-        { "an unknown parameter type", "DISTAC_API distac_status distac_bad(float x);", "distac_bad: parameter 'float x'" },
+        { "an unknown parameter type", "DISTAC_API distac_status distac_bad(float x);",
+          "distac_bad: parameter 'float x'" },
         { "a struct by value", "DISTAC_API distac_status distac_bad(distac_event x);", "distac_bad" },
         { "a callback", "DISTAC_API void distac_bad(void (*f)(int));", "distac_bad" },
         { "varargs", "DISTAC_API void distac_bad(int32_t a, ...);", "distac_bad" },

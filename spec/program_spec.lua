@@ -45,7 +45,8 @@ describe("options", function()
 
     it("work from any folder without environment variables", function()
         local here = build:match("^/") and program or "$PWD/" .. program
-        local said, status = shell("P=" .. here .. "; cd / && env -i $P -e 'print(distac.tensor({7}):item() == 7)'")
+        local code = "'print(distac.tensor({7}):item() == 7)'"
+        local said, status = shell("P=" .. here .. "; cd / && env -i $P -e " .. code)
         assert.are.equal("true\n", said)
         assert.are.equal(0, status)
     end)
@@ -83,7 +84,8 @@ describe("exit status", function()
             endless[2] = "while true do string.rep(\"x\", 10) end"
         end
         for _, code in ipairs(endless) do
-            local _, status = shell(program .. " -e '" .. code .. "' >/dev/null & p=$!; sleep 0.7; kill -INT $p; wait $p")
+            local _, status = shell(program .. " -e '" .. code
+                .. "' >/dev/null & p=$!; sleep 0.7; kill -INT $p; wait $p")
             assert.are.equal(130, status)
         end
     end)
@@ -91,7 +93,8 @@ end)
 
 describe("the prompt", function()
     it("prints values of expressions, joins lines, survives errors", function()
-        local said, status = typed("1 + 1\nx = 5\nx\nfor i = 1, 2 do\nprint(i)\nend\nerror('oops')\nx, nil, 'a'\n= 7")
+        local said, status = typed("1 + 1\nx = 5\nx\nfor i = 1, 2 do\nprint(i)\nend\n"
+            .. "error('oops')\nx, nil, 'a'\n= 7")
         assert.are.equal(0, status)
         assert.is_truthy(said:find("2\n5\n1\n2\n", 1, true), said)
         assert.is_truthy(said:find("oops", 1, true))

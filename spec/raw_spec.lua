@@ -70,24 +70,32 @@ describe("arguments", function()
     teardown(function() raw.release(context) end)
 
     it("are checked: function, number, name, what came, what was wanted", function()
-        assert.are.equal('context_create: argument 1 (desc): wanted a table, got 5', message(raw.context_create, 5))
-        assert.are.equal('tensor_create: argument 1 (context): wanted a context, got nil', message(raw.tensor_create, nil, 1, {}))
+        assert.are.equal('context_create: argument 1 (desc): wanted a table, got 5',
+            message(raw.context_create, 5))
+        assert.are.equal('tensor_create: argument 1 (context): wanted a context, got nil',
+            message(raw.tensor_create, nil, 1, {}))
         assert.are.equal('tensor_create: argument 2 (dtype): wanted a whole number of 32 bits, got 1.5',
             message(raw.tensor_create, context, 1.5, {}))
         assert.are.equal('tensor_create: argument 2 (dtype): wanted a whole number of 32 bits, got "1"',
             message(raw.tensor_create, context, "1", {}))
-        assert.are.equal('tensor_create: argument 3 (shape): wanted a list, got 3', message(raw.tensor_create, context, 1, 3))
+        assert.are.equal('tensor_create: argument 3 (shape): wanted a list, got 3',
+            message(raw.tensor_create, context, 1, 3))
         assert.are.equal('tensor_create: argument 3 (shape[2]): wanted a whole number, got 0.5',
             message(raw.tensor_create, context, 1, { 1, 0.5 }))
         assert.are.equal('tensor_create: argument 3 (shape[1]): wanted a whole number, got nan',
             message(raw.tensor_create, context, 1, { 0 / 0 }))
-        assert.are.equal('tensor_dtype: argument 1 (tensor): wanted a tensor, got a context', message(raw.tensor_dtype, context))
-        assert.are.equal('dtype_from_name: argument 1 (name): wanted a string, got a table', message(raw.dtype_from_name, {}))
+        assert.are.equal('tensor_dtype: argument 1 (tensor): wanted a tensor, got a context',
+            message(raw.tensor_dtype, context))
+        assert.are.equal('dtype_from_name: argument 1 (name): wanted a string, got a table',
+            message(raw.dtype_from_name, {}))
         assert.are.equal('dtype_from_name: argument 1 (name): wanted a string without zero bytes',
             message(raw.dtype_from_name, "f\0"))
-        assert.are.equal('rng_create: argument 1 (seed): wanted a whole number from 0 on, got -1', message(raw.rng_create, -1, 0))
-        assert.are.equal('image_width: argument 1 (image): wanted an image, got true', message(raw.image_width, true))
-        assert.are.equal('release: argument 1 (handle): wanted an object of distac, got a function', message(raw.release, print))
+        assert.are.equal('rng_create: argument 1 (seed): wanted a whole number from 0 on, got -1',
+            message(raw.rng_create, -1, 0))
+        assert.are.equal('image_width: argument 1 (image): wanted an image, got true',
+            message(raw.image_width, true))
+        assert.are.equal('release: argument 1 (handle): wanted an object of distac, got a function',
+            message(raw.release, print))
         assert.are.equal("EINVAL", raised(raw.context_create, 5).code)
     end)
 
@@ -124,7 +132,8 @@ describe("arguments", function()
     it("may be nil where the header allows it, and only there", function()
         local other = raw.context_create(nil)
         assert.are.equal("context", raw.type(other))
-        assert.are.equal('checkpoint_open: argument 2 (path): wanted a string, got nil', message(raw.checkpoint_open, other, nil))
+        assert.are.equal('checkpoint_open: argument 2 (path): wanted a string, got nil',
+            message(raw.checkpoint_open, other, nil))
         raw.release(other)
     end)
 
@@ -150,10 +159,12 @@ describe("arguments", function()
     it("take lists of handles", function()
         local op = raw.merge_create(context, "average")
         local ck = raw.checkpoint_create(context)
-        assert.are.equal('merge_delta: argument 2 (taus[2]): wanted a checkpoint, got "x"', message(raw.merge_delta, op, { ck, "x" }))
+        assert.are.equal('merge_delta: argument 2 (taus[2]): wanted a checkpoint, got "x"',
+            message(raw.merge_delta, op, { ck, "x" }))
         local gone = raw.checkpoint_create(context)
         raw.release(gone)
-        assert.are.equal('merge_delta: argument 2 (taus[2]): released object', message(raw.merge_delta, op, { ck, gone }))
+        assert.are.equal('merge_delta: argument 2 (taus[2]): released object',
+            message(raw.merge_delta, op, { ck, gone }))
     end)
 end)
 
@@ -202,7 +213,8 @@ describe("handles", function()
         assert.are.equal("ESTATE", e.code)
         assert.are.equal("tensor_numel: argument 1 (tensor): released object", e.message)
         assert.are.equal("tensor", raw.type(t))
-        assert.are.equal("image_release: argument 1 (image): wanted an image, got a tensor", message(raw.image_release, t))
+        assert.are.equal("image_release: argument 1 (image): wanted an image, got a tensor",
+            message(raw.image_release, t))
     end)
 
     it("free their memory when collected", function()

@@ -168,16 +168,15 @@ enum {]] }
     end
     add("const dl_kind dl_kinds[] = {")
     for _, kind in ipairs(api.kinds) do add('    {"%s", drop_%s},', kind, kind) end
-    add("};\nconst int dl_kind_count = %d;\nconst int dl_kind_context = DL_CONTEXT;\nconst int dl_abi_version = %d;\n",
-        #api.kinds, api.abi)
+    add("};\nconst int dl_kind_count = %d;\nconst int dl_abi_version = %d;\n", #api.kinds, api.abi)
     for _, struct in ipairs(api.structs) do
         add("static const dl_field fields_%s[] = {", struct.name)
         for _, field in ipairs(struct.fields) do
             add('    {"%s", %s, offsetof(distac_%s, %s)},', field.name, field_kinds[field.ctype], struct.name,
                 field.name)
         end
-        add("};\nstatic const dl_struct struct_%s = {fields_%s, %d, sizeof(distac_%s)};\n", struct.name, struct.name,
-            #struct.fields, struct.name)
+        add("};\nstatic const dl_struct struct_%s = {fields_%s, %d, sizeof(distac_%s)};\n", struct.name,
+            struct.name, #struct.fields, struct.name)
     end
     for _, fn in ipairs(api.functions) do add("%s", wrapper(fn)) end
     add("const luaL_Reg dl_functions[] = {")

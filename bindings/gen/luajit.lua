@@ -22,8 +22,8 @@ local function wrapper(fn)
         local i = arg.position
         local where = ('"%s", %d, "%s"'):format(fn.name, i, arg.name)
         if arg.kind == "array" then
-            line("local n%d = h.length(a%d, %s, %d, %s)", i, i, where, arg.ntype == "int32_t" and 2147483647 or 9007199254740992,
-                 tostring(arg.nullable or false))
+            local max = arg.ntype == "int32_t" and 2147483647 or 9007199254740992
+            line("local n%d = h.length(a%d, %s, %.0f, %s)", i, i, where, max, tostring(arg.nullable or false))
         elseif arg.kind == "count" then
             line("local n%d = h.count(a%d, %s)", i, i, where)
             line("local v%d = h.new_doubles(n%d)", i, i)
@@ -53,7 +53,8 @@ local function wrapper(fn)
             kept[#kept + 1] = "p" .. i
         elseif arg.kind == "array" then
             local reader = arg.of and "handles" or arg.element:gsub("_t$", "") .. "s"
-            line("local p%d = h.%s(a%d, %s, n%d%s)", i, reader, i, where, i, arg.of and ', "' .. arg.of .. '"' or "")
+            local kind = arg.of and (', "%s"'):format(arg.of) or ""
+            line("local p%d = h.%s(a%d, %s, n%d%s)", i, reader, i, where, i, kind)
             kept[#kept + 1] = "a" .. i
             kept[#kept + 1] = "p" .. i
         end
@@ -108,7 +109,7 @@ local function wrapper(fn)
             if out.of == "context" then line("h.own_context(%s)", out.id) end
             results[#results + 1] = out.id
         elseif out.kind == "number" then
-            results[#results + 1] = out.ctype == "int64_t" and ("tonumber(%s[0])"):format(out.id) or out.id .. "[0]"
+            results[#results + 1] = (out.ctype == "int64_t" and "tonumber(%s[0])" or "%s[0]"):format(out.id)
         elseif out.kind == "struct" then
             local table_of = ("h.struct_table(%s, structs.%s)"):format(out.id, out.of)
             if fn.result ~= "status" then table_of = "result ~= 0 and " .. table_of .. " or nil" end

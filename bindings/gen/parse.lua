@@ -1,8 +1,8 @@
 -- parse.lua: the fenced block of distac.h -> a description of the API (see the grammar in gen.lua).
 --
 -- Result: { abi, constants = {{name, value, text}}, kinds = {"tensor", ...}, structs = {{name, fields, text}},
---   functions = {{name, tags, text, result, cparams, args, outs}}, sections, block }. `args` are the Lua arguments, `outs`
--- the extra Lua results, `cparams` what the C call receives, in order, each pointing to its arg or out.
+--   functions = {{name, tags, text, result, cparams, args, outs}}, sections, block }. `args` are the Lua arguments,
+-- `outs` the extra Lua results, `cparams` what the C call receives, in order, each pointing to its arg or out.
 
 local integers = { int32_t = true, int64_t = true, uint64_t = true }
 local numbers = { int32_t = true, int64_t = true, uint64_t = true, double = true }
@@ -213,8 +213,8 @@ local results = { ["distac_status "] = "status", ["void "] = "void", ["int32_t "
 local function parse_function(api, text, doc)
     local result, name, parameters = text:match("^DISTAC_API ([%w_ ]+%*?)distac_([%w_]+)%((.*)%)$")
     if not name then error("'" .. text .. "' is outside the grammar", 0) end
-    local fn = { name = name, result = results[result], args = {}, outs = {}, cparams = {}, tags = {}, text = doc or "",
-                 declaration = text:gsub("^DISTAC_API ", "") }
+    local fn = { name = name, result = results[result], args = {}, outs = {}, cparams = {}, tags = {},
+                 text = doc or "", declaration = text:gsub("^DISTAC_API ", "") }
     if not fn.result then
         error(("distac_%s: result '%s' is outside the grammar"):format(name, trim(result)), 0)
     end

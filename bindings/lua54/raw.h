@@ -41,7 +41,7 @@ typedef struct dl_constant {
 
 /* From raw_lua54.c. */
 extern const dl_kind dl_kinds[];
-extern const int dl_kind_count, dl_kind_context, dl_abi_version, dl_function_count;
+extern const int dl_kind_count, dl_abi_version, dl_function_count;
 extern const luaL_Reg dl_functions[];
 extern const dl_constant dl_constants[];
 

@@ -1,8 +1,13 @@
 -- raw.lua: the table `raw` for LuaJIT: loads libdistac through ffi and hands the helpers below and those of
--- raw_values.lua to the generated wrappers (raw_gen.lua). Same names, same behaviour and same words as the Lua 5.4 binding.
+-- raw_values.lua to the generated wrappers (raw_gen.lua). Same names, same behaviour and same words as the Lua 5.4
+-- binding.
 --
 -- An object is a cdata box, a struct with one pointer. The box exists before the core makes the object;
 -- releasing empties it and any later use raises. Nothing here depends on the JIT being on.
+
+if not rawget(_G, "jit") then -- a folder of Lua files that both runtimes share: Lua 5.4 has its C module
+    return assert(package.loadlib(assert(package.searchpath("distac.raw", package.cpath)), "luaopen_distac_raw"))()
+end
 
 local registry = debug and debug.getregistry and debug.getregistry() or {}
 if registry["distac.raw"] then return registry["distac.raw"] end -- test runners empty package.loaded

@@ -7,16 +7,26 @@ return function(h, ffi)
 
     function h.keep() end
 
+    local function fits_int32(v)
+        return type(v) == "number" and v >= -2147483648 and v <= 2147483647 and v == floor(v)
+    end
+
+    local function fits_int64(v)
+        return type(v) == "number" and v >= -2 ^ 63 and v < 2 ^ 63 and v == floor(v)
+    end
+
     function h.int32(value, fname, i, name)
-        if type(value) ~= "number" or not (value >= -2147483648 and value <= 2147483647 and value == floor(value)) then
-            if istype("int64_t", value) or istype("uint64_t", value) then return h.int32(tonumber(value), fname, i, name) end
+        if not fits_int32(value) then
+            if istype("int64_t", value) or istype("uint64_t", value) then
+                return h.int32(tonumber(value), fname, i, name)
+            end
             wanted(fname, i, name, "a whole number of 32 bits", value)
         end
         return value
     end
 
     function h.int64(value, fname, i, name)
-        if type(value) ~= "number" or not (value >= -2 ^ 63 and value < 2 ^ 63 and value == floor(value)) then
+        if not fits_int64(value) then
             if istype("int64_t", value) or istype("uint64_t", value) then return value end
             wanted(fname, i, name, "a whole number", value)
         end
@@ -84,12 +94,10 @@ return function(h, ffi)
         if type(v) ~= "number" then return "a number" end
     end)
     h.int32s = list_reader("int32_t[?]", function(v)
-        if type(v) ~= "number" or not (v >= -2147483648 and v <= 2147483647 and v == floor(v)) then
-            return "a whole number of 32 bits"
-        end
+        if not fits_int32(v) then return "a whole number of 32 bits" end
     end)
     h.int64s = list_reader("int64_t[?]", function(v)
-        if type(v) ~= "number" or not (v >= -2 ^ 63 and v < 2 ^ 63 and v == floor(v)) then return "a whole number" end
+        if not fits_int64(v) then return "a whole number" end
     end)
 
     local array_of = setmetatable({}, { __index = function(self, kind)
