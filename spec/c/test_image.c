@@ -35,7 +35,6 @@ static void write_png(const char *path, struct kind k, int width, int height, bo
     png_infop info = png_create_info_struct(png);
     assert_non_null(file);
     assert_non_null(info);
-    if (setjmp(png_jmpbuf(png))) fail_msg("libpng cannot write");
     png_init_io(png, file);
     png_set_IHDR(png, info, (png_uint_32)width, (png_uint_32)height, k.depth, k.colour,
                  interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
