@@ -9,6 +9,15 @@
 /* Elements an operator sees at a time: the numbers of eight models stay in the first cache. */
 enum { DI_STEP = 256 };
 
+/* Compiles a hot loop for several vector widths; the loader picks one. The loops add, multiply and compare but
+ * never multiply and add, so all of them give the same bits. Sanitizers run before the loader is done. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__) &&                      \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define DI_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define DI_CLONES
+#endif
+
 typedef struct di_merge_run di_merge_run;
 
 typedef struct di_merge_param {

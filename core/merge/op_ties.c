@@ -17,8 +17,8 @@ typedef struct ties {
 } ties;
 
 /* The sum of what is left of each element after trimming. */
-static void trimmed_sum(const di_merge_run *run, const double *thresholds, int64_t n, const double *const *tau,
-                        double *sum) {
+DI_CLONES static void trimmed_sum(const di_merge_run *run, const double *thresholds, int64_t n,
+                                  const double *const *tau, double *sum) {
     for (int64_t i = 0; i < n; i++) sum[i] = 0;
     for (int32_t t = 0; t < run->models; t++) {
         double threshold = thresholds[t];
@@ -32,12 +32,13 @@ typedef struct ballot {
     int64_t *lead; /* positive minus negative signs, one per lane */
 } ballot;
 
-static void count_signs(void *arg, int32_t lane, int64_t n, const double *const *tau) {
+DI_CLONES static void count_signs(void *arg, int32_t lane, int64_t n, const double *const *tau) {
     ballot *b = arg;
-    double sum[DI_STEP], lead = 0;
+    double sum[DI_STEP];
+    int64_t lead = 0;
     trimmed_sum(b->run, b->thresholds, n, tau, sum);
-    for (int64_t i = 0; i < n; i++) lead += (sum[i] > 0 ? 1.0 : 0.0) - (sum[i] < 0 ? 1.0 : 0.0);
-    b->lead[lane] += (int64_t)lead;
+    for (int64_t i = 0; i < n; i++) lead += (sum[i] > 0) - (sum[i] < 0);
+    b->lead[lane] += lead;
 }
 
 static distac_status elect_majority(di_merge_run *run, ties *state) {
@@ -65,24 +66,25 @@ static distac_status prepare(di_merge_run *run) {
     return elect_majority(run, state);
 }
 
-static void chunk(const di_merge_run *run, int64_t n, const double *const *tau, double *out) {
+/* Written without branches, so that it runs on vectors. */
+DI_CLONES static void chunk(const di_merge_run *run, int64_t n, const double *const *tau, double *out) {
     const ties *state = run->state;
-    double sign[DI_STEP], count[DI_STEP] = {0};
+    double sign[DI_STEP], count[DI_STEP] = {0}, sum[DI_STEP] = {0}, majority = state->majority;
     trimmed_sum(run, state->thresholds, n, tau, sign);
     for (int64_t i = 0; i < n; i++) {
-        sign[i] = sign[i] > 0 ? 1.0 : sign[i] < 0 ? -1.0 : state->majority;
-        out[i] = 0;
+        double elected = (sign[i] > 0 ? 1.0 : 0.0) - (sign[i] < 0 ? 1.0 : 0.0);
+        sign[i] = elected + (sign[i] == 0 ? majority : 0.0);
     }
     for (int32_t t = 0; t < run->models; t++) {
         double threshold = state->thresholds[t];
         for (int64_t i = 0; i < n; i++) {
-            double value = tau[t][i];
-            double agrees = fabs(value) >= threshold && value * sign[i] > 0 ? 1.0 : 0.0;
-            out[i] += agrees * value;
-            count[i] += agrees;
+            double kept = fabs(tau[t][i]) >= threshold ? tau[t][i] : 0.0;
+            double agreeing = kept * sign[i] > 0 ? kept : 0.0;
+            sum[i] += agreeing;
+            count[i] += agreeing != 0 ? 1.0 : 0.0;
         }
     }
-    for (int64_t i = 0; i < n; i++) out[i] = count[i] > 0 ? out[i] / count[i] : 0.0;
+    for (int64_t i = 0; i < n; i++) out[i] = sum[i] / (count[i] > 0 ? count[i] : 1.0);
 }
 
 const di_method di_merge_ties = {

@@ -117,7 +117,8 @@ static bool is_aligned_f32(const di_entry *entry, const uint8_t *bytes) {
 }
 
 /* The elements in double, whatever their type. */
-static void widen(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n, double *restrict out) {
+DI_CLONES static void widen(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n,
+                            double *restrict out) {
     if (is_aligned_f32(entry, bytes)) {
         const float *restrict x = (const float *)(const void *)bytes + first;
         for (int64_t i = 0; i < n; i++) out[i] = (double)x[i];
@@ -130,8 +131,12 @@ void di_run_base(const di_merge_run *run, int64_t entry, int64_t first, int64_t 
     widen(run->base->entries[entry], run->base_bytes.bytes[entry], first, n, out);
 }
 
+DI_CLONES static void subtract(int64_t n, const double *restrict base, double *restrict out) {
+    for (int64_t i = 0; i < n; i++) out[i] -= base[i];
+}
+
 /* An exponent of all ones plus one carries into the sign bit: no branches, so this runs on vectors. */
-static bool all_finite(const double *values, int64_t n) {
+DI_CLONES static bool all_finite(const double *values, int64_t n) {
     uint64_t seen = 0;
     for (int64_t i = 0; i < n; i++) {
         uint64_t bits;
@@ -145,8 +150,7 @@ bool di_run_load(const di_merge_run *run, int32_t t, int64_t entry, int64_t firs
                  double *restrict out) {
     int64_t partner = run->partner[t * run->base->count + entry];
     widen(run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner], first, n, out);
-    if (base)
-        for (int64_t i = 0; i < n; i++) out[i] -= base[i];
+    if (base) subtract(n, base, out);
     return all_finite(out, n);
 }
 

@@ -1,27 +1,51 @@
 /* select.c: the exact rank-th largest magnitude of every task vector, without sorting or keeping them. A
- * magnitude's bits order like the number, so it is found digit by digit: each look at all elements counts one
- * digit of those that match the digits known so far. As soon as few enough are left they are collected and
- * sorted. All models share the looks. */
+ * magnitude's bits order like the number.
+ *
+ * First way: a sample tells between which two magnitudes the wanted one lies; one look at all elements counts
+ * those above and collects the few between. The counts prove the answer or show that the sample misled. Second
+ * way, for small inputs and for those: digit by digit, each look counting one digit of what matches the digits
+ * known so far, until few enough are left to be collected. All models share the looks. */
 #include "merge.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { DIGIT = 16, BUCKETS = 1 << DIGIT, LEVELS = 4, COLLECT = 1 << 16 };
+enum {
+    DIGIT = 16,
+    BUCKETS = 1 << DIGIT,
+    LEVELS = 4,
+    COLLECT = 1 << 16, /* keys collected per model, second way */
+    SAMPLE = 1 << 18,  /* keys sampled per model */
+    BETWEEN = 1 << 21  /* at most this many are collected per model, first way */
+};
 
 typedef struct search {
-    uint64_t prefix;  /* the digits known: key >> shift_above */
-    int64_t rank;     /* among the keys with this prefix, from the largest */
-    int64_t matching; /* keys with this prefix */
-    bool collect, found;
-    uint64_t *keys; /* collected */
+    double *threshold;
+    bool found;
+    int64_t rank; /* among what is searched, from the largest */
+    /* first way */
+    double low, high; /* the wanted magnitude lies in low … high, both included */
+    /* second way */
+    uint64_t prefix; /* the digits known */
+    bool collect;
+    /* what is collected */
+    uint64_t *keys;
+    int64_t capacity; /* there is room for */
     atomic_llong key_count;
 } search;
+
+/* Elements by their place beside the bounds; those between are collected. */
+typedef struct tally {
+    int64_t above, at_high, between, at_low;
+} tally;
 
 typedef struct selector {
     di_merge_run *run;
     int32_t level;
     search *searches;  /* one per model */
     uint64_t *buckets; /* [lanes][models][BUCKETS] */
+    tally *tallies;    /* [lanes][models] */
+    int64_t per_piece; /* elements sampled of each piece */
 } selector;
 
 static uint64_t key_of(double value) {
@@ -35,6 +59,166 @@ static double value_of(uint64_t key) {
     memcpy(&value, &key, sizeof value);
     return value;
 }
+
+/* The rank-th largest of n keys, in place, in time that does not depend on their order. */
+static uint64_t pick(uint64_t *keys, int64_t n, int64_t rank) {
+    for (int shift = 56; shift >= 0 && n > 1; shift -= 8) {
+        int64_t counts[256] = {0}, kept = 0;
+        for (int64_t i = 0; i < n; i++) counts[keys[i] >> shift & 255]++;
+        uint64_t digit = 255;
+        while (rank > counts[digit]) rank -= counts[digit--];
+        for (int64_t i = 0; i < n; i++)
+            if ((keys[i] >> shift & 255) == digit) keys[kept++] = keys[i];
+        n = kept;
+    }
+    return keys[0];
+}
+
+static distac_status keys_open(distac_context *context, search *at, int64_t capacity) {
+    at->keys = di_alloc(context, (size_t)capacity * sizeof *at->keys);
+    at->capacity = capacity;
+    atomic_store(&at->key_count, 0);
+    return at->keys ? DISTAC_OK : DISTAC_ENOMEM;
+}
+
+static void keys_close(distac_context *context, search *at) {
+    if (at->keys) di_free(context, at->keys, (size_t)at->capacity * sizeof *at->keys);
+    at->keys = NULL;
+}
+
+/* ---- first way ---- */
+
+static distac_status sample_piece(void *arg, int32_t lane, int64_t index) {
+    selector *s = arg;
+    const di_piece *piece = &s->run->pieces[index];
+    double *const *rows = di_run_rows(s->run, lane);
+    int64_t n = piece->count * s->per_piece / DI_PIECE; /* large and small tensors by their share */
+    /* Not always the same columns of a matrix. */
+    int64_t first_sampled = piece->first + index * 7919 % (piece->count - n + 1);
+    if (!di_run_step(s->run, piece->entry, first_sampled, n, rows))
+        return di_run_nonfinite(s->run, piece->entry, piece->first);
+    for (int32_t t = 0; t < s->run->models; t++) {
+        search *at = &s->searches[t];
+        int64_t first = atomic_fetch_add(&at->key_count, n);
+        for (int64_t i = 0; i < n; i++) at->keys[first + i] = key_of(rows[t][i]);
+    }
+    return DISTAC_OK;
+}
+
+/* From the sample: the bounds, eight standard deviations apart. */
+static distac_status bracket(void *arg, int32_t lane, int64_t t) {
+    (void)lane;
+    selector *s = arg;
+    search *at = &s->searches[t];
+    int64_t n = atomic_load(&at->key_count), all = s->run->elements;
+    if (n < 1) return di_fail(DISTAC_ESTATE, "the sample is empty");
+    double share = (double)at->rank / (double)all, wanted = share * (double)n;
+    double margin = 4 * sqrt((double)n * share * (1 - share)) + 16;
+    int64_t upper = (int64_t)(wanted - margin), lower = (int64_t)(wanted + margin) + 1;
+    /* Picking shuffles and drops keys: the wider search comes last. */
+    uint64_t *copy = di_new((size_t)n * sizeof *copy);
+    if (!copy) return DISTAC_ENOMEM;
+    memcpy(copy, at->keys, (size_t)n * sizeof *copy);
+    at->high = upper >= 1 ? value_of(pick(copy, n, upper)) : INFINITY;
+    at->low = lower <= n ? value_of(pick(at->keys, n, lower)) : 0;
+    free(copy);
+    keys_close(s->run->context, at);
+    int64_t capacity = (int64_t)(3 * margin / (double)n * (double)all) + 4096;
+    return keys_open(s->run->context, at, capacity < BETWEEN ? capacity : BETWEEN);
+}
+
+DI_CLONES static tally count_places(int64_t n, const double *values, double low, double high) {
+    int64_t above = 0, from_high = 0, over_low = 0, from_low = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double magnitude = fabs(values[i]);
+        above += magnitude > high;
+        from_high += magnitude >= high;
+        over_low += magnitude > low;
+        from_low += magnitude >= low;
+    }
+    if (low == high) over_low = from_low = from_high; /* one value, counted once */
+    return (tally){above, from_high - above, over_low - from_high, from_low - over_low};
+}
+
+DI_CLONES static void mark_between(int64_t n, const double *values, double low, double high, uint8_t *marks) {
+    for (int64_t i = 0; i < n; i++) {
+        double magnitude = fabs(values[i]);
+        marks[i] = (uint8_t)((magnitude > low) & (magnitude < high));
+    }
+}
+
+/* Keys of the marked values, which are few: eight marks are looked at together. */
+static void collect_marked(int64_t n, const double *values, const uint8_t *marks, uint64_t *keys) {
+    for (int64_t i = 0; i < n; i += 8) {
+        uint64_t eight;
+        memcpy(&eight, marks + i, sizeof eight);
+        if (eight == 0) continue;
+        for (int64_t k = i; k < i + 8 && k < n; k++)
+            if (marks[k]) *keys++ = key_of(values[k]);
+    }
+}
+
+static void collect_between(void *arg, int32_t lane, int64_t n, const double *const *tau) {
+    selector *s = arg;
+    uint8_t marks[DI_STEP + 8] = {0};
+    for (int32_t t = 0; t < s->run->models; t++) {
+        search *at = &s->searches[t];
+        tally *sum = &s->tallies[(int64_t)lane * s->run->models + t];
+        tally found = count_places(n, tau[t], at->low, at->high);
+        sum->above += found.above;
+        sum->at_high += found.at_high;
+        sum->between += found.between;
+        sum->at_low += found.at_low;
+        if (found.between == 0) continue;
+        int64_t slot = atomic_fetch_add(&at->key_count, found.between);
+        if (slot + found.between > at->capacity) continue; /* too many: the second way */
+        mark_between(n, tau[t], at->low, at->high, marks);
+        collect_marked(n, tau[t], marks, at->keys + slot);
+    }
+}
+
+static distac_status settle(void *arg, int32_t lane, int64_t t) {
+    (void)lane;
+    selector *s = arg;
+    search *at = &s->searches[t];
+    tally sum = {0};
+    for (int32_t i = 0; i < s->run->lanes; i++) {
+        const tally *part = &s->tallies[(int64_t)i * s->run->models + t];
+        sum.above += part->above;
+        sum.at_high += part->at_high;
+        sum.between += part->between;
+        sum.at_low += part->at_low;
+    }
+    int64_t rank = at->rank - sum.above; /* among those not above */
+    at->found = true;
+    if (rank >= 1 && rank <= sum.at_high)
+        *at->threshold = at->high;
+    else if (rank > sum.at_high && rank <= sum.at_high + sum.between && sum.between <= at->capacity)
+        *at->threshold = value_of(pick(at->keys, sum.between, rank - sum.at_high));
+    else if (rank > sum.at_high + sum.between && rank <= sum.at_high + sum.between + sum.at_low)
+        *at->threshold = at->low;
+    else
+        at->found = false;
+    keys_close(s->run->context, at);
+    return DISTAC_OK;
+}
+
+static distac_status search_by_sample(selector *s) {
+    di_merge_run *run = s->run;
+    s->per_piece = SAMPLE / run->piece_count;
+    if (s->per_piece > DI_STEP) s->per_piece = DI_STEP;
+    if (s->per_piece < 1) return DISTAC_OK;
+    for (int32_t t = 0; t < run->models; t++)
+        DI_TRY(keys_open(run->context, &s->searches[t], s->per_piece * run->piece_count));
+    s->tallies = di_new((size_t)run->lanes * (size_t)run->models * sizeof *s->tallies);
+    if (!s->tallies) return DISTAC_ENOMEM;
+    DI_TRY(di_run_lanes(run, run->piece_count, sample_piece, s));
+    DI_TRY(di_run_lanes(run, run->models, bracket, s));
+    DI_TRY(di_run_visit(run, collect_between, s));
+    return di_run_lanes(run, run->models, settle, s);
+}
+
+/* ---- second way ---- */
 
 static void count_digits(void *arg, int32_t lane, int64_t n, const double *const *tau) {
     selector *s = arg;
@@ -54,19 +238,13 @@ static void count_digits(void *arg, int32_t lane, int64_t n, const double *const
     }
 }
 
-static int compare_keys(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return x < y ? 1 : x > y ? -1 : 0; /* largest first */
-}
-
 /* After a look: one more digit of a model's threshold is known, or all of it. */
-static distac_status advance(selector *s, int32_t t, double *threshold) {
+static distac_status advance(selector *s, int32_t t) {
     search *at = &s->searches[t];
     const di_merge_run *run = s->run;
     if (at->found) return DISTAC_OK;
     if (at->collect) {
-        qsort(at->keys, (size_t)at->matching, sizeof *at->keys, compare_keys);
-        *threshold = value_of(at->keys[at->rank - 1]);
+        *at->threshold = value_of(pick(at->keys, atomic_load(&at->key_count), at->rank));
         at->found = true;
         return DISTAC_OK;
     }
@@ -79,44 +257,49 @@ static distac_status advance(selector *s, int32_t t, double *threshold) {
         at->rank -= count;
     }
     at->prefix = at->prefix << DIGIT | (uint64_t)digit;
-    at->matching = count;
     if (s->level == LEVELS - 1) {
-        *threshold = value_of(at->prefix);
+        *at->threshold = value_of(at->prefix);
         at->found = true;
     } else if (count <= COLLECT) {
         at->collect = true;
-        at->keys = di_new((size_t)count * sizeof *at->keys);
-        if (!at->keys) return DISTAC_ENOMEM;
+        return keys_open(s->run->context, at, count);
     }
     return DISTAC_OK;
 }
 
-static distac_status search_all(selector *s, double *thresholds, size_t bucket_bytes) {
-    bool done = false;
-    for (s->level = 0; s->level < LEVELS && !done; s->level++) {
-        memset(s->buckets, 0, bucket_bytes);
-        DI_TRY(di_run_visit(s->run, count_digits, s));
-        done = true;
-        for (int32_t t = 0; t < s->run->models; t++) {
-            DI_TRY(advance(s, t, &thresholds[t]));
-            done = done && s->searches[t].found;
-        }
+static bool all_found(const selector *s) {
+    for (int32_t t = 0; t < s->run->models; t++)
+        if (!s->searches[t].found) return false;
+    return true;
+}
+
+static distac_status search_by_digits(selector *s) {
+    size_t bytes = (size_t)s->run->lanes * (size_t)s->run->models * BUCKETS * sizeof(uint64_t);
+    distac_status status = DISTAC_OK;
+    if (all_found(s)) return DISTAC_OK;
+    s->buckets = di_alloc(s->run->context, bytes);
+    if (!s->buckets) return DISTAC_ENOMEM;
+    for (s->level = 0; s->level < LEVELS && status == DISTAC_OK && !all_found(s); s->level++) {
+        memset(s->buckets, 0, bytes);
+        status = di_run_visit(s->run, count_digits, s);
+        for (int32_t t = 0; status == DISTAC_OK && t < s->run->models; t++) status = advance(s, t);
     }
-    return DISTAC_OK;
+    di_free(s->run->context, s->buckets, bytes);
+    return status;
 }
 
 distac_status di_select(di_merge_run *run, int64_t rank, double *thresholds) {
-    size_t bytes = (size_t)run->lanes * (size_t)run->models * BUCKETS * sizeof(uint64_t);
     selector s = {.run = run};
-    distac_status status = DISTAC_ENOMEM;
     s.searches = di_new((size_t)run->models * sizeof *s.searches);
-    if (s.searches) s.buckets = di_alloc(run->context, bytes);
-    if (s.buckets) {
-        for (int32_t t = 0; t < run->models; t++) s.searches[t].rank = rank;
-        status = search_all(&s, thresholds, bytes);
+    if (!s.searches) return DISTAC_ENOMEM;
+    for (int32_t t = 0; t < run->models; t++) {
+        s.searches[t].rank = rank;
+        s.searches[t].threshold = &thresholds[t];
     }
-    for (int32_t t = 0; s.searches && t < run->models; t++) free(s.searches[t].keys);
-    if (s.buckets) di_free(run->context, s.buckets, bytes);
+    distac_status status = run->elements > 4 * (int64_t)SAMPLE ? search_by_sample(&s) : DISTAC_OK;
+    if (status == DISTAC_OK) status = search_by_digits(&s);
+    for (int32_t t = 0; t < run->models; t++) keys_close(run->context, &s.searches[t]);
+    free(s.tallies);
     free(s.searches);
     return status;
 }

@@ -499,6 +499,48 @@ static void equal_magnitudes(void **state) {
     free(got);
 }
 
+/* Enough elements for the threshold to be found by a sample: random ones, a few distinct values, and an order that
+ * misleads the sample. Compared with a sort. */
+static void sampled_thresholds(void **state) {
+    (void)state;
+    int64_t n = 1500000;
+    double *values = malloc((size_t)n * sizeof *values), *sorted = malloc((size_t)n * sizeof *sorted);
+    double *got = malloc((size_t)n * sizeof *got);
+    distac_merge *merge = method("ties");
+    for (int kind = 0; kind < 4; kind++) {
+        for (int64_t i = 0; i < n; i++) {
+            double x = normal();
+            values[i] = (float)(kind == 0   ? x
+                                : kind == 1 ? floor(8 * x) / 8
+                                : kind == 2 ? floor(2048 * x) / 2048
+                                            : x);
+            if (kind == 3 && i % 16384 >= 8192) values[i] = (float)(values[i] * 100);
+            sorted[i] = fabs(values[i]);
+        }
+        qsort(sorted, (size_t)n, sizeof *sorted, descending);
+        distac_checkpoint *tau, *delta;
+        OK(distac_checkpoint_create(context, &tau));
+        add(tau, "w", DISTAC_F32, 1, &n, values);
+        static const double keeps[] = {1e-6, .01, .2, .7, 1};
+        for (int k = 0; k < 5; k++) {
+            double threshold = sorted[(int64_t)(keeps[k] * (double)n) - 1];
+            OK(distac_merge_set(merge, "keep", 1, &keeps[k]));
+            OK(distac_merge_delta(merge, 1, &tau, &delta));
+            values_of(delta, "w", n, got);
+            for (int64_t i = 0; i < n; i++)
+                if (got[i] != (fabs(values[i]) >= threshold ? values[i] : 0))
+                    fail_msg("kind %d, keep %g, element %lld: %g of %g, threshold %g", kind, keeps[k],
+                             (long long)i, got[i], values[i], threshold);
+            distac_checkpoint_release(delta);
+        }
+        distac_checkpoint_release(tau);
+    }
+    distac_merge_release(merge);
+    free(values);
+    free(sorted);
+    free(got);
+}
+
 /* One model alone gives itself; models in another order give the same but for rounding. */
 static void laws(void **state) {
     (void)state;
@@ -760,10 +802,10 @@ static void over_an_input(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(worked_f3),     cmocka_unit_test(worked_tsvm),    cmocka_unit_test(registry),
-        cmocka_unit_test(random_models), cmocka_unit_test(laws),           cmocka_unit_test(equal_magnitudes),
-        cmocka_unit_test(threads),       cmocka_unit_test(large_matrices), cmocka_unit_test(refusals),
-        cmocka_unit_test(over_an_input),
+        cmocka_unit_test(worked_f3),          cmocka_unit_test(worked_tsvm),   cmocka_unit_test(registry),
+        cmocka_unit_test(random_models),      cmocka_unit_test(laws),          cmocka_unit_test(equal_magnitudes),
+        cmocka_unit_test(sampled_thresholds), cmocka_unit_test(threads),       cmocka_unit_test(large_matrices),
+        cmocka_unit_test(refusals),           cmocka_unit_test(over_an_input),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
