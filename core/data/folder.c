@@ -195,6 +195,7 @@ distac_status distac_dataset_folder(distac_context *context, const char *path, i
                                     distac_dataset **out) {
     DI_REQUIRE(context && path && out, "context, path and out are needed");
     if (size < 1 || size > 4096) return di_fail(DISTAC_EINVAL, "size %d: 1 to 4096", size);
-    if (channels != 1 && channels != 3) return di_fail(DISTAC_EINVAL, "channels %d: 1 (grey) or 3 (RGB)", channels);
+    if (channels != 1 && channels != 3)
+        return di_fail(DISTAC_EINVAL, "channels %d: 1 (grey) or 3 (RGB)", channels);
     return di_folder_open(context, path, size, channels, DI_FOLDER_MEMORY, out);
 }

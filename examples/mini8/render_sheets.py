@@ -27,8 +27,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CELL, INK, COLUMNS = 32, 26, 64
-SAME_DESIGN = 0.95  # mean correlation of two faces above which their families count as one
-READABLE = 0.3      # share of a face's glyphs nearest to their own class mean; below, it is ornament, no writing
+# Mean correlation of two faces above which their families count as one.
+SAME_DESIGN = 0.95
+# Share of a face's glyphs that are nearest to the mean of their own class; below, it is ornament, no writing.
+READABLE = 0.3
 
 
 def span(first, last, skip=()):
@@ -72,6 +74,7 @@ PRETRAINING = {
     "thai": (span(0xE01, 0xE2E, (0xE24, 0xE26)), 44, 40, 1, 1.0),
     "devanagari": (span(0x915, 0x928) + span(0x92A, 0x930) + [0x932, 0x933] + span(0x935, 0x939), 34, 40, 2, 1.0),
 }
+LOWER = PRETRAINING["latin_lower"][0]
 FEWEST_FAMILIES = 8
 
 
@@ -138,16 +141,13 @@ def render_face(job):
             cell = render(font, chr(c))
             if cell is not None and not (missing is not None and np.array_equal(cell, missing)):
                 cells[c] = cell
-        if characters == TASKS_LOWER and capitals(font, cells):
+        if characters == LOWER and capitals(font, cells):
             return {}
     except OSError:
         return {}
     if len({cell.tobytes() for cell in cells.values()}) < 0.8 * len(cells):
         return {}  # boxes instead of letters
     return cells
-
-
-TASKS_LOWER = PRETRAINING["latin_lower"][0]
 
 
 def unit(cells):
@@ -175,7 +175,8 @@ def collect(found, characters, share):
             jobs.append((path, index, has))
             owners.append(family)
     with Pool(2) as pool:
-        rendered = [(family, cells) for family, cells in zip(owners, pool.map(render_face, jobs, chunksize=4)) if cells]
+        drawn = pool.map(render_face, jobs, chunksize=4)
+    rendered = [(family, cells) for family, cells in zip(owners, drawn) if cells]
     total, count = {}, {}
     for _, cells in rendered:
         for c, cell in cells.items():
@@ -270,10 +271,12 @@ def write(folder, name, cells, side, names, body, depth=4):
     path = os.path.join(folder, name + ".png")
     write_grey(path, sheet, depth)
     with open(os.path.join(folder, name + ".txt"), "w", encoding="utf-8") as out:
-        out.write("sheet %s cell %d columns %d glyphs %d classes %d\n" % (name, side, columns, len(cells), len(names)))
+        counts = (name, side, columns, len(cells), len(names))
+        out.write("sheet %s cell %d columns %d glyphs %d classes %d\n" % counts)
         out.writelines("class %s\n" % text for text in names)
         out.writelines(line + "\n" for line in body)
-    print("%-15s %5d glyphs %4d classes %8d bytes" % (name, len(cells), len(names), os.path.getsize(path)), flush=True)
+    size = os.path.getsize(path)
+    print("%-15s %5d glyphs %4d classes %8d bytes" % (name, len(cells), len(names), size), flush=True)
 
 
 def write_grey(path, pixels, depth):

@@ -326,6 +326,32 @@ static void damaged_sheets_are_refused(void **state) {
     distac_image_release(image);
 }
 
+/* Whatever allocation the limit stops, the call fails cleanly and gives everything back. */
+static void memory_limits_are_kept(void **state) {
+    (void)state;
+    int refused = 0;
+    for (int64_t limit = 1 << 12; limit < (int64_t)1 << 26; limit += limit / 4) {
+        distac_context *c = open_context(2);
+        OK(distac_context_set_memory_limit(c, limit));
+        for (int t = 0; t < 8; t++) {
+            distac_dataset *d = NULL;
+            if (absent(tasks[t])) continue;
+            distac_status status = distac_dataset_mini8(c, root(), fashion(), tasks[t], 1, &d);
+            if (status != DISTAC_OK) {
+                assert_int_equal(status, DISTAC_ENOMEM);
+                refused++;
+            }
+            distac_dataset_release(d);
+            distac_context_info info;
+            OK(distac_context_get_info(c, &info));
+            assert_int_equal(info.memory_used, 0);
+            assert_true(info.memory_peak <= limit);
+        }
+        distac_context_release(c);
+    }
+    assert_in_range(refused, 50, 1000);
+}
+
 /* ---- distortions ---- */
 
 static const distac_augment_desc plain = {.scale_min = 1, .scale_max = 1, .contrast_min = 1, .contrast_max = 1};
@@ -464,6 +490,7 @@ int main(void) {
         cmocka_unit_test(sheets_are_whole),
         cmocka_unit_test(sheets_stack),
         cmocka_unit_test(damaged_sheets_are_refused),
+        cmocka_unit_test(memory_limits_are_kept),
         cmocka_unit_test(distortions_are_pure_functions),
         cmocka_unit_test(without_distortion_glyphs_stay),
         cmocka_unit_test(wrong_distortions_are_refused),
