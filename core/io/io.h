@@ -76,7 +76,8 @@ enum { DI_PIECE = 16384 };
 typedef struct di_piece {
     int64_t entry, first, count;
 } di_piece;
-distac_status di_pieces(const distac_checkpoint *checkpoint, int64_t *count, di_piece **out); /* free() *out */
+/* free() *out */
+distac_status di_pieces(di_entry *const *entries, int64_t entry_count, int64_t *count, di_piece **out);
 
 /* Dense bytes of every entry, for parallel work: bytes[i] belongs to entry i. */
 typedef struct di_sources {

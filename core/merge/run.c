@@ -59,7 +59,7 @@ static distac_status open_inputs(di_merge_run *run) {
         if (di_entry_is_float(run->base->entries[i]) &&
             __builtin_add_overflow(run->elements, run->base->entries[i]->numel, &run->elements))
             return di_fail_at(DISTAC_EINVAL, run->function, "too many elements");
-    DI_TRY(di_pieces(run->base, &run->piece_count, &run->pieces));
+    DI_TRY(di_pieces(run->base->entries, run->base->count, &run->piece_count, &run->pieces));
     int64_t rows = (int64_t)run->lanes * (run->models + 2);
     run->rows = di_new((size_t)rows * sizeof *run->rows);
     run->scratch = run->rows ? di_alloc(run->context, scratch_bytes(run)) : NULL;
