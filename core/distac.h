@@ -645,8 +645,8 @@ DISTAC_API distac_status distac_dataset_folder(distac_context *context, const ch
 DISTAC_API distac_status distac_dataset_mini8(distac_context *context, const char *root,
                                               const char *fashion_dir, const char *task, int32_t split,
                                               distac_dataset **out);
-/* [new] Rendered glyph sheet of mini8 (e.g. "latin") as a data set of clean 32x32
- * masters. Errors: EIO, EFORMAT. */
+/* [new] Rendered glyph sheet of mini8 (e.g. "latin"), or several joined by "+" (their classes follow each
+ * other), as a data set of clean 32x32 masters. Errors: ENOTFOUND, EIO, EFORMAT. */
 DISTAC_API distac_status distac_dataset_glyphs(distac_context *context, const char *root, const char *sheet,
                                                distac_dataset **out);
 DISTAC_API void distac_dataset_release(distac_dataset *dataset);
