@@ -53,10 +53,10 @@ describe("lambda search", function()
             local now
             local found = search.run {
                 points = points, tasks = tasks, chunk = 16, load = function(lambda) now = at[lambda] end,
-                correct = function(task, first, count)
-                    local n = 0
-                    for k = first, first + count - 1 do n = n + (answers[now][task.index][k] and 1 or 0) end
-                    return n
+                correct = function(task, samples)
+                    local out = {}
+                    for k, sample in ipairs(samples) do out[k] = answers[now][task.index][sample] end
+                    return out
                 end,
             }
             local best, best_score = full(tasks, points, answers)
@@ -71,7 +71,11 @@ describe("lambda search", function()
     it("takes the smallest lambda where all are equal", function()
         local found = search.run {
             points = { 0, 0.5, 1 }, tasks = { { name = "a", count = 10, reference = 1 } }, load = function() end,
-            correct = function(_, _, count) return count end,
+            correct = function(_, samples)
+                local out = {}
+                for k = 1, #samples do out[k] = true end
+                return out
+            end,
         }
         assert.equal(1, found.best)
     end)
@@ -79,7 +83,7 @@ describe("lambda search", function()
     it("bears a task whose reference is zero", function()
         local found = search.run {
             points = { 0, 1 }, tasks = { { name = "a", count = 10, reference = 0 } }, load = function() end,
-            correct = function() return 0 end,
+            correct = function() return {} end,
         }
         assert.equal(1, found.best)
         assert.equal(0, found.score)

@@ -72,12 +72,20 @@ function Evaluator:measure_all(key_of, checkpoint_of, tasks, split, what)
     return out
 end
 
--- Correct answers among images first ... first+count-1, for searches that may stop half-way.
-function Evaluator:correct(vit, task, split, first, count)
-    local distac = require "distac"
+-- Which of the listed samples are answered correctly, for searches that may stop half-way. Short lists are filled
+-- up to `size`: rounding inside matrix products depends on the number of rows, and an answer must not depend on
+-- which other samples were asked together.
+function Evaluator:correct(vit, task, split, samples, size)
     local ds = self.suite:dataset(task, split)
-    local logits = ds:logits(vit, self.suite:head(task), { first = first, count = count, batch = self.batch })
-    return distac.metrics(logits, ds:labels(first, count)).correct
+    local key = task .. "/" .. split
+    self.labels = self.labels or {}
+    self.labels[key] = self.labels[key] or ds:labels():table()
+    local labels, list, out = self.labels[key], {}, {}
+    for k, sample in ipairs(samples) do list[k] = sample end
+    for k = #list + 1, size do list[k] = 1 end
+    local guesses = ds:subset(list):logits(vit, self.suite:head(task), { batch = size }):argmax(2):table()
+    for k, sample in ipairs(samples) do out[k] = guesses[k] == labels[sample] + 1 end
+    return out
 end
 
 return evaluate

@@ -35,7 +35,7 @@ end
 
 local function choose(run, points, load, what)
     if #points == 1 then return { best = 1, scores = {} } end
-    local tasks, zero = {}, {}
+    local tasks = {}
     for i, task in ipairs(run.tasks) do
         local own = run.individual_validation[task]
         if not own or not own.accuracy then
@@ -43,18 +43,13 @@ local function choose(run, points, load, what)
                 0)
         end
         tasks[i] = { name = task, count = own.count, reference = own.accuracy }
-        zero[i] = run.base_validation[task].correct
-    end
-    local known = {}
-    for i, point in ipairs(points) do
-        if point == 0 then known[i] = zero end
     end
     run.progress:start(what, #points)
     return search.run {
-        points = points, tasks = tasks, known = known, load = load,
-        correct = function(task, first, count)
+        points = points, tasks = tasks, load = load,
+        correct = function(task, samples, size)
             if engine().cancelled() then error(require("distac.training").canceled, 0) end
-            return run.evaluator:correct(run.evaluator.vit, task.name, "validation", first, count)
+            return run.evaluator:correct(run.evaluator.vit, task.name, "validation", samples, size)
         end,
         progress = function(done) run.progress:update(done) end,
     }

@@ -196,10 +196,6 @@ function runner.once(run, values, folder)
     result.individual.norm = run.norms
     run.individual_test = result.individual.accuracy
     run.individual_validation = measure(run, sources, "validation", "single-task accuracy (validation)")
-    run.base_validation = nil
-    if values.merge then
-        run.base_validation = measure(run, base_models, "validation", "zero-shot accuracy (validation)")
-    end
     result.scaling = scaling_curve(run, values, sources)
 
     local sets = { { conditioned = false, models = sources } }

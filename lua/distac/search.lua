@@ -1,6 +1,7 @@
 -- distac.search: finds lambda on validation data. The answer is exactly that of the full grid: the smallest lambda
 -- with the best mean of normalised accuracies. Work is saved only where the answer cannot change: a lambda is
--- dropped as soon as it would lose even if all images not yet seen were answered correctly.
+-- dropped as soon as it would lose even if all images not yet seen were answered correctly. Images that other
+-- lambdas got wrong are looked at first, which brings that moment forward.
 
 local search = {}
 
@@ -23,80 +24,100 @@ local function next_point(n, seen, best)
     end
     if not seen[n] then return n end
     for distance = 1, n do
-        local below, above = (best or 1) - distance, (best or 1) + distance
+        local below, above = best - distance, best + distance
         if below >= 1 and not seen[below] then return below end
         if above <= n and not seen[above] then return above end
     end
-    if best and not seen[best] then return best end
 end
 
--- tasks: list of { name =, count = images, reference = accuracy of the single-task model }
--- load(lambda): puts the merged weights in place; correct(task, first, count) -> correct answers among these.
--- known: { [index] = list of correct counts } of points already measured. Returns { best = index, score =,
--- correct = counts, scores = { [index] = score or false }, images = how many were looked at }.
+-- How many images of a task are answered at once: nearly the same work for each, little left over at the end.
+local function chunk_size(task, options)
+    if options.chunk then return options.chunk end
+    local best, waste
+    for _, size in ipairs { 64, 80, 96, 112, 128 } do
+        local left = math.ceil(task.count / size) * size - task.count
+        if not best or left < waste then best, waste = size, left end
+    end
+    return best
+end
+
+-- Chunks of all tasks, those with the most expected mistakes first. wrong[t][i] and looks[t][i] count how often
+-- image i of task t was answered wrongly and at all.
+local function plan_chunks(tasks, options, wrong, looks)
+    local chunks = {}
+    for t, task in ipairs(tasks) do
+        local rate, order = {}, {}
+        for i = 1, task.count do
+            rate[i] = looks[t][i] > 0 and wrong[t][i] / looks[t][i] or 0.5
+            order[i] = i
+        end
+        table.sort(order, function(a, b)
+            if rate[a] ~= rate[b] then return rate[a] > rate[b] end
+            return a < b
+        end)
+        local size = chunk_size(task, options)
+        for first = 1, task.count, size do
+            local chunk = { task = t, size = size, expected = 0, rank = #chunks }
+            for k = first, math.min(first + size - 1, task.count) do
+                chunk[#chunk + 1] = order[k]
+                chunk.expected = chunk.expected + rate[order[k]]
+            end
+            local weight = task.reference > 0 and 1 / task.count / task.reference or 0
+            chunk.expected = chunk.expected / #chunk * weight
+            chunks[#chunks + 1] = chunk
+        end
+    end
+    table.sort(chunks, function(a, b)
+        if a.expected ~= b.expected then return a.expected > b.expected end
+        return a.rank < b.rank
+    end)
+    return chunks
+end
+
+-- points: the grid, ascending. tasks: { name =, count = images, reference = accuracy of the single-task model }.
+-- load(lambda): puts the merged weights in place. correct(task, samples, size) -> list of true and false for these
+-- samples (size: of a full chunk). Returns { best = index, score =, correct = counts, scores = { [index] = score,
+-- false where dropped }, images = how many were looked at }.
 function search.run(options)
-    local points, tasks, chunk = options.points, options.tasks, options.chunk or 128
-    local seen, scores, counts = {}, {}, {}
+    local points, tasks = options.points, options.tasks
+    local seen, scores, counts, wrong, looks = {}, {}, {}, {}, {}
     local best, best_score, images = nil, nil, 0
-    local function settle(i, correct)
-        local s = score(tasks, correct)
-        scores[i], counts[i] = s, correct
-        if best == nil or s > best_score or (s == best_score and i < best) then best, best_score = i, s end
+    for t, task in ipairs(tasks) do
+        wrong[t], looks[t] = {}, {}
+        for i = 1, task.count do wrong[t][i], looks[t][i] = 0, 0 end
     end
     local function hopeless(i, bound)
         return best ~= nil and (bound < best_score or (bound == best_score and i > best))
     end
-    -- Tasks where the nearest measured lambda loses most come first: the bound falls fastest there.
-    local function order_at(i)
-        local near
-        for j in pairs(counts) do
-            if not near or math.abs(i - j) < math.abs(i - near)
-                or (math.abs(i - j) == math.abs(i - near) and j < near) then near = j end
-        end
-        local order = {}
-        for t, task in ipairs(tasks) do
-            local loss = near and task.reference > 0 and (1 - counts[near][t] / task.count) / task.reference or 0
-            order[t] = { t, loss }
-        end
-        table.sort(order, function(a, b)
-            if a[2] ~= b[2] then return a[2] > b[2] end
-            return a[1] < b[1]
-        end)
-        return order
-    end
     local function measure(i)
-        local correct, bound = {}, {}
-        for t, task in ipairs(tasks) do correct[t], bound[t] = 0, task.count end
+        local bound = {}
+        for t, task in ipairs(tasks) do bound[t] = task.count end
         options.load(points[i])
-        for _, entry in ipairs(order_at(i)) do
-            local t = entry[1]
-            local task, first = tasks[t], 1
-            while first <= task.count do
-                if hopeless(i, score(tasks, bound)) then
-                    scores[i] = false
-                    return
-                end
-                local n = math.min(chunk, task.count - first + 1)
-                local right = options.correct(task, first, n)
-                correct[t] = correct[t] + right
-                bound[t] = bound[t] - (n - right)
-                first = first + n
-                images = images + n
+        for _, chunk in ipairs(plan_chunks(tasks, options, wrong, looks)) do
+            if hopeless(i, score(tasks, bound)) then
+                scores[i] = false
+                return
             end
+            local t = chunk.task
+            local answers = options.correct(tasks[t], chunk, chunk.size)
+            for k, sample in ipairs(chunk) do
+                looks[t][sample] = looks[t][sample] + 1
+                if not answers[k] then
+                    wrong[t][sample] = wrong[t][sample] + 1
+                    bound[t] = bound[t] - 1
+                end
+            end
+            images = images + #chunk
         end
-        settle(i, correct)
+        -- Nothing is left unseen: the bound is the score.
+        local s = score(tasks, bound)
+        scores[i], counts[i] = s, bound
+        if best == nil or s > best_score or (s == best_score and i < best) then best, best_score = i, s end
     end
-    for i, correct in pairs(options.known or {}) do
-        seen[i] = true
-        settle(i, correct)
-    end
-    local done = 0
-    while true do
+    for done = 1, #points do
         local i = next_point(#points, seen, best)
-        if not i then break end
         seen[i] = true
         measure(i)
-        done = done + 1
         if options.progress then options.progress(done) end
     end
     return { best = best, score = best_score, correct = counts[best], scores = scores, images = images }
