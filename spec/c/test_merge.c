@@ -312,7 +312,7 @@ static void reference_ties(int T, const model *tau, double keep, model *out) {
                     total += v;
                     count++;
                 }
-                out->values[k][i] = count ? total / count : 0;
+                out->values[k][i] = count > 0 ? total / count : 0;
             }
 }
 
