@@ -83,7 +83,10 @@ function Evaluator:correct(vit, task, split, samples, size)
     local labels, list, out = self.labels[key], {}, {}
     for k, sample in ipairs(samples) do list[k] = sample end
     for k = #list + 1, size do list[k] = 1 end
-    local guesses = ds:subset(list):logits(vit, self.suite:head(task), { batch = size }):argmax(2):table()
+    local subset = ds:subset(list)
+    local logits = subset:logits(vit, self.suite:head(task), { batch = size })
+    local guesses = logits:argmax(2):table()
+    for _, object in ipairs { logits, subset } do require("distac").release(object) end
     for k, sample in ipairs(samples) do out[k] = guesses[k] == labels[sample] + 1 end
     return out
 end

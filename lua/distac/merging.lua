@@ -71,7 +71,14 @@ local function compute(run, values, set, method, points, what)
     local delta = method.delta(base, task_vectors(run, set))
     run.evaluator.loaded = nil
     run.evaluator.vit = run.evaluator.vit or run.suite:model():clone()
-    local function load(lambda) run.evaluator.vit:load(base + lambda * delta) end
+    local function load(lambda)
+        -- Freed at once: a collector does not know how large these are.
+        local step = lambda * delta
+        local model = base + step
+        run.evaluator.vit:load(model)
+        distac.release(model)
+        distac.release(step)
+    end
     local found = choose(run, points, load, what)
     local lambda = points[found.best]
     local merged = base + lambda * delta

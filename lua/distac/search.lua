@@ -16,13 +16,13 @@ local function score(tasks, correct)
 end
 search.score = score
 
--- Looks at a coarse subset first, then at what lies next to the best so far.
+-- Looks at a coarse subset first (true), then at what lies next to the best so far.
 local function next_point(n, seen, best)
     local stride = math.max(1, math.floor(math.sqrt(n)))
     for i = 1, n, stride do
-        if not seen[i] then return i end
+        if not seen[i] then return i, true end
     end
-    if not seen[n] then return n end
+    if not seen[n] then return n, true end
     for distance = 1, n do
         local below, above = best - distance, best + distance
         if below >= 1 and not seen[below] then return below end
@@ -89,12 +89,13 @@ function search.run(options)
     local function hopeless(i, bound)
         return best ~= nil and (bound < best_score or (bound == best_score and i > best))
     end
-    local function measure(i)
+    -- Points of the coarse subset are seen to their end, so that the curve over lambda has its shape.
+    local function measure(i, to_the_end)
         local bound = {}
         for t, task in ipairs(tasks) do bound[t] = task.count end
         options.load(points[i])
         for _, chunk in ipairs(plan_chunks(tasks, options, wrong, looks)) do
-            if hopeless(i, score(tasks, bound)) then
+            if not to_the_end and hopeless(i, score(tasks, bound)) then
                 scores[i] = false
                 return
             end
@@ -115,9 +116,9 @@ function search.run(options)
         if best == nil or s > best_score or (s == best_score and i < best) then best, best_score = i, s end
     end
     for done = 1, #points do
-        local i = next_point(#points, seen, best)
+        local i, coarse = next_point(#points, seen, best)
         seen[i] = true
-        measure(i)
+        measure(i, coarse)
         if options.progress then options.progress(done) end
     end
     return { best = best, score = best_score, correct = counts[best], scores = scores, images = images }

@@ -21,6 +21,11 @@ local Canceled = setmetatable({}, { __index = { code = "ECANCELED", message = "i
                                     __tostring = function() return "interrupted" end })
 training.canceled = Canceled
 
+-- Frees the tensors of a batch at once: a collector does not know how large they are.
+local function release(batch)
+    for _, tensor in pairs(batch) do engine().release(tensor) end
+end
+
 -- job: store, key, what, steps, lr, warmup, progress, step (the engine's step object), model, images(k) ->
 -- batch, run(k, batch, lr) -> loss, record(k) -> point or nil. Returns the curve and the last loss.
 local function drive(job)
@@ -80,7 +85,9 @@ function training.finetune(job)
         progress = job.progress, step = step,
         run = function(k, lr)
             local batch = loader:batch(k)
-            return (step(batch.images, batch.labels, lr))
+            local value = step(batch.images, batch.labels, lr)
+            release(batch)
+            return value
         end,
     }
     return model:checkpoint(), loss, seconds
@@ -116,8 +123,13 @@ function training.condition(job)
         run = function(k, lr)
             local batch = loader:batch(k)
             local options = { lr = lr }
-            if logits then options.teacher_logits = logits:rows(batch.indices) end
-            return (step(batch.images, options))
+            if logits then
+                batch.teacher = logits:rows(batch.indices)
+                options.teacher_logits = batch.teacher
+            end
+            local value = step(batch.images, options)
+            release(batch)
+            return value
         end,
     }
     return student:checkpoint(), loss, seconds, curve
