@@ -1,5 +1,6 @@
--- Both troubles at once: every source is unsure of itself (label smoothing), and one of them, trained with ten
--- times the learning rate, is several times longer than the others. DisTaC mends both in one distillation per task.
+-- Both troubles at once: every source is unsure of itself (label smoothing), and one of them, trained with
+-- ten times the learning rate, is several times longer than the others. DisTaC mends both in one distillation
+-- per task.
 local distac = require "distac"
 
 return distac.recipe {

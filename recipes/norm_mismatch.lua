@@ -1,6 +1,6 @@
--- One task is trained with ten times the learning rate: its task vector is several times longer than the others
--- and drowns them in the merge. DisTaC shrinks it to the others' mean norm and lets it win back what shrinking cost.
--- Every task takes its turn as the long one; the results are means over the eight turns.
+-- One task is trained with ten times the learning rate: its task vector is several times longer than the
+-- others and drowns them in the merge. DisTaC shrinks it to the others' mean norm and lets it win back what
+-- shrinking cost. Every task takes its turn as the long one; the results are means over the eight turns.
 local distac = require "distac"
 
 local turns = {}

@@ -1,4 +1,4 @@
--- The command line on small files: merging, refused outputs, JSON, norms, inspect, convert, eval, condition, finetune.
+-- The command line on small files: merging, refused outputs, JSON, norms, inspect, convert, eval, training.
 local distac = require "distac"
 local json = require "distac.json"
 local tiny = require "spec.tiny"
@@ -43,31 +43,33 @@ local function refused(piece, ...)
     assert.same(before, distac.fs.list(root))
 end
 
+local BASE, A, B = "base.safetensors", "a.safetensors", "b.safetensors"
+
 describe("distac", function()
     setup(function()
         root = tiny.folder()
-        model("base.safetensors", function(i) return i / 10 end)
-        model("a.safetensors", function(i) return i / 10 + (i % 2 == 0 and 1 or -0.5) end)
-        model("b.safetensors", function(i) return i / 10 + i / 100 end)
+        model(BASE, function(i) return i / 10 end)
+        model(A, function(i) return i / 10 + (i % 2 == 0 and 1 or -0.5) end)
+        model(B, function(i) return i / 10 + i / 100 end)
     end)
     teardown(function() tiny.remove(root) end)
 
     it("merges files", function()
-        assert.equal(0, (run("merge", "--base", "base.safetensors", "--method", "task_arithmetic", "--lambda", "0.5",
-            "-o", "sum.safetensors", "a.safetensors", "b.safetensors")))
+        assert.equal(0, (run("merge", "--base", BASE, "--method", "task_arithmetic", "--lambda", "0.5",
+            "-o", "sum.safetensors", A, B)))
         local expected = {}
         for i = 1, 8 do expected[i] = i / 10 + 0.5 * ((i % 2 == 0 and 1 or -0.5) + i / 100) end
         near(values "sum.safetensors", expected)
         assert.same({ 3, 4 }, distac.load(root .. "/sum.safetensors").count:table())
-        assert.equal(0, (run("merge", "--base=base.safetensors", "--method=average", "--output", "mean.safetensors",
-            "a.safetensors", "b.safetensors")))
+        assert.equal(0, (run("merge", "--base=base.safetensors", "--method=average", "--output",
+            "mean.safetensors", A, B)))
         for i = 1, 8 do expected[i] = i / 10 + ((i % 2 == 0 and 1 or -0.5) + i / 100) / 2 end
         near(values "mean.safetensors", expected)
     end)
 
     it("says in the output what it was made of", function()
-        run("merge", "--base", "base.safetensors", "--method", "ties", "--keep", "0.5", "-o", "m.safetensors",
-            "a.safetensors", "b.safetensors")
+        run("merge", "--base", BASE, "--method", "ties", "--keep", "0.5", "-o", "m.safetensors",
+            A, B)
         local metadata = distac.load(root .. "/m.safetensors"):metadata()
         local method = json.decode(metadata["distac.method"])
         assert.equal("ties", method.name)
@@ -76,16 +78,16 @@ describe("distac", function()
     end)
 
     it("takes a list where a parameter allows one", function()
-        local status, _, err = run("merge", "--base", "base.safetensors", "--method", "consensus_ta", "--tall",
-            "0.4,0.6", "--k", "1", "-o", "c.safetensors", "a.safetensors", "b.safetensors")
+        local status, _, err = run("merge", "--base", BASE, "--method", "consensus_ta", "--tall",
+            "0.4,0.6", "--k", "1", "-o", "c.safetensors", A, B)
         assert.equal(0, status, err)
-        refused("one per model (2), got 3", "merge", "--base", "base.safetensors", "--method", "consensus_ta", "--tall",
-            "1,2,3", "-o", "x.safetensors", "a.safetensors", "b.safetensors")
+        refused("one per model (2), got 3", "merge", "--base", BASE, "--method", "consensus_ta", "--tall",
+            "1,2,3", "-o", "x.safetensors", A, B)
     end)
 
     it("prints JSON and nothing else with --json", function()
-        local status, out = run("merge", "--json", "--base", "base.safetensors", "--method", "average", "-o",
-            "j.safetensors", "a.safetensors")
+        local status, out = run("merge", "--json", "--base", BASE, "--method", "average", "-o",
+            "j.safetensors", A)
         assert.equal(0, status)
         assert.equal("average", json.decode(out).method)
     end)
@@ -93,40 +95,40 @@ describe("distac", function()
     it("refuses outputs that exist or are inputs, unless forced", function()
         model("there.safetensors", function() return 1 end)
         local before = tiny.read(root .. "/there.safetensors")
-        refused("exists", "merge", "--base", "base.safetensors", "--method", "average", "-o", "there.safetensors",
-            "a.safetensors")
-        refused("is an input", "merge", "--base", "base.safetensors", "--method", "average", "-o", "./a.safetensors",
-            "a.safetensors")
+        refused("exists", "merge", "--base", BASE, "--method", "average", "-o", "there.safetensors",
+            A)
+        refused("is an input", "merge", "--base", BASE, "--method", "average", "-o", "./a.safetensors",
+            A)
         assert.equal(before, tiny.read(root .. "/there.safetensors"))
-        assert.equal(0, (run("merge", "--force", "--base", "base.safetensors", "--method", "average", "-o",
-            "there.safetensors", "a.safetensors")))
-        near(values "there.safetensors", values "a.safetensors")
+        assert.equal(0, (run("merge", "--force", "--base", BASE, "--method", "average", "-o",
+            "there.safetensors", A)))
+        near(values "there.safetensors", values A)
     end)
 
     it("writes the type that is asked for", function()
-        assert.equal(0, (run("merge", "--dtype", "bf16", "--base", "base.safetensors", "--method", "average", "-o",
-            "half.safetensors", "a.safetensors")))
+        assert.equal(0, (run("merge", "--dtype", "bf16", "--base", BASE, "--method", "average", "-o",
+            "half.safetensors", A)))
         assert.equal("bf16", distac.load(root .. "/half.safetensors").matrix:dtype())
-        refused("wanted f32, f16 or bf16, got 'int8'", "merge", "--dtype", "int8", "--base", "base.safetensors",
-            "--method", "average", "-o", "x.safetensors", "a.safetensors")
+        refused("wanted f32, f16 or bf16, got 'int8'", "merge", "--dtype", "int8", "--base", BASE,
+            "--method", "average", "-o", "x.safetensors", A)
     end)
 
     it("refuses mistakes in the command with the nearest valid choice", function()
-        refused("unknown method 'tise'; did you mean 'ties'?", "merge", "--base", "base.safetensors", "--method", "tise",
-            "-o", "x.safetensors", "a.safetensors")
-        refused("did you mean 'keep'?", "merge", "--base", "base.safetensors", "--method", "ties", "--kep", "0.1", "-o",
-            "x.safetensors", "a.safetensors")
-        refused("--keep: wanted a number from 0 to 1, got '7'", "merge", "--base", "base.safetensors", "--method",
-            "ties", "--keep", "7", "-o", "x.safetensors", "a.safetensors")
-        refused("there is no file 'none.safetensors'", "merge", "--base", "base.safetensors", "--method", "ties", "-o",
+        refused("unknown method 'tise'; did you mean 'ties'?", "merge", "--base", BASE, "--method", "tise",
+            "-o", "x.safetensors", A)
+        refused("did you mean 'keep'?", "merge", "--base", BASE, "--method", "ties", "--kep", "0.1", "-o",
+            "x.safetensors", A)
+        refused("--keep: wanted a number from 0 to 1, got '7'", "merge", "--base", BASE, "--method",
+            "ties", "--keep", "7", "-o", "x.safetensors", A)
+        refused("there is no file 'none.safetensors'", "merge", "--base", BASE, "--method", "ties", "-o",
             "x.safetensors", "none.safetensors")
-        refused("--base is missing", "merge", "--method", "ties", "-o", "x.safetensors", "a.safetensors")
-        refused("-o OUT is missing", "merge", "--base", "base.safetensors", "--method", "ties", "a.safetensors")
-        refused("there is no folder 'nowhere'", "merge", "--base", "base.safetensors", "--method", "ties", "-o",
-            "nowhere/x.safetensors", "a.safetensors")
-        refused("no model", "merge", "--base", "base.safetensors", "--method", "ties", "-o", "x.safetensors")
-        refused("needs a value", "norms", "a.safetensors", "--base")
-        refused("did you mean '--layers'?", "norms", "--base", "base.safetensors", "--layer", "a.safetensors")
+        refused("--base is missing", "merge", "--method", "ties", "-o", "x.safetensors", A)
+        refused("-o OUT is missing", "merge", "--base", BASE, "--method", "ties", A)
+        refused("there is no folder 'nowhere'", "merge", "--base", BASE, "--method", "ties", "-o",
+            "nowhere/x.safetensors", A)
+        refused("no model", "merge", "--base", BASE, "--method", "ties", "-o", "x.safetensors")
+        refused("needs a value", "norms", A, "--base")
+        refused("did you mean '--layers'?", "norms", "--base", BASE, "--layer", A)
         refused("did you mean 'merge'?", "merg")
         refused("--threads: wanted a whole number, got 'two'", "version", "--threads", "two")
         refused("tpu", "version", "--device", "tpu")
@@ -138,27 +140,29 @@ describe("distac", function()
     it("fails with status 1 and leaves nothing where the files do not fit", function()
         local before = distac.fs.list(root)
         tiny.write(root .. "/broken.safetensors", "no tensors here")
-        local status, _, err = run("merge", "--base", "base.safetensors", "--method", "average", "-o", "x.safetensors",
+        local status, _, err = run("merge", "--base", BASE, "--method", "average", "-o", "x.safetensors",
             "broken.safetensors")
         assert.equal(1, status)
         assert.truthy(err:find("broken.safetensors", 1, true))
         model("more.safetensors", function(i) return i end, { other = distac.tensor { 1 } })
-        status, _, err = run("merge", "--base", "base.safetensors", "--method", "average", "-o", "x.safetensors",
+        status, _, err = run("merge", "--base", BASE, "--method", "average", "-o", "x.safetensors",
             "more.safetensors")
         assert.equal(1, status)
         assert.truthy(err:find("other", 1, true))
         model("nan.safetensors", function(i) return i == 3 and 0 / 0 or i end)
-        status, _, err = run("merge", "--base", "base.safetensors", "--method", "average", "-o", "x.safetensors",
+        status, _, err = run("merge", "--base", BASE, "--method", "average", "-o", "x.safetensors",
             "nan.safetensors")
         assert.equal(1, status)
         assert.truthy(err:find("matrix", 1, true))
-        for _, name in ipairs { "broken", "more", "nan" } do distac.fs.remove(root .. "/" .. name .. ".safetensors") end
+        for _, name in ipairs { "broken", "more", "nan" } do
+            distac.fs.remove(root .. "/" .. name .. ".safetensors")
+        end
         assert.same(before, distac.fs.list(root))
     end)
 
     it("tells norms and the kappa that each would need", function()
-        local status, out = run("norms", "--json", "--layers", "--base", "base.safetensors", "a.safetensors",
-            "b.safetensors")
+        local status, out = run("norms", "--json", "--layers", "--base", BASE, A,
+            B)
         assert.equal(0, status)
         local list = json.decode(out).models
         local a = math.sqrt(4 * 1 + 4 * 0.25)
@@ -167,9 +171,9 @@ describe("distac", function()
         b = math.sqrt(b)
         near({ list[1].norm, list[2].norm, list[1].kappa, list[2].kappa }, { a, b, b / a, a / b })
         near({ list[1].layers.vector }, { math.sqrt(1.25) })
-        status, out = run("norms", "--base", "base.safetensors", "a.safetensors")
+        status, out = run("norms", "--base", BASE, A)
         assert.equal(0, status)
-        assert.truthy(out:find("a.safetensors", 1, true))
+        assert.truthy(out:find(A, 1, true))
     end)
 
     it("inspects files and folders", function()
@@ -190,11 +194,11 @@ describe("distac", function()
     end)
 
     it("converts types", function()
-        assert.equal(0, (run("convert", "a.safetensors", "a16.safetensors", "--dtype", "f16")))
+        assert.equal(0, (run("convert", A, "a16.safetensors", "--dtype", "f16")))
         local ck = distac.load(root .. "/a16.safetensors")
         assert.equal("f16", ck.matrix:dtype())
         assert.equal("i64", ck.count:dtype())
-        refused("exists", "convert", "a.safetensors", "a16.safetensors")
+        refused("exists", "convert", A, "a16.safetensors")
     end)
 
     it("tells versions, and help without an engine's work", function()
@@ -222,12 +226,12 @@ describe("distac with models", function()
     teardown(function() tiny.remove(root) end)
 
     it("fine-tunes, evaluates and conditions on flat unlabelled images", function()
-        local status, out, err = run("finetune", "--base", "base.safetensors", "--head", "head.safetensors", "--data",
+        local status, out, err = run("finetune", "--base", BASE, "--head", "head.safetensors", "--data",
             "data/alpha/train", "--steps", "40", "--batch", "8", "--lr", "3e-3", "-o", "ft.safetensors", "--json")
         assert.equal(0, status, err)
         assert.is_true(json.decode(out).norm > 0)
-        status, out = run("eval", "--data", "data/alpha/test", "--head", "head.safetensors", "--json", "ft.safetensors",
-            "base.safetensors")
+        status, out = run("eval", "--data", "data/alpha/test", "--head", "head.safetensors", "--json",
+            "ft.safetensors", BASE)
         assert.equal(0, status)
         local list = json.decode(out).models
         assert.equal(18, list[1].count)
@@ -235,29 +239,29 @@ describe("distac with models", function()
         distac.fs.make(root .. "/flat")
         os.execute(string.format("cd %s && for c in 0 1 2; do for f in data/alpha/train/class$c/*.png; do "
             .. "cp $f flat/$c-$(basename $f); done; done", tiny.quote(root)))
-        status, out, err = run("condition", "--base", "base.safetensors", "--head", "head.safetensors", "--images",
-            "flat", "--kappa", "0.5", "--t-teacher", "10", "--t-student", "10", "--steps", "10", "--batch", "8", "--lr",
-            "1e-3", "-o", "conditioned.safetensors", "--json", "ft.safetensors")
+        status, out, err = run("condition", "--base", BASE, "--head", "head.safetensors", "--images",
+            "flat", "--kappa", "0.5", "--t-teacher", "10", "--t-student", "10", "--steps", "10", "--batch", "8",
+            "--lr", "1e-3", "-o", "conditioned.safetensors", "--json", "ft.safetensors")
         assert.equal(0, status, err)
         local r = json.decode(out)
         assert.equal(36, r.images)
         assert.is_true(r.norm < 0.9 * r.norm_before)
         assert.is_nil(distac.fs.kind(root .. "/conditioned.safetensors.partial.safetensors"))
-        refused("there is no folder", "condition", "--base", "base.safetensors", "--head", "head.safetensors",
+        refused("there is no folder", "condition", "--base", BASE, "--head", "head.safetensors",
             "--images", "none", "-o", "y.safetensors", "ft.safetensors")
-        refused("--t-student", "condition", "--base", "base.safetensors", "--head", "head.safetensors", "--images",
+        refused("--t-student", "condition", "--base", BASE, "--head", "head.safetensors", "--images",
             "flat", "--t-student", "0", "-o", "y.safetensors", "ft.safetensors")
     end)
 
     it("evaluates a recipe's suite", function()
         local status, out, err = run("eval", "--suite", "tiny.lua", "--split", "validation", "--json",
-            "base.safetensors")
+            BASE)
         assert.equal(0, status, err)
         local m = json.decode(out).models[1]
         assert.equal(18, m.tasks.alpha.count)
         assert.is_true(math.abs((m.tasks.alpha.accuracy + m.tasks.beta.accuracy) / 2 - m.mean_accuracy) < 1e-12)
-        refused("did you mean 'mini8'?", "eval", "--suite", "mini9", "base.safetensors")
-        refused("did you mean 'alpha'?", "eval", "--suite", "tiny.lua", "--tasks", "alhpa", "base.safetensors")
-        refused("give --suite S or --data DIR", "eval", "base.safetensors")
+        refused("did you mean 'mini8'?", "eval", "--suite", "mini9", BASE)
+        refused("did you mean 'alpha'?", "eval", "--suite", "tiny.lua", "--tasks", "alhpa", BASE)
+        refused("give --suite S or --data DIR", "eval", BASE)
     end)
 end)

@@ -3,7 +3,8 @@ local json = require "distac.json"
 
 describe("json", function()
     it("writes keys sorted, or in the order that the table asks for", function()
-        assert.equal('{"a":1,"b":{"c":[1,2]},"z":null}', json.encode { z = json.null, b = { c = { 1, 2 } }, a = 1 })
+        assert.equal('{"a":1,"b":{"c":[1,2]},"z":null}',
+            json.encode { z = json.null, b = { c = { 1, 2 } }, a = 1 })
         assert.equal('{"z":1,"a":2,"b":3}', json.encode(json.ordered({ "z", "a" }, { a = 2, b = 3, z = 1 })))
     end)
 
@@ -57,9 +58,9 @@ describe("json", function()
     end)
 
     it("refuses everything that is not JSON, with line and byte", function()
-        for _, bad in ipairs { "", " ", "{", "[1,]", "[1 2]", '{"a" 1}', '{"a":1,}', "{a:1}", "01", "1.", "1e", "+1",
-                               "nul", "tru", '"', '"\\x"', '"\\u12"', '"\\ud800"', '"\\udc00"', '"\n"', "[1]x", "1 2",
-                               '{"a":1,"a":2}', "NaN", "1e999", "'a'", "[1}", ("["):rep(300) } do
+        for _, bad in ipairs { "", " ", "{", "[1,]", "[1 2]", '{"a" 1}', '{"a":1,}', "{a:1}", "01", "1.", "1e",
+                               "+1", "nul", "tru", '"', '"\\x"', '"\\u12"', '"\\ud800"', '"\\udc00"', '"\n"', "[1]x",
+                               "1 2", '{"a":1,"a":2}', "NaN", "1e999", "'a'", "[1}", ("["):rep(300) } do
             local ok, message = pcall(json.decode, bad)
             assert.is_false(ok, bad)
             assert.truthy(tostring(message):find "^json: line %d+, byte %d+: ", bad)

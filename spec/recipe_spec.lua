@@ -86,7 +86,7 @@ describe("recipe", function()
         assert.is_nil((settings.condition(loaded.values, "beta", { alpha = 1, beta = 2 }, { "alpha", "beta" })))
     end)
 
-    it("rescales the longest vector alone with match_norm for all tasks, the task itself under its name", function()
+    it("rescales the longest vector with match_norm for all tasks, the task itself under its name", function()
         local settings = require "distac.settings"
         local rule = require("distac.parts").match_norm "mean"
         local tasks, norms = { "a", "b", "c" }, { a = 2, b = 10, c = 4 }
@@ -135,21 +135,23 @@ describe("recipe", function()
     it("names an unknown method, loss and task", function()
         one('"task_arithmetic"', '"task_arithmetik"', 19, "merge[1]", "did you mean 'task_arithmetic'?")
         one("distac.merge.ties", "distac.merge.tise", 19, "merge[2]", "did you mean 'ties'?")
-        one("distac.loss.cross_entropy", "distac.loss.cross_entrpy", 8, "finetune.loss", "did you mean 'cross_entropy'?")
+        one("distac.loss.cross_entropy", "distac.loss.cross_entrpy", 8, "finetune.loss",
+            "did you mean 'cross_entropy'?")
         one("beta  = false", "beat  = false", 16, "condition.tasks.beat", "did you mean 'beta'?")
         one("{ beta = {", "{ bet = {", 9, "finetune.tasks.bet", "did you mean 'beta'?")
     end)
 
     it("names a wrong suite and missing files", function()
-        one('distac.folder_suite { root = "' .. root .. '/data", model = "' .. root .. '/base.safetensors" }', '"mini9"',
-            5, "suite", "unknown suite 'mini9'", "did you mean 'mini8'?")
+        one('distac.folder_suite { root = "' .. root .. '/data", model = "' .. root .. '/base.safetensors" }',
+            '"mini9"', 5, "suite", "unknown suite 'mini9'", "did you mean 'mini8'?")
         one("base.safetensors", "bass.safetensors", 5, "suite.model", "there is no file")
         one("/data", "/date", 5, "suite.root", "there is no folder")
         one("root = ", "rot = ", 5, "suite.rot", "did you mean 'root'?")
     end, "files")
 
     it("wants sources that exist, one for each task", function()
-        local loaded, messages = load("    finetune = {", '    sources = { alpha = "none.safetensors" }, finetune = {')
+        local loaded, messages = load("    finetune = {",
+            '    sources = { alpha = "none.safetensors" }, finetune = {')
         assert.is_nil(loaded)
         local all = table.concat(messages, "\n")
         assert.truthy(all:find("not both", 1, true))
@@ -178,8 +180,8 @@ describe("recipe", function()
     end)
 
     it("tells all mistakes at once, in the order of their lines", function()
-        local changed = text:gsub("ROOT", root):gsub("steps = 30", "stepz = 30"):gsub("student = 10", "student = 0")
-            :gsub("kappa = 1,", "kappa = nothing,"):gsub('"task_arithmetic"', '"task"')
+        local changed = text:gsub("ROOT", root):gsub("steps = 30", "stepz = 30")
+            :gsub("student = 10", "student = 0"):gsub("kappa = 1,", "kappa = nothing,"):gsub('"task_arithmetic"', '"task"')
         tiny.write(file, changed)
         local _, mistakes = recipe.load(file)
         assert.equal(4, #mistakes.messages, mistakes.message)

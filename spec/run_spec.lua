@@ -112,7 +112,9 @@ describe("run", function()
             local sum = 0
             for i, task in ipairs(suite.tasks) do
                 local ds, head = suite:dataset(task, "validation"), suite:head(task)
-                local function accuracy(model) return distac.metrics(ds:logits(model, head), ds:labels()).accuracy end
+                local function accuracy(model)
+                    return distac.metrics(ds:logits(model, head), ds:labels()).accuracy
+                end
                 sum = sum + accuracy(suite:model():with(ck)) / accuracy(suite:model():with(base + taus[i]))
             end
             return sum / #taus
@@ -178,7 +180,8 @@ describe("run", function()
     end)
 
     it("continues a killed run bit for bit", function()
-        local words = { "run", "tiny.lua", "--quiet", "--set", "finetune.steps=400", "--set", "condition.steps=200" }
+        local words = { "run", "tiny.lua", "--quiet", "--set", "finetune.steps=400", "--set",
+                        "condition.steps=200" }
         local function to(folder)
             local list = { "--out", folder }
             for i = #words, 1, -1 do table.insert(list, 1, words[i]) end
@@ -283,8 +286,8 @@ describe("variants and scaling", function()
         end
         local long = r.variants[2]
         assert.is_true(long.individual.norm.beta > long.individual.norm.alpha)
-        assert.is_true(math.abs(long.conditioned.kappa.beta - long.individual.norm.alpha / long.individual.norm.beta)
-            < 1e-9)
+        local norm = long.individual.norm
+        assert.is_true(math.abs(long.conditioned.kappa.beta - norm.alpha / norm.beta) < 1e-9)
         assert.equal(1, long.conditioned.kappa.alpha)
         assert.is_false(long.conditioned.distilled.alpha)
         assert.equal(3, #long.scaling)

@@ -28,8 +28,28 @@ local function merge_bars(results, report)
     return p
 end
 
+-- Where every variant distils one task, each task is shown as it is in its own turn, not as a mean over turns.
+local function own_turns(results, field)
+    local before, after, turns = {}, {}, 0
+    for _, variant in ipairs(results.variants or {}) do
+        local distilled
+        for _, task in ipairs(results.tasks) do
+            if ((variant.conditioned or {}).distilled or {})[task] then
+                if distilled then return nil end
+                distilled = task
+            end
+        end
+        if not distilled then return nil end
+        before[distilled], after[distilled] = variant.individual[field][distilled],
+            variant.conditioned[field][distilled]
+        turns = turns + 1
+    end
+    if turns > 0 then return before, after end
+end
+
 local function task_bars(results, field, title, label)
-    local before, after = results.individual[field], (results.conditioned or {})[field]
+    local before, after = own_turns(results, field)
+    if not before then before, after = results.individual[field], (results.conditioned or {})[field] end
     if not before or next(before) == nil then return nil end
     local p = engine().plot { title = title, y_label = label }
     local first, second = {}, {}
@@ -76,12 +96,20 @@ local function scaling_chart(results)
     local p = engine().plot { title = "Accuracy of base + kappa tau", x_label = "kappa", y_label = "accuracy" }
     local x, mean = {}, {}
     for i, point in ipairs(results.scaling) do x[i], mean[i] = point.kappa, number(point.mean) end
-    for _, task in ipairs(results.tasks) do
-        local y = {}
-        for i, point in ipairs(results.scaling) do y[i] = number(point.accuracy[task]) end
-        p:line { label = task, x = x, y = y }
+    if results.variants then
+        for _, variant in ipairs(results.variants) do
+            local y = {}
+            for i, point in ipairs(variant.scaling or {}) do y[i] = number(point.mean) end
+            if #y == #x then p:line { label = variant.name .. " (mean over tasks)", x = x, y = y, style = "points" } end
+        end
+    else
+        for _, task in ipairs(results.tasks) do
+            local y = {}
+            for i, point in ipairs(results.scaling) do y[i] = number(point.accuracy[task]) end
+            p:line { label = task, x = x, y = y }
+        end
+        p:line { label = "mean", x = x, y = mean, style = "points" }
     end
-    p:line { label = "mean", x = x, y = mean, style = "points" }
     if results.zero_shot.mean then p:level("zero-shot", results.zero_shot.mean) end
     return p
 end

@@ -78,6 +78,13 @@ function variants.mean(_, parts)
         end
         result.merges[i] = mean_merge(entries)
     end
+    for i, point in ipairs(parts[1].scaling or {}) do
+        local points = {}
+        for k = 1, n do points[k] = (parts[k].scaling or {})[i] end
+        result.scaling = result.scaling or json.array {}
+        result.scaling[i] = mean(points, n)
+        result.scaling[i].kappa = point.kappa
+    end
     for i = 1, n do result.variants[i] = parts[i] end
     return result
 end
