@@ -102,7 +102,7 @@ describe("distac", function()
         assert.equal(before, tiny.read(root .. "/there.safetensors"))
         assert.equal(0, (run("merge", "--force", "--base", BASE, "--method", "average", "-o",
             "there.safetensors", A)))
-        near(values "there.safetensors", values A)
+        near(values "there.safetensors", values(A))
     end)
 
     it("writes the type that is asked for", function()
