@@ -65,6 +65,8 @@ void di_cache_trim(di_cache *cache, size_t keep);
 void di_cache_destroy(di_cache *cache);
 /* Small bookkeeping (structs, names): plain libc memory, not counted. NULL sets the error. */
 void *di_new(size_t bytes); /* zeroed; free() it */
+/* The list of di_new with another size, what is new in it not zeroed; NULL with the error set, then it is as it was. */
+void *di_grow(void *list, size_t bytes);
 char *di_strdup(const char *text);
 /* DISTAC_ECANCELED with the error set after distac_cancel, else OK. Long work calls it between pieces. */
 distac_status di_poll(distac_context *context);

@@ -223,6 +223,12 @@ void *di_new(size_t bytes) {
     return memory;
 }
 
+void *di_grow(void *list, size_t bytes) {
+    void *memory = realloc(list, bytes ? bytes : 1);
+    if (!memory) di_fail_at(DISTAC_ENOMEM, "memory", "the system has no %zu bytes left", bytes);
+    return memory;
+}
+
 char *di_strdup(const char *text) {
     size_t bytes = strlen(text) + 1;
     char *copy = di_new(bytes);

@@ -21,7 +21,7 @@ void di_text_add(di_text *text, const char *format, ...) {
     if (wanted > text->capacity) {
         size_t capacity = text->capacity ? text->capacity : 64;
         while (capacity < wanted) capacity *= 2;
-        char *bytes = realloc(text->bytes, capacity);
+        char *bytes = di_grow(text->bytes, capacity);
         if (!bytes) {
             text->failed = true;
             return;
@@ -119,8 +119,8 @@ distac_strings *di_strings_new(void) { return di_new(sizeof(distac_strings)); }
 distac_status di_strings_add(distac_strings *strings, const char *text) {
     if (strings->count == strings->capacity) {
         int64_t capacity = strings->capacity ? 2 * strings->capacity : 8;
-        char **item = realloc(strings->item, (size_t)capacity * sizeof *item);
-        if (!item) return di_fail_at(DISTAC_ENOMEM, "memory", "the system has no room for %lld texts", (long long)capacity);
+        char **item = di_grow(strings->item, (size_t)capacity * sizeof *item);
+        if (!item) return DISTAC_ENOMEM;
         strings->item = item;
         strings->capacity = capacity;
     }

@@ -297,8 +297,9 @@ distac_status di_dataset_floats(const distac_dataset *dataset, int64_t start, in
 
 static distac_status check_range(const distac_dataset *d, const char *function, int64_t start, int64_t count) {
     if (start < 0 || count < 0 || start > d->size || count > d->size - start)
-        return di_fail_at(DISTAC_EINVAL, function, "samples %lld to %lld of a data set of %lld", (long long)start,
-                          (long long)start + count - 1, (long long)d->size);
+        return di_fail_at(DISTAC_EINVAL, function,
+                          "%lld samples from number %lld (the first is 0) of a data set of %lld",
+                          (long long)count, (long long)start, (long long)d->size);
     return DISTAC_OK;
 }
 

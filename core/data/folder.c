@@ -43,12 +43,12 @@ static distac_status add(listing *l, char *path, int64_t label) {
     if (!path) return DISTAC_ENOMEM;
     if (l->count == l->capacity) {
         size_t capacity = l->capacity ? 2 * (size_t)l->capacity : 256;
-        char **files = realloc(l->files, capacity * sizeof *files);
+        char **files = di_grow(l->files, capacity * sizeof *files);
         if (files) l->files = files;
-        int64_t *labels = files ? realloc(l->labels, capacity * sizeof *labels) : NULL;
+        int64_t *labels = files ? di_grow(l->labels, capacity * sizeof *labels) : NULL;
         if (!labels) {
             free(path);
-            return di_fail_at(DISTAC_ENOMEM, "distac_dataset_folder", "no memory for %zu file names", capacity);
+            return DISTAC_ENOMEM;
         }
         l->labels = labels;
         l->capacity = (int64_t)capacity;

@@ -83,8 +83,8 @@ static distac_status get(source *s, uint8_t *out, size_t count, size_t *got) {
 }
 
 static distac_status source_start(source *s) {
-    s->in = malloc(IN_BYTES);
-    if (!s->in) return di_fail_at(DISTAC_ENOMEM, "distac_dataset_idx", "no memory to read %s", s->file.path);
+    s->in = di_new(IN_BYTES);
+    if (!s->in) return DISTAC_ENOMEM;
     DI_TRY(refill(s));
     if (s->ahead < 2 || s->in[0] != 0x1f || s->in[1] != 0x8b) return DISTAC_OK;
     if (inflateInit2(&s->z, 15 + 16) != Z_OK) /* 16: a gzip wrapper */

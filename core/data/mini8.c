@@ -252,8 +252,8 @@ static distac_status open_sheets(distac_context *context, const char *root, cons
                               "\"%s\": wanted names of sheets joined by \"+\"", names);
         memcpy(name, at, length);
         name[length] = 0;
-        di_sheet **longer = realloc(all->list, ((size_t)all->count + 1) * sizeof *longer);
-        if (!longer) return di_fail_at(DISTAC_ENOMEM, "distac_dataset_glyphs", "no memory for a list of sheets");
+        di_sheet **longer = di_grow(all->list, ((size_t)all->count + 1) * sizeof *longer);
+        if (!longer) return DISTAC_ENOMEM;
         all->list = longer;
         DI_TRY(di_sheet_open(context, root, name, &all->list[all->count]));
         di_sheet *s = all->list[all->count++];

@@ -15,8 +15,9 @@ static distac_status plan(sweep *s, const char *function, int64_t start, int64_t
     if (batch < 1) return di_fail_at(DISTAC_EINVAL, function, "batch %lld, wanted at least 1", (long long)batch);
     int64_t size = distac_dataset_size(s->dataset);
     if (start < 0 || count < 0 || start > size || count > size - start)
-        return di_fail_at(DISTAC_EINVAL, function, "samples %lld to %lld of a data set of %lld", (long long)start,
-                          (long long)start + count - 1, (long long)size);
+        return di_fail_at(DISTAC_EINVAL, function,
+                          "%lld samples from number %lld (the first is 0) of a data set of %lld",
+                          (long long)count, (long long)start, (long long)size);
     distac_tensor *params;
     distac_vit_config config;
     DI_TRY(distac_vit_get_config(s->vit, &config));

@@ -223,10 +223,10 @@ distac_status di_checkpoint_insert(distac_checkpoint *checkpoint, di_entry *entr
     }
     if (checkpoint->count == checkpoint->capacity) {
         int64_t capacity = checkpoint->capacity ? 2 * checkpoint->capacity : 16;
-        di_entry **entries = realloc(checkpoint->entries, (size_t)capacity * sizeof *entries);
+        di_entry **entries = di_grow(checkpoint->entries, (size_t)capacity * sizeof *entries);
         if (!entries) {
             di_entry_free(entry);
-            return di_fail(DISTAC_ENOMEM, "out of memory for %lld tensors", (long long)capacity);
+            return DISTAC_ENOMEM;
         }
         checkpoint->entries = entries;
         checkpoint->capacity = capacity;
@@ -313,8 +313,8 @@ static void pair_remove(distac_checkpoint *checkpoint, int64_t index) {
 static distac_status pair_insert(distac_checkpoint *checkpoint, int64_t index, char *key, char *value) {
     if (checkpoint->pair_count == checkpoint->pair_capacity) {
         int64_t capacity = checkpoint->pair_capacity ? 2 * checkpoint->pair_capacity : 8;
-        di_pair *pairs = realloc(checkpoint->pairs, (size_t)capacity * sizeof *pairs);
-        if (!pairs) return di_fail(DISTAC_ENOMEM, "out of memory for metadata");
+        di_pair *pairs = di_grow(checkpoint->pairs, (size_t)capacity * sizeof *pairs);
+        if (!pairs) return DISTAC_ENOMEM;
         checkpoint->pairs = pairs;
         checkpoint->pair_capacity = capacity;
     }

@@ -177,8 +177,8 @@ static distac_status read_fields(const reader *r, const di_member *member, const
 static distac_status grow_spans(reader *r) {
     if (r->count < r->capacity) return DISTAC_OK;
     int64_t capacity = r->capacity ? 2 * r->capacity : 64;
-    span *spans = realloc(r->spans, (size_t)capacity * sizeof *spans);
-    if (!spans) return di_fail(DISTAC_ENOMEM, "out of memory for %lld tensors", (long long)capacity);
+    span *spans = di_grow(r->spans, (size_t)capacity * sizeof *spans);
+    if (!spans) return DISTAC_ENOMEM;
     r->spans = spans;
     r->capacity = capacity;
     return DISTAC_OK;
@@ -188,8 +188,8 @@ static distac_status grow_spans(reader *r) {
 static distac_status append(distac_checkpoint *checkpoint, di_entry *entry) {
     if (checkpoint->count == checkpoint->capacity) {
         int64_t capacity = checkpoint->capacity ? 2 * checkpoint->capacity : 64;
-        di_entry **entries = realloc(checkpoint->entries, (size_t)capacity * sizeof *entries);
-        if (!entries) return di_fail(DISTAC_ENOMEM, "out of memory for %lld tensors", (long long)capacity);
+        di_entry **entries = di_grow(checkpoint->entries, (size_t)capacity * sizeof *entries);
+        if (!entries) return DISTAC_ENOMEM;
         checkpoint->entries = entries;
         checkpoint->capacity = capacity;
     }

@@ -5,14 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Room for one more element in a growing array; the new one is zeroed. */
+/* Room for one more element in a growing array, given as the address of its pointer; the new one is zeroed. */
 static distac_status grow(void *array, int32_t count, size_t element)
 {
-    void **place = array;
-    void *larger = realloc(*place, ((size_t)count + 1) * element);
-    if (!larger) return di_fail(DISTAC_ENOMEM, "no memory for %d chart elements", (int)count + 1);
-    *place = larger;
-    memset((char *)larger + (size_t)count * element, 0, element);
+    void *list;
+    memcpy(&list, array, sizeof list);
+    list = di_grow(list, ((size_t)count + 1) * element);
+    if (!list) return DISTAC_ENOMEM;
+    memcpy(array, &list, sizeof list);
+    memset((char *)list + (size_t)count * element, 0, element);
     return DISTAC_OK;
 }
 
