@@ -5,17 +5,51 @@ local near = helper.near
 
 describe("the module", function()
     it("has the promised names", function()
-        for _, name in ipairs { "tensor", "zeros", "ones", "randn", "arange", "load", "save", "vit", "head",
+        for _, name in ipairs { "zeros", "ones", "randn", "arange", "load", "save", "vit", "head",
             "kd_step", "finetune_step", "adamw", "loader", "taskvector", "checkpoint", "devices", "configure",
             "metrics", "plot", "rng", "events", "cancel", "matmul", "full", "rand", "eye" } do
             assert.equal("function", type(distac[name]), name)
         end
         for _, name in ipairs { "merge", "image", "dataset", "loss", "fs", "hash", "paths", "errors",
-            "schedule" } do
+            "schedule", "tensor" } do
             assert.equal("table", type(distac[name]), name)
         end
         assert.equal("string", type(distac.version))
         assert.is_nil(distac.no_such_name)
+    end)
+
+    it("makes tensors by calling distac.tensor and by its fields", function()
+        assert.same({ 2, 3 }, distac.tensor { { 1, 2, 3 }, { 4, 5, 6 } }:shape())
+        assert.equal(5, distac.tensor(5):item())
+        assert.same({ 2, 3 }, distac.tensor.zeros { 2, 3 }:shape())
+        near(distac.tensor.ones({ 2, 3 }, { dtype = "float64" }):sum():item(), 6, 0)
+        near(distac.tensor.randn({ 2, 3 }, { seed = 1 }):table()[2], distac.randn({ 2, 3 }, { seed = 1 }):table()[2],
+            0)
+        near(distac.tensor.arange(1, 7, 2):table(), { 1, 3, 5 }, 0)
+        near(distac.arange({ 3 }, { dtype = "i64" }):table(), { 0, 1, 2 }, 0)
+        local ok, err = pcall(function() return distac.tensor.zeroes { 2 } end)
+        assert.is_false(ok)
+        assert.truthy(err.message:find('did you mean "zeros"?', 1, true))
+    end)
+
+    it("says which devices there are when one is not", function()
+        local ok, err = pcall(function() return distac.zeros({ 2 }):to "cuda:7" end)
+        assert.is_false(ok)
+        assert.equal("EDEVICE", err.code)
+        assert.truthy(err.message:find('there is "cpu"', 1, true))
+    end)
+
+    it("finds numbers in a checkpoint that are not finite", function()
+        local ck = distac.checkpoint { a = distac.tensor { 1, 2 }, b = distac.tensor { { 1, 2 }, { 1 / 0, 0 / 0 } },
+            c = distac.tensor({ 1 }, { dtype = "i64" }) }
+        local bad = ck:nonfinite()
+        assert.equal(1, #bad)
+        assert.equal("b", bad[1].name)
+        near({ bad[1].count, bad[1].first }, { 2, 3 }, 0)
+        local ok, err = pcall(function() ck:check_finite "it" end)
+        assert.is_false(ok)
+        assert.equal("ENUMERIC", err.code)
+        assert.equal('it: tensor "b", element 2 is inf', err.message)
     end)
 
     it("finds the files that come along", function()

@@ -115,11 +115,11 @@ describe("distac", function()
 
     it("refuses mistakes in the command with the nearest valid choice", function()
         refused("unknown method 'tise'; did you mean 'ties'?", "merge", "--base", BASE, "--method", "tise",
-            "-o", "x.safetensors", A)
-        refused("did you mean 'keep'?", "merge", "--base", BASE, "--method", "ties", "--kep", "0.1", "-o",
-            "x.safetensors", A)
+            "-o", "x.safetensors", "a.safetensors")
+        refused("did you mean '--keep'?", "merge", "--base", BASE, "--method", "ties", "--kep", "0.1", "-o",
+            "x.safetensors", "a.safetensors")
         refused("--keep: wanted a number from 0 to 1, got '7'", "merge", "--base", BASE, "--method",
-            "ties", "--keep", "7", "-o", "x.safetensors", A)
+            "ties", "--keep", "7", "-o", "x.safetensors", "a.safetensors")
         refused("there is no file 'none.safetensors'", "merge", "--base", BASE, "--method", "ties", "-o",
             "x.safetensors", "none.safetensors")
         refused("--base is missing", "merge", "--method", "ties", "-o", "x.safetensors", A)
@@ -134,6 +134,17 @@ describe("distac", function()
         refused("tpu", "version", "--device", "tpu")
         refused("wanted one recipe", "run")
         refused("cannot be read", "run", "none.lua")
+        tiny.write(root .. "/mine.lua", "return 1")
+        refused("did you mean 'mine.lua'?", "plan", "mime.lua")
+        distac.fs.remove(root .. "/mine.lua")
+        refused("did you mean 'low_confidence'?", "run", "lowconfidence")
+        refused("unknown option '--bas'; did you mean '--base'?", "merge", "--bas", "base.safetensors")
+        refused("did you mean '--force'?", "merge", "--focre", "--base", BASE)
+        refused("k is 1.5", "merge", "--base", BASE, "--method", "consensus_ta", "--k", "1.5", "-o",
+            "x.safetensors", "a.safetensors", "b.safetensors")
+        refused("name it x.safetensors", "merge", "--base", BASE, "--method", "average", "-o", "x.pt",
+            "a.safetensors")
+        refused("unexpected 'now'", "version", "now")
         refused("wanted PATH=VALUE", "run", "none.lua", "--set", "steps")
     end)
 
@@ -153,7 +164,10 @@ describe("distac", function()
         status, _, err = run("merge", "--base", BASE, "--method", "average", "-o", "x.safetensors",
             "nan.safetensors")
         assert.equal(1, status)
-        assert.truthy(err:find("matrix", 1, true))
+        assert.truthy(err:find('nan.safetensors: tensor "matrix", element 2 is nan', 1, true), err)
+        status, _, err = run("norms", "--base", BASE, "a.safetensors", "nan.safetensors")
+        assert.equal(1, status)
+        assert.truthy(err:find('nan.safetensors: tensor "matrix", element 2 is nan', 1, true), err)
         for _, name in ipairs { "broken", "more", "nan" } do
             distac.fs.remove(root .. "/" .. name .. ".safetensors")
         end
@@ -190,6 +204,7 @@ describe("distac", function()
         assert.equal(0, status)
         assert.truthy(out:find("odd.safetensors: 3 tensors", 1, true))
         assert.truthy(out:find("NOT FINITE", 1, true))
+        assert.truthy(out:find("1 not finite, the first at element 1\n", 1, true), out)
         distac.fs.remove(root .. "/odd.safetensors")
     end)
 
@@ -249,6 +264,21 @@ describe("distac with models", function()
         assert.is_nil(distac.fs.kind(root .. "/conditioned.safetensors.partial.safetensors"))
         refused("there is no folder", "condition", "--base", BASE, "--head", "head.safetensors",
             "--images", "none", "-o", "y.safetensors", "ft.safetensors")
+        distac.save(root .. "/five.safetensors", { weight = distac.ones { 5, 16 } })
+        local mismatch = "has 5 classes, 'data/alpha/test' has 3 class folders"
+        refused(mismatch, "eval", "--head", "five.safetensors", "--data", "data/alpha/test", "ft.safetensors")
+        refused(mismatch, "finetune", "--base", BASE, "--head", "five.safetensors", "--data",
+            "data/alpha/test", "-o", "z.safetensors")
+        local sick = {}
+        for _, name in ipairs(distac.load(root .. "/ft.safetensors"):names()) do
+            sick[name] = distac.load(root .. "/ft.safetensors")[name]:clone()
+        end
+        sick["visual.proj"][{ 1, 3 }] = 0 / 0
+        distac.save(root .. "/sick.safetensors", sick)
+        status, _, err = run("condition", "--base", BASE, "--head", "head.safetensors", "--images",
+            "flat", "-o", "y.safetensors", "sick.safetensors")
+        assert.equal(1, status)
+        assert.truthy(err:find('sick.safetensors: tensor "visual.proj", element 2 is nan', 1, true), err)
         refused("--t-student", "condition", "--base", BASE, "--head", "head.safetensors", "--images",
             "flat", "--t-student", "0", "-o", "y.safetensors", "ft.safetensors")
     end)

@@ -263,6 +263,40 @@ describe("variants and scaling", function()
     setup(function() root = tiny.suite({ "alpha", "beta" }, 8) end)
     teardown(function() tiny.remove(root) end)
 
+    it("reports sources that are not finite, and what a merge function got wrong", function()
+        local base, sick = distac.load(root .. "/base.safetensors"), {}
+        for _, name in ipairs(base:names()) do sick[name] = base[name]:clone() end
+        sick["visual.proj"][{ 2, 1 }] = 1 / 0
+        distac.save(root .. "/sick.safetensors", sick, { metadata = base:metadata() })
+        local text = [[
+local distac = require "distac"
+return distac.recipe {
+    name = "sick", suite = distac.folder_suite { root = "data", model = "base.safetensors" },
+    sources = { alpha = "SOURCE.safetensors", beta = "base.safetensors" },
+    merge = { function(base, taus) return MERGED end }, lambda = 1,
+}
+]]
+        local function status_of(source, merged)
+            tiny.write(root .. "/sick.lua", (text:gsub("SOURCE", source):gsub("MERGED", merged)))
+            local status, _, err = tiny.run({ "run", "sick.lua", "--quiet", "--out", "sick" }, root)
+            return status, err
+        end
+        local status, err = status_of("sick", "taus[1]")
+        assert.equal(2, status)
+        assert.truthy(err:find("sick.lua:4: sources.alpha: sick.safetensors: visual.proj has 1 elements that are "
+            .. "not finite, the first at 16", 1, true), err)
+        assert.is_nil(distac.fs.kind(root .. "/sick"))
+        status, err = status_of("base", "taus[9]")
+        assert.equal(1, status)
+        assert.truthy(err:find("custom: the merge function must return", 1, true), err)
+        status, err = status_of("base", "error 'mine'")
+        assert.equal(1, status)
+        assert.truthy(err:find("sick.lua:5: mine", 1, true), err)
+        assert.equal(0, (status_of("base", "0.5 * taus[1]")))
+        local models = distac.load(root .. "/sick/merged-custom.safetensors"):metadata("distac.models")
+        assert.same({ distac.hash.file(root .. "/base.safetensors") }, { json.decode(models)[2] })
+    end)
+
     it("runs the same recipe once per variant and gives the means", function()
         tiny.recipe(root, function(text)
             return (text:gsub("curves = 10,", [[scaling = distac.grid(0, 2, 1),

@@ -162,9 +162,9 @@ static int unknown_command(const char *name) {
     for (size_t i = 1; i < COMMANDS; i++) {
         if (distance(name, commands[i]) < distance(name, nearest)) nearest = commands[i];
     }
-    fprintf(stderr,
-            "distac: '%s' is neither a command nor a file; did you mean '%s'? (distac --help lists them)\n", name,
-            nearest);
+    fprintf(stderr, "distac: '%s' is neither a command nor a file", name);
+    if (distance(name, nearest) * 2 <= strlen(nearest)) fprintf(stderr, "; did you mean '%s'?", nearest);
+    fputs(" (distac --help lists them)\n", stderr);
     return EXIT_USAGE;
 }
 
@@ -210,6 +210,11 @@ static int program(lua_State *L) {
     lua_getglobal(L, "_G"); /* stays at 1 */
     interrupt_install(&watch);
 
+    if (argc > 2 && strcmp(argv[1], "help") == 0) { /* help COMMAND is COMMAND --help */
+        char *words[] = {argv[2], "--help"};
+        p->status = is_command(argv[2]) ? run_command(L, words, 2, 0) : unknown_command(argv[2]);
+        return 0;
+    }
     if (argc > 1 &&
         (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)) {
         fputs(usage, stdout);

@@ -29,6 +29,8 @@ distac_status di_fail_at(distac_status code, const char *function, const char *f
  * these from a worker to the thread that asked for the work. */
 unsigned di_error_count(void);
 void di_error_restore(const char *text);
+/* A value for a text: a NaN loses its sign, which x86 sets and %g prints. */
+double di_shown(double value);
 #define DI_REQUIRE(condition, what)                                                                             \
     do {                                                                                                        \
         if (!(condition)) return di_fail(DISTAC_EINVAL, "%s", (what));                                          \

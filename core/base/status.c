@@ -2,6 +2,7 @@
  * failure can be reported when there is no memory left. */
 #include "base.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -59,3 +60,7 @@ const char *distac_status_name(distac_status status) {
 const char *distac_version(void) { return "0.1.0"; }
 
 int32_t distac_abi_version(void) { return DISTAC_ABI_VERSION; }
+
+double di_shown(double value) {
+    return isnan(value) ? (double)NAN : value;
+}

@@ -69,7 +69,7 @@ static distac_status check(const char *function, const distac_tensor *logits, co
         if (!isfinite(get(logits, i)))
             return di_fail_at(DISTAC_ENUMERIC, function, "logit %lld of sample %lld is %g",
                               (long long)(i % logits->shape[1]), (long long)(i / logits->shape[1]),
-                              get(logits, i));
+                              di_shown(get(logits, i)));
     if (!labels) return DISTAC_OK;
     DI_TRY(di_tensor_expect(labels, "labels", DISTAC_I64, 1, logits->shape));
     const int64_t *values = labels->data;

@@ -174,13 +174,13 @@ distac_status di_run_nonfinite(const di_merge_run *run, int64_t entry, int64_t f
         if (run->whole) di_run_base(run, entry, i, 1, &base);
         if (!isfinite(base))
             return di_fail_at(DISTAC_ENUMERIC, run->function, "%s: tensor \"%s\", element %lld is %g",
-                              label(run, -1, buffer, sizeof buffer), at->name, (long long)i, base);
+                              label(run, -1, buffer, sizeof buffer), at->name, (long long)i, di_shown(base));
         for (int32_t t = 0; t < run->models; t++) {
             int64_t partner = run->partner[t * run->base->count + entry];
             widen(run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner], i, 1, &value);
             if (!isfinite(value) || !isfinite(value - base))
                 return di_fail_at(DISTAC_ENUMERIC, run->function, "%s: tensor \"%s\", element %lld is %g",
-                                  label(run, t, buffer, sizeof buffer), at->name, (long long)i, value);
+                                  label(run, t, buffer, sizeof buffer), at->name, (long long)i, di_shown(value));
         }
     }
     return di_fail_at(DISTAC_ENUMERIC, run->function, "tensor \"%s\" changed while it was read", at->name);

@@ -9,18 +9,20 @@ enum { DEFAULT_SLICE = 128 };
 
 static distac_status check_parts(const distac_vit *vit, const distac_head *head,
                                  const distac_optimizer *optimizer) {
+    const char *step = "training step"; /* what the caller asked for; the name of this function says nothing */
     if (head->dim != vit->config.dim)
-        return di_fail(DISTAC_ESHAPE, "the head takes features of size %lld, the encoder makes %d",
-                       (long long)head->dim, (int)vit->config.dim);
+        return di_fail_at(DISTAC_ESHAPE, step, "the head takes features of size %lld, the encoder makes %d",
+                          (long long)head->dim, (int)vit->config.dim);
     if (head->dtype != vit->dtype || optimizer->dtype != vit->dtype)
-        return di_fail(DISTAC_EDTYPE, "the encoder is %s, the head %s, the optimizer %s: they must be the same",
-                       distac_dtype_name(vit->dtype), distac_dtype_name(head->dtype),
-                       distac_dtype_name(optimizer->dtype));
+        return di_fail_at(DISTAC_EDTYPE, step,
+                          "the encoder is %s, the head %s, the optimizer %s: they must be the same",
+                          distac_dtype_name(vit->dtype), distac_dtype_name(head->dtype),
+                          distac_dtype_name(optimizer->dtype));
     if (optimizer->n != vit->flat->numel)
-        return di_fail(DISTAC_ESHAPE, "the optimizer is for %lld parameters, the encoder has %lld",
-                       (long long)optimizer->n, (long long)vit->flat->numel);
+        return di_fail_at(DISTAC_ESHAPE, step, "the optimizer is for %lld parameters, the encoder has %lld",
+                          (long long)optimizer->n, (long long)vit->flat->numel);
     if (head->context != vit->context || optimizer->context != vit->context)
-        return di_fail(DISTAC_EINVAL, "encoder, head and optimizer belong to different contexts");
+        return di_fail_at(DISTAC_EINVAL, step, "encoder, head and optimizer belong to different contexts");
     return DISTAC_OK;
 }
 
@@ -121,6 +123,6 @@ distac_status di_learner_check(const di_learner *l, double sumsq) {
 
 distac_status di_finite(double value, const char *function, const char *what, int64_t step) {
     if (isfinite(value)) return DISTAC_OK;
-    return di_fail_at(DISTAC_ENUMERIC, function, "%s is %g before update %lld; nothing was changed", what, value,
-                      (long long)step + 1);
+    return di_fail_at(DISTAC_ENUMERIC, function, "%s is %g before update %lld; nothing was changed", what,
+                      di_shown(value), (long long)step + 1);
 }

@@ -93,6 +93,33 @@ function methods.norms(ck)
     return out
 end
 
+-- Tensors with NaN or infinite elements: a list of { name =, count =, first = }, first as t:nonfinite() has it.
+function methods.nonfinite(ck)
+    local out = {}
+    for i = 1, raw.checkpoint_count(ck) do
+        local t = raw.checkpoint_tensor(ck, i - 1)
+        if is_float(t) then
+            local count, first = t:nonfinite()
+            if count > 0 then
+                out[#out + 1] = { name = raw.checkpoint_name(ck, i - 1), count = count, first = first }
+            end
+        end
+    end
+    return out
+end
+
+-- Raises unless every number is finite. The text is that of the core's merges; elements count from 0.
+function methods.check_finite(ck, what)
+    local bad = methods.nonfinite(ck)[1]
+    if bad then
+        local t = ck:tensor(bad.name)
+        local value = t:reshape(t:numel())[bad.first]
+        errors.raise("ENUMERIC", "%s: tensor %q, element %.0f is %s", what or raw.checkpoint_path(ck), bad.name,
+            bad.first - 1, format.number(value))
+    end
+    return ck
+end
+
 function methods.save(ck, path, options)
     return M.save(path, ck, options)
 end

@@ -14,6 +14,16 @@ local dataset = require "distac.dataset"
 local metrics = require "distac.metrics"
 local fs = require "distac.fs"
 
+-- distac.tensor{...} makes a tensor of a table; its fields make others.
+local makers = {
+    zeros = tensor.zeros, ones = tensor.ones, full = tensor.full, randn = tensor.randn, rand = tensor.rand,
+    arange = tensor.arange, eye = tensor.eye, matmul = tensor.matmul, cat = tensor.cat,
+}
+setmetatable(makers, {
+    __call = function(_, ...) return tensor.tensor(...) end,
+    __index = function(_, name) require("distac.check").unknown_method("distac.tensor", makers, name) end,
+})
+
 local distac = {
     version = raw.version(),
     runtime = raw.runtime,
@@ -33,7 +43,7 @@ local distac = {
     devices = context.devices,
     clock = raw.clock,
 
-    tensor = tensor.tensor,
+    tensor = makers,
     zeros = tensor.zeros,
     ones = tensor.ones,
     full = tensor.full,

@@ -104,7 +104,7 @@ local function file_name(set, method, n_sets)
 end
 
 -- Writes the merged model unless it is not new and the file of this stage is there.
-local function write_model(run, values, key, result, path, fresh, make)
+local function write_model(run, values, key, result, path, models, fresh, make)
     local distac = engine()
     if not fresh and distac.fs.kind(path) then
         local ok, ck = pcall(distac.load, path)
@@ -114,7 +114,7 @@ local function write_model(run, values, key, result, path, fresh, make)
     distac.save(path, make(), { metadata = {
         ["distac.stage"] = key, ["distac.recipe"] = json.encode(settings.plain(values)),
         ["distac.engine"] = distac.version, ["distac.seed"] = json.number(values.seed),
-        ["distac.base"] = run.suite:base_hash(), ["distac.lambda"] = json.number(result.lambda),
+        ["distac.base"] = run.suite:base_hash(), ["distac.models"] = json.encode(models), ["distac.lambda"] = json.number(result.lambda),
         ["distac.accuracy"] = json.encode(result.accuracy, { nonfinite = "null" }),
     } })
 end
@@ -134,7 +134,7 @@ function merging.one(run, values, set, method, folder, n_sets)
     end
     run.timing.merge = run.timing.merge + (result.seconds or 0)
     local path = folder .. "/" .. file_name(set, method, n_sets)
-    write_model(run, values, key, result, path, merged ~= nil, function()
+    write_model(run, values, key, result, path, desc.models, merged ~= nil, function()
         if merged then return merged end
         local base = run.suite:base()
         return base + result.lambda * method.delta(base, task_vectors(run, set))

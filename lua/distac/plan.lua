@@ -28,6 +28,14 @@ local function loss_text(desc)
     return desc.kind .. (#words > 0 and " (" .. table.concat(words, ", ") .. ")" or "")
 end
 
+-- The first few of a long list tell what is wrong.
+local function shortened(list)
+    local n = #list
+    for i = n, 9, -1 do list[i] = nil end
+    if n > 8 then list[9] = "and " .. json.number(n - 8) .. " more" end
+    return list
+end
+
 -- Tensors of a source that match the base's; misfits are errors when the run starts, so they are listed here.
 local function compare(base, model)
     local matched, wrong = 0, json.array {}
@@ -44,7 +52,11 @@ local function compare(base, model)
     for _, name in ipairs(model:names()) do
         if not base:has(name) then wrong[#wrong + 1] = name .. " is not in the base" end
     end
-    return matched, wrong
+    for _, bad in ipairs(model:nonfinite()) do
+        wrong[#wrong + 1] = string.format("%s has %.0f elements that are not finite, the first at %.0f", bad.name,
+            bad.count, bad.first - 1)
+    end
+    return matched, shortened(wrong)
 end
 
 plan.compare = compare
@@ -160,7 +172,8 @@ local function task_lines(out, task)
     local s, c = task.source, task.condition
     local text = string.format("  %-10s", task.name)
     if s.file then
-        text = text .. string.format("source %s, %d tensors match, norm %s", s.file, s.tensors, number(s.norm))
+        text = text .. string.format("source %s, %d tensors match%s", s.file, s.tensors,
+            s.norm and ", norm " .. number(s.norm) or "")
     else
         text = text .. string.format("fine-tune %s steps x %s, lr %s, %s: %s", json.number(s.steps),
             json.number(s.batch), json.number(s.lr), s.loss, state(s))

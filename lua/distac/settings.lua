@@ -106,7 +106,12 @@ function settings.merges(values, recipe)
             m.name, m.params, m.text = "custom", {}, function_text(entry, recipe)
             m.delta = function(base, taus)
                 local merged = entry(base, taus)
-                if engine().type(merged) == "taskvector" then return merged end
+                local kind = engine().type(merged)
+                if kind == "taskvector" then return merged end
+                if kind ~= "checkpoint" then
+                    error(m.label .. ": the merge function must return a Checkpoint or a TaskVector, it returned "
+                        .. require("distac.check").describe(merged), 0)
+                end
                 return merged - base
             end
         elseif parts.is(entry) and entry.kind == "custom" then

@@ -236,7 +236,12 @@ function methods.to(t, target)
         names[#names + 1] = device.name
     end
     if target:match("^cuda") then
-        errors.raise("EDEVICE", "%s: target: there is no device %q", fname, target)
+        local there = {}
+        for i, device in ipairs(context.devices()) do
+            there[i] = string.format("%q", device.name)
+        end
+        errors.raise("EDEVICE", "%s: target: there is no device %q; there is %s", fname, target,
+            table.concat(there, ", "))
     end
     for _, name in ipairs(dtype.names()) do
         names[#names + 1] = name

@@ -90,10 +90,14 @@ function M.rand(...)
     return random("distac.rand", 1, ...)
 end
 
--- arange(stop), arange(start, stop [, step]): start, start + step, ... below stop, as NumPy has it.
+-- arange(stop), arange(start, stop [, step]): start, start + step, ... below stop, as NumPy has it. The numbers
+-- may come as a list, as zeros and ones take them.
 function M.arange(start, stop, step, options)
     local fname = "distac.arange"
-    if type(stop) == "table" then
+    if type(start) == "table" then
+        options = stop
+        start, stop, step = start[1], start[2], start[3]
+    elseif type(stop) == "table" then
         stop, options = nil, stop
     elseif type(step) == "table" then
         step, options = nil, step

@@ -24,11 +24,20 @@ function common.folder(path, what)
     return path
 end
 
+-- Endings of other formats: a safetensors file under such a name would mislead who opens it.
+local foreign = { pt = true, pth = true, bin = true, ckpt = true, npz = true, npy = true, onnx = true, gguf = true,
+                  json = true, png = true, lua = true }
+
 -- The output may not exist and may not be an input, unless forced.
 function common.output(o, inputs)
     local out = o.output
     if not out then usage("-o OUT is missing") end
     if fs().kind(out) == "folder" then usage("-o: '" .. out .. "' is a folder") end
+    local ending = out:lower():match("%.(%a+)$")
+    if ending and foreign[ending] then
+        usage("-o: '" .. out .. "': safetensors files are written, not ." .. ending .. "; name it "
+            .. out:gsub("%.%a+$", ".safetensors"))
+    end
     local folder = out:match("^(.*)/[^/]*$")
     if folder and folder ~= "" and fs().kind(folder) ~= "folder" then
         usage("-o: there is no folder '" .. folder .. "'")
@@ -65,6 +74,21 @@ function common.vit(o, checkpoint)
         usage("--activation: wanted gelu or quick_gelu, got '" .. o.activation .. "'")
     end
     return require("distac").vit(checkpoint, { activation = o.activation, heads = o.attention_heads })
+end
+
+-- Opens a model; numbers that are not finite are told by tensor and index before anything is made of them.
+function common.model(path)
+    local ck = require("distac").load(path)
+    return ck:check_finite(path)
+end
+
+-- A labelled folder and a head must have the same classes.
+function common.same_classes(head, images, head_path, folder)
+    local n = head:classes()
+    if images:labelled() and images:classes() ~= n then
+        usage(string.format("--head: '%s' has %.0f classes, '%s' has %.0f class folders", head_path, n, folder,
+            images:classes()))
+    end
 end
 
 -- A head file: its tensor "weight", the one named like the task, or its only one.

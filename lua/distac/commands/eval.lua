@@ -84,7 +84,7 @@ commands.eval = {
                 three(m.entropy), three(m.ece))
         end
         for i, path in ipairs(o.args) do
-            local ck = distac.load(path)
+            local ck = common.model(path)
             if suite then
                 local vit = (o.activation or o.attention_heads) and common.vit(o, ck) or suite:model():with(ck)
                 local results, sum, n = {}, 0, 0
@@ -100,7 +100,9 @@ commands.eval = {
                 models[i] = { model = path, tasks = results, mean_accuracy = n > 0 and sum / n or nil }
             else
                 local vit = common.vit(o, ck)
-                local m = measure(common.images(o.data, vit), vit, common.head(o.head))
+                local images, head = common.images(o.data, vit), common.head(o.head)
+                common.same_classes(head, images, o.head, o.data)
+                local m = measure(images, vit, head)
                 row(path, o.data:match("([^/]+)/*$") or o.data, m)
                 m.model = path
                 models[i] = m

@@ -6,20 +6,21 @@ local json = require "distac.json"
 local commands = {}
 
 commands.norms = {
-    usage = "--base B MODEL...", text = "task-vector norms and the kappa that each would need",
+    usage = "--base B MODEL... [--layers]", text = "task-vector norms and the kappa that each would need",
     options = {
         { "base", "text", "FILE", "the base model" },
         { "layers", "flag", nil, "norms of every tensor, too" },
+        { "per-layer", "flag", nil, "the same" },
     },
     run = function(o)
-        local distac = require "distac"
-        local base = distac.load(common.file(common.need(o, "base", "the base model"), "--base"))
+        local base_path = common.file(common.need(o, "base", "the base model"), "--base")
         if #o.args == 0 then common.usage("no model given") end
         for _, path in ipairs(o.args) do common.file(path, "model") end
-        local list, sum = json.array {}, 0
+        local base = common.model(base_path)
+        local list, sum, layers = json.array {}, 0, o.layers or o.per_layer
         for i, path in ipairs(o.args) do
-            local tau = distac.load(path) - base
-            list[i] = { model = path, norm = tau:norm(), layers = o.layers and tau:norms() or nil }
+            local tau = common.model(path) - base
+            list[i] = { model = path, norm = tau:norm(), layers = layers and tau:norms() or nil }
             sum = sum + list[i].norm
         end
         local lines = { string.format("%-40s %12s %12s", "model", "norm", "kappa") }
@@ -49,8 +50,8 @@ local function inspect_file(path)
         local t = ck[name]
         local entry = { name = name, dtype = t:dtype(), shape = json.array(t:shape()), norm = norms[name] }
         if norms[name] then
-            local bad = t:nonfinite()
-            entry.nonfinite = bad
+            local bad, first = t:nonfinite()
+            entry.nonfinite, entry.first_nonfinite = bad, first and first - 1
             out.nonfinite = out.nonfinite + bad
         end
         out.parameters = out.parameters + t:numel()
@@ -65,8 +66,10 @@ local function inspect_text(file)
         file.nonfinite > 0 and ", " .. json.number(file.nonfinite) .. " NOT FINITE" or "") }
     for _, t in ipairs(file.tensors) do
         lines[#lines + 1] = string.format("  %-52s %-5s %-18s %s%s", t.name, t.dtype,
-            "[" .. table.concat(t.shape, ", ") .. "]", t.norm and string.format("%.6g", t.norm) or "-",
-            (t.nonfinite or 0) > 0 and "  " .. json.number(t.nonfinite) .. " not finite" or "")
+            "[" .. table.concat(t.shape, ", ") .. "]",
+            t.norm and (t.norm == t.norm and string.format("%.6g", t.norm) or "nan") or "-",
+            (t.nonfinite or 0) > 0 and "  " .. json.number(t.nonfinite) .. " not finite, the first at element "
+                .. json.number(t.first_nonfinite) or "")
     end
     local keys = {}
     for key in pairs(file.metadata) do keys[#keys + 1] = key end
@@ -92,7 +95,7 @@ commands.inspect = {
             if #files == 0 then common.usage("'" .. path .. "' holds no .safetensors file") end
             return { path = path, files = files }, table.concat(lines, "\n")
         end
-        local file = inspect_file(common.file(path, "inspect"))
+        local file = inspect_file(common.file(path, "FILE"))
         return file, inspect_text(file)
     end,
 }
@@ -124,7 +127,8 @@ end
 
 commands.version = {
     usage = "", text = "versions, kernels, devices",
-    run = function()
+    run = function(o)
+        if #o.args > 0 then common.usage("unexpected '" .. o.args[1] .. "'") end
         local v = about()
         local lines = { "distac " .. v.version, v.lua, string.format("kernels %s, %s threads", v.kernels,
             json.number(v.threads)) }
@@ -137,7 +141,8 @@ commands.version = {
 
 commands.doctor = {
     usage = "", text = "is everything there that the embedded benchmark needs?",
-    run = function()
+    run = function(o)
+        if #o.args > 0 then common.usage("unexpected '" .. o.args[1] .. "'") end
         local v, ok = about(), true
         local mistakes = {}
         local suite = require("distac.suites").describe("mini8", {}, ".", function(_, what)

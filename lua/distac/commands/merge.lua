@@ -16,6 +16,23 @@ local function find_method(name)
     common.usage("--method: unknown method '" .. name .. "'" .. require("distac.schema").did_you_mean(name, names))
 end
 
+-- Options that neither the command nor any method knows: told before anything else, with the nearest of all.
+local function check_known(o)
+    local known, names = {}, require("distac.cli_options").names(commands.merge)
+    for _, method in ipairs(methods()) do
+        for _, p in ipairs(method.params) do
+            if not known[p.name] then names[#names + 1] = "--" .. p.name end
+            known[p.name] = true
+        end
+    end
+    for _, key in ipairs(o.extra_order) do
+        if not known[key] then
+            common.usage("unknown option '--" .. key .. "'"
+                .. require("distac.schema").did_you_mean("--" .. key, names))
+        end
+    end
+end
+
 -- "0.4" or, where a list is allowed, "0.4,0.5,0.3".
 local function parameter(method, key, text, n_models)
     local names = {}
@@ -74,6 +91,7 @@ commands.merge = {
     end,
     run = function(o)
         local distac = require "distac"
+        check_known(o)
         local base_path = common.file(common.need(o, "base", "the base model"), "--base")
         local method = find_method(common.need(o, "method", "the name of a method"))
         if #o.args == 0 then common.usage("no model to merge") end
@@ -84,17 +102,19 @@ commands.merge = {
         local inputs = { base_path }
         for _, path in ipairs(o.args) do inputs[#inputs + 1] = path end
         local out = common.output(o, inputs)
+        local good, operator = pcall(distac.merge[method.name], params)
+        if not good then common.usage(operator.message or tostring(operator)) end
         local begun = distac.clock()
         local base, models, hashes = distac.load(base_path), {}, {}
         for i, path in ipairs(o.args) do
             models[i] = distac.load(path)
             hashes[i] = distac.hash.file(path)
         end
-        local operator = distac.merge[method.name](params)
         local metadata = base:metadata()
         metadata["distac.method"] = json.encode({ name = method.name, params = operator:params() },
             { nonfinite = "null" })
         metadata["distac.engine"] = distac.version
+        metadata["distac.seed"] = json.number(o.seed or 0)
         metadata["distac.base"] = distac.hash.file(base_path)
         metadata["distac.models"] = json.encode(json.array(hashes))
         operator:files(base, models, out, { dtype = dtype, metadata = metadata })

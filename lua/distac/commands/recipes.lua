@@ -4,12 +4,46 @@ local commands = {}
 
 local function usage(message) require("distac.cli").usage(message) end
 
-local function find_recipe(name)
+-- A name that is no file: the nearest recipe beside it, or of the shipped ones.
+local function missing(name, shipped)
     local fs = require("distac").fs
+    local folder, wanted = name:match("^(.*/)([^/]*)$")
+    local names, all = {}, {}
+    local function take(path, prefix, ending, list)
+        for _, file in ipairs(fs.kind(path) == "folder" and fs.list(path) or {}) do
+            local stem = file:match("^(.*)%.lua$")
+            if stem then list[#list + 1] = prefix .. stem .. ending end
+        end
+    end
+    take(folder or ".", folder or "", ".lua", names)
+    if not folder then take(shipped, "", "", all) end
+    for _, one in ipairs(all) do names[#names + 1] = one end
+    local near = require("distac.nearest")(name, names)
+        or not folder and require("distac.nearest")((wanted or name):gsub("%.lua$", ""), all)
+    usage("recipe '" .. name .. "' cannot be read: there is no such file" .. (near and "; did you mean '" .. near
+        .. "'?" or #all > 0 and "; shipped: " .. table.concat(all, ", ") or ""))
+end
+
+local function find_recipe(name)
+    local fs, folder = require("distac").fs, require("distac").paths.recipes
     if fs.kind(name) == "file" then return name end
-    local shipped = require("distac").paths.recipes .. "/" .. name .. ".lua"
+    local shipped = folder .. "/" .. name .. ".lua"
     if not name:find("[/\\]") and not name:find("%.lua$") and fs.kind(shipped) == "file" then return shipped end
+    if fs.kind(name) == nil then missing(name, folder) end
     return name
+end
+
+-- Errors of the recipe's own functions name its file.
+local function in_file(loaded, f, ...)
+    local result = { pcall(f, ...) }
+    if not result[1] then
+        local err = result[2]
+        if type(err) == "string" then
+            err = err:gsub("recipe:(%d+):", function(line) return loaded.file .. ":" .. line .. ":" end)
+        end
+        error(err, 0)
+    end
+    return result[2], result[3]
 end
 
 -- The checked recipe of a command; all mistakes at once are raised.
@@ -34,7 +68,8 @@ commands.run = {
     run = function(o)
         local loaded = load_recipe(o)
         local report = require "distac.report"
-        local results, run = require("distac.runner").run(loaded, { out = o.out, quiet = o.quiet })
+        local results, run = in_file(loaded, require("distac.runner").run, loaded,
+            { out = o.out, quiet = o.quiet })
         local text = report.table(results) .. "\n\nresults in " .. run.out
             .. ": results.json, report.md, charts, merged models"
         return report.json(results), text
@@ -47,7 +82,7 @@ commands.plan = {
     run = function(o)
         local loaded = load_recipe(o)
         local plan = require "distac.plan"
-        local made = plan.make(loaded, { out = o.out, quiet = true })
+        local made = in_file(loaded, plan.make, loaded, { out = o.out, quiet = true })
         return made, plan.text(made), plan.mismatches(made) and 2 or 0
     end,
 }

@@ -103,10 +103,11 @@ commands.condition = {
         s.temperature = { teacher = number(o, "t-teacher", 1, 1e-6, 1000),
                           student = number(o, "t-student", 10, 1e-6, 1000) }
         local out = common.output(o, { base_path, head_path, source_path })
-        local base, source = distac.load(base_path), distac.load(source_path)
+        local base, source = common.model(base_path), common.model(source_path)
         local vit = common.vit(o, base)
         local images = common.images(folder, vit)
         local head = common.head(head_path)
+        common.same_classes(head, images, head_path, folder)
         local tau_norm = (source - base):norm()
         local desc = { command = "condition", settings = s, seed = o.seed or 0, base = distac.hash.file(base_path),
                        source = distac.hash.file(source_path), head = distac.hash.file(head_path),
@@ -162,16 +163,18 @@ commands.finetune = {
         local s = settings(o, { steps = 2000, batch = 128, weight_decay = 0.1 })
         local loss = pick_loss(o)
         local out = common.output(o, { base_path, head_path })
-        local base = distac.load(base_path)
+        local base = common.model(base_path)
         local vit = common.vit(o, base)
         local images = common.images(folder, vit)
+        local head = common.head(head_path)
         if not images:labelled() then common.usage("--data: '" .. folder .. "' has no class folders") end
+        common.same_classes(head, images, head_path, folder)
         local desc = { command = "finetune", settings = s, seed = o.seed or 0, base = distac.hash.file(base_path),
                        loss = loss.desc, head = distac.hash.file(head_path), data = images:hash() }
         local store, key = beside(out, desc)
         local bar = progress(o)
         local model, value, seconds = training.finetune {
-            suite = single(vit, base, common.head(head_path), images), task = "task", settings = s, loss = loss,
+            suite = single(vit, base, head, images), task = "task", settings = s, loss = loss,
             seed = o.seed or 0, store = store, key = key, progress = bar, what = "fine-tuning",
         }
         bar:finish()
