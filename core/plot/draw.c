@@ -24,6 +24,14 @@ static void color(cairo_t *cr, int32_t index, double alpha)
     cairo_set_source_rgba(cr, rgb[0], rgb[1], rgb[2], alpha);
 }
 
+/* Number of coloured lines before line `index`: dashed ones are grey and use up no colour. */
+static int32_t line_color(const distac_plot *plot, int32_t index)
+{
+    int32_t colored = 0;
+    for (int32_t i = 0; i < index; i++) colored += plot->lines[i].style != DI_STYLE_DASHED;
+    return colored;
+}
+
 static void grey(cairo_t *cr, double level)
 {
     cairo_set_source_rgb(cr, level, level, level);
@@ -207,6 +215,20 @@ static void draw_line(page *p, const di_series *line, int32_t index)
     }
 }
 
+/* Middle of level i's label: moved down where a higher level's label would cover it. */
+static double label_place(const page *p, int32_t i)
+{
+    const di_level *levels = p->plot->levels;
+    double y = place_y(p, levels[i].y);
+    for (int32_t k = 0; k < p->plot->level_count; k++) {
+        if (k == i || !drawable(p, levels[k].y)) continue;
+        bool above = levels[k].y > levels[i].y || (levels[k].y == levels[i].y && k < i);
+        double other = above ? label_place(p, k) : 0.0;
+        if (above && y < other + 14.0) y = other + 14.0;
+    }
+    return y;
+}
+
 static void draw_levels(page *p)
 {
     static const double dashes[2] = {5.0, 4.0};
@@ -223,7 +245,7 @@ static void draw_levels(page *p)
         cairo_stroke(cr);
         cairo_set_dash(cr, NULL, 0, 0.0);
         cairo_set_font_size(cr, 12.0);
-        text_at(cr, level->label, p->left + p->width + 6.0, y, 0.0);
+        text_at(cr, level->label, p->left + p->width + 6.0, label_place(p, i), 0.0);
     }
 }
 
@@ -246,7 +268,7 @@ static double draw_legend(page *p, double y)
         if (!bar && series->style == DI_STYLE_DASHED)
             grey(cr, 0.45);
         else
-            color(cr, i - (bar ? 0 : p->plot->bar_count), 1.0);
+            color(cr, bar ? i : line_color(p->plot, i - p->plot->bar_count), 1.0);
         if (bar)
             cairo_rectangle(cr, x, y + rows * 20.0 - 6.0, 18.0, 12.0);
         else
@@ -323,8 +345,8 @@ distac_status di_plot_draw(const distac_plot *plot, const char *path)
     draw_grid(&p);
     draw_bars(&p);
     for (int32_t i = 0; i < plot->line_count; i++)
-        if (plot->lines[i].band) draw_band(&p, &plot->lines[i], i);
-    for (int32_t i = 0; i < plot->line_count; i++) draw_line(&p, &plot->lines[i], i);
+        if (plot->lines[i].band) draw_band(&p, &plot->lines[i], line_color(plot, i));
+    for (int32_t i = 0; i < plot->line_count; i++) draw_line(&p, &plot->lines[i], line_color(plot, i));
     draw_levels(&p);
     draw_frame_texts(&p);
     cairo_status_t drawn = cairo_status(cr);
