@@ -105,6 +105,8 @@ return setmetatable(distac, {
             value = require("distac.parts")[key]
         elseif key == "recipe" then
             value = require("distac.recipe")
+        elseif key == "suite" then
+            value = require("distac.suites").open
         end
         if value ~= nil then
             rawset(distac, key, value)

@@ -56,4 +56,19 @@ function suites.describe(value, data, folder, report)
     return value
 end
 
+-- The suite itself, for scripts: open("mini8") or open("mini8", { fashion = FOLDER }), open(distac.folder_suite{...}).
+function suites.open(value, options)
+    local errors, problems = require "distac.error", {}
+    local function report(path, what) problems[#problems + 1] = path .. ": " .. what end
+    local accepted, what = suites.accept(value, "suite", report)
+    local suite
+    if accepted then
+        suite = suites.describe(accepted, options or {}, nil, report)
+    elseif #problems == 0 then
+        report("suite", what or "wanted a name or distac.folder_suite { ... }, got " .. type(value))
+    end
+    if #problems > 0 then errors.raise("EINVAL", "distac.suite: %s", table.concat(problems, "; ")) end
+    return suite
+end
+
 return suites
