@@ -7,7 +7,7 @@ return distac.recipe {
     suite = "mini8",
 
     finetune = {
-        steps = 300, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 30,
+        steps = 350, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 35,
         loss  = distac.loss.focal { gamma = 10 },
     },
 
