@@ -8,7 +8,7 @@ return distac.recipe {
     suite = "mini8",
 
     finetune = {
-        steps = 350, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 35,
+        steps = 320, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 32,
         loss  = distac.loss.cross_entropy { label_smoothing = 0.1 },
         tasks = { fashion = { lr = 2e-3 } },
     },

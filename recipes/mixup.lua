@@ -6,7 +6,7 @@ return distac.recipe {
     suite = "mini8",
 
     finetune = {
-        steps = 350, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 35,
+        steps = 320, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 32,
         loss  = distac.loss.mixup {},
     },
 

@@ -12,7 +12,7 @@ return distac.recipe {
     name  = "norm_mismatch",
     suite = "mini8",
 
-    finetune = { steps = 350, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 35 },
+    finetune = { steps = 320, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 32 },
 
     condition = { -- of the longest task vector alone; the others stay as they are
         kappa = distac.match_norm("mean"), temperature = { teacher = 10, student = 10 },
