@@ -7,13 +7,13 @@ return distac.recipe {
     suite = "mini8",
 
     finetune = {
-        steps = 320, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 32,
+        steps = 350, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 35,
         loss  = distac.loss.focal { gamma = 10 },
     },
 
     condition = {
         kappa = 1, temperature = { teacher = 1, student = 10 },
-        beta  = 0.5, steps = 100, batch = 64, lr = 2e-4, warmup = 10,
+        beta  = 0.5, steps = 50, batch = 64, lr = 4e-4, warmup = 5,
     },
 
     merge  = { "task_arithmetic", "ties", "consensus_ta", "tsvm" },

@@ -6,7 +6,7 @@ return distac.recipe {
     name  = "label_smoothing_sweep",
     suite = "mini8",
 
-    finetune = { steps = 320, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 32 },
+    finetune = { steps = 350, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 35 },
 
     merge    = { "task_arithmetic", "ties", "consensus_ta", "tsvm" },
     lambda   = distac.grid(0, 1.5, 0.05),

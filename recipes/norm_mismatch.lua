@@ -12,11 +12,11 @@ return distac.recipe {
     name  = "norm_mismatch",
     suite = "mini8",
 
-    finetune = { steps = 320, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 32 },
+    finetune = { steps = 350, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 35 },
 
     condition = { -- of the longest task vector alone; the others stay as they are
         kappa = distac.match_norm("mean"), temperature = { teacher = 10, student = 10 },
-        beta  = 0.5, steps = 100, batch = 64, lr = 2e-4, warmup = 10,
+        beta  = 0.5, steps = 50, batch = 64, lr = 4e-4, warmup = 5,
         also_scaled = true, -- for comparison: shrunk, but not distilled
     },
 

@@ -5,7 +5,7 @@ return distac.recipe {
     name  = "scaling_sweep",
     suite = "mini8",
 
-    finetune = { steps = 320, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 32 },
+    finetune = { steps = 350, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 35 },
 
     scaling  = distac.grid(0, 3, 0.25),
     variants = {
