@@ -21,6 +21,6 @@ return distac.recipe {
     },
 
     merge    = { "task_arithmetic", "ties", "consensus_ta", "tsvm" },
-    lambda   = distac.grid(0, 1.5, 0.05),
+    lambda   = distac.grid(0, 1.5, 0.1), -- 96 searches: a coarser grid
     variants = turns,
 }
