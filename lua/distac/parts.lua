@@ -40,8 +40,8 @@ function Part.__index(self, key)
 end
 
 function Part.__call(self, ...)
-    local object = parts.real(self)
-    return object(...)
+    if self.part ~= "loss" and self.part ~= "merge" then error("a " .. self.part .. " cannot be called", 2) end
+    return parts.real(self)(...)
 end
 
 function Part.__tostring(self) return parts.text(self) end

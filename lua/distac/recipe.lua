@@ -69,7 +69,9 @@ local function environment(state)
     env._G = env
     env.require = function(name)
         if name == "distac" then return proxy end
-        return require(name)
+        local ok, value = pcall(require, name)
+        if not ok then error(value, 2) end -- at the recipe's line
+        return value
     end
     return setmetatable(env, {
         __index = function(_, key)
