@@ -1,18 +1,27 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every test: C tests, the Lua specs on Lua 5.4, LuaJIT and LuaJIT with
-# the compiler off, the same under the address and undefined-behaviour sanitizers, short fuzz runs. The last line is
+# the compiler off, C tests and Lua specs under the address and undefined-behaviour sanitizers, the C tests of the
+# threads under the thread sanitizer, short fuzz runs. The last line is
 #   N passed, M failed, K skipped
+# A program that crashes or runs no test has failed; a lane whose tools are not there is skipped by name.
 # spec/run.sh --install-only installs the packages and stops. spec/run.sh NAME... runs only those lanes.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 
-bash examples/install.sh || exit 1
-[ "${1:-}" = --install-only ] && exit 0
+lanes="gcc-build c lua54 luajit luajit-joff clang-build sanitize tsan fuzz examples"
+if [ "${1:-}" = --install-only ]; then exec bash examples/install.sh; fi
+for lane in "$@"; do
+    case " $lanes " in
+        *" $lane "*) ;;
+        *) echo "run.sh: there is no lane $lane; the lanes are: $lanes" >&2; exit 2 ;;
+    esac
+done
+bash examples/install.sh || echo "run.sh: packages are missing; the lanes that need them are skipped or fail" >&2
 
 passed=0 failed=0 skipped=0
 logs=$PWD/build/spec-logs
 mkdir -p "$logs"
-wanted=${*:-gcc-build c lua54 luajit luajit-joff clang-build sanitize fuzz examples}
+wanted=${*:-$lanes}
 jobs=$(nproc)
 
 say() { printf '%s\n' "$*"; }
@@ -35,25 +44,49 @@ step() {
     fi
 }
 
-# configure_and_build FOLDER OPTIONS...: warnings are errors here
+# build_tree FOLDER OPTIONS... [-- TARGET...]: warnings are errors here
 build_tree() {
-    local folder=$1
+    local folder=$1 options=()
     shift
-    cmake -S . -B "$folder" -G Ninja -DCMAKE_C_FLAGS=-Werror "$@" && ninja -C "$folder" -j "$jobs"
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do options+=("$1"); shift; done
+    [ $# -gt 0 ] && shift
+    cmake -S . -B "$folder" -G Ninja -DCMAKE_C_FLAGS=-Werror "${options[@]}" && ninja -C "$folder" -j "$jobs" "$@"
 }
 
-# c_tests LANE FOLDER: every cmocka program; each of its tests counts
+# needs LANE TOOL...: are the lane's tools there? If not it is skipped, and says so.
+needs() {
+    local lane=$1 tool
+    shift
+    for tool in "$@"; do
+        if ! command -v "$tool" >/dev/null; then
+            say "skipped $lane: $tool is not installed"
+            count 0 0 1
+            return 1
+        fi
+    done
+}
+
+# nothing LANE: a lane that found no test to run has failed
+nothing() {
+    say "FAILED  $1: there was nothing to run"
+    count 0 1 0
+}
+
+# c_tests LANE FOLDER [TEST...]: every cmocka program, or these; each of its tests counts
 c_tests() {
-    local lane=$1 folder=$2 program out ok bad
-    for program in "$folder"/spec/test_*; do
+    local lane=$1 folder=$2 program out ok bad skips status any=0 names=()
+    shift 2
+    if [ $# -eq 0 ]; then names=("$folder"/spec/test_*); else names=("${@/#/$folder/spec/}"); fi
+    for program in "${names[@]}"; do
         [ -x "$program" ] && [ -f "$program" ] || continue
+        any=1
         out="$logs/$lane-$(basename "$program").log"
         timeout 900 env CMOCKA_MESSAGE_OUTPUT=STDOUT "$program" >"$out" 2>&1
-        local status=$?
+        status=$?
+        # the list at the end names the failed and the skipped again
         ok=$(grep -c '^\[       OK \]' "$out")
-        bad=$(grep -c '^\[  FAILED  \].*[^:]$' "$out" || true)
-        local skips
-        skips=$(grep -c '^\[  SKIPPED \] [a-z_0-9]*$' "$out" || true)
+        bad=$(grep '^\[  FAILED  \] [A-Za-z_0-9]*$' "$out" | sort -u | grep -c .)
+        skips=$(grep '^\[  SKIPPED \] [A-Za-z_0-9]*$' "$out" | sort -u | grep -c .)
         if [ $status -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
         if [ "$ok" -eq 0 ] && [ "$bad" -eq 0 ] && [ "$skips" -eq 0 ]; then bad=1; fi
         count "$ok" "$bad" "$skips"
@@ -64,13 +97,16 @@ c_tests() {
             say "ok      $lane $(basename "$program"): $ok tests"
         fi
     done
+    [ $any = 1 ] || nothing "$lane"
 }
 
-# busted_specs LANE LUA-FOLDER INTERPRETER-OPTIONS...: all Lua specs, in one process per file
+# busted_specs LANE FOLDER LUA-VERSION COMMAND...: all Lua specs, in one process per file, but not those named in $without
+without=""
 busted_specs() {
-    local lane=$1 folder=$2 version=$3 file out line status
+    local lane=$1 folder=$2 version=$3 file out status
     shift 3
     for file in spec/*_spec.lua; do
+        case " $without " in *" $(basename "$file" _spec.lua) "*) continue ;; esac
         out="$logs/$lane-$(basename "$file" .lua).log"
         timeout 1200 env LUA_PATH="$folder/lua/$version/?.lua;$folder/lua/$version/?/init.lua;$PWD/?.lua;;" \
             LUA_CPATH="$folder/lua/$version/?.so;;" DISTAC_BUILD="$folder" \
@@ -95,35 +131,80 @@ busted_specs() {
 
 has() { case " $wanted " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
 
-build=$PWD/build
+# lua_wrapper FILE COMMAND...: an interpreter that busted can be given by its path
+lua_wrapper() {
+    local file=$1
+    shift
+    printf '#!/bin/sh\nexec %s "$@"\n' "$*" >"$file" && chmod +x "$file"
+}
+
+# The tree with the address and undefined-behaviour sanitizers, built once for the lanes that use it.
+asan_state=""
+asan_tree() {
+    if [ -z "$asan_state" ]; then
+        asan_state=broken
+        step "sanitizer build" build_tree "$asan" -DCMAKE_C_COMPILER=gcc -DDISTAC_SANITIZE=address,undefined \
+            -DCMAKE_BUILD_TYPE=RelWithDebInfo && asan_state=built
+    fi
+    [ $asan_state = built ]
+}
+
+build=$PWD/build asan=$PWD/build-asan tsan=$PWD/build-tsan
 if has gcc-build; then
     step "gcc build" build_tree "$build" -DCMAKE_C_COMPILER=gcc || { say "$passed passed, $failed failed, $skipped skipped"; exit 1; }
 fi
 if has c; then c_tests c "$build"; fi
-if has lua54; then busted_specs lua54 "$build" 5.4 busted --lua=/usr/bin/lua5.4; fi
-if has luajit; then busted_specs luajit "$build" 5.1 busted --lua=/usr/bin/luajit; fi
-if has luajit-joff; then
-    printf '#!/bin/sh\nexec /usr/bin/luajit -joff "$@"\n' >"$build/luajit-joff" && chmod +x "$build/luajit-joff"
+if has lua54 && needs lua54 lua5.4 busted; then busted_specs lua54 "$build" 5.4 busted --lua="$(command -v lua5.4)"; fi
+if has luajit && needs luajit luajit busted; then busted_specs luajit "$build" 5.1 busted --lua="$(command -v luajit)"; fi
+if has luajit-joff && needs luajit-joff luajit busted; then
+    lua_wrapper "$build/luajit-joff" "$(command -v luajit)" -joff
     busted_specs luajit-joff "$build" 5.1 busted --lua="$build/luajit-joff"
 fi
-if has clang-build; then step "clang build" build_tree "$PWD/build-clang" -DCMAKE_C_COMPILER=clang; fi
-if has sanitize; then
-    if step "sanitizer build" build_tree "$PWD/build-asan" -DDISTAC_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo; then
-        export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-        c_tests sanitize "$PWD/build-asan"
-        unset ASAN_OPTIONS UBSAN_OPTIONS
+if has clang-build && needs clang-build clang; then
+    step "clang build" build_tree "$PWD/build-clang" -DCMAKE_C_COMPILER=clang
+fi
+if has sanitize && needs sanitize gcc lua5.4 busted && asan_tree; then
+    export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+    export LSAN_OPTIONS=suppressions=$PWD/spec/lsan.supp:print_suppressions=0
+    c_tests sanitize "$asan"
+    # The engine stays loaded to the end: what OpenBLAS and others keep would look lost once they are unloaded. The
+    # binding generator and the source text have nothing to do with memory.
+    lua_wrapper "$asan/lua-asan" env "LD_PRELOAD=$(gcc -print-file-name=libasan.so):$asan/libdistac.so" "$(command -v lua5.4)"
+    without="gen source" busted_specs sanitize-lua "$asan" 5.4 busted --lua="$asan/lua-asan"
+    unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
+fi
+if has tsan && needs tsan gcc; then
+    threaded="test_base test_steps test_train test_data"
+    # shellcheck disable=SC2086
+    if step "thread sanitizer build" build_tree "$tsan" -DCMAKE_C_COMPILER=gcc -DDISTAC_SANITIZE=thread \
+        -DCMAKE_BUILD_TYPE=RelWithDebInfo -- $threaded; then
+        export TSAN_OPTIONS=halt_on_error=1
+        # shellcheck disable=SC2086
+        c_tests tsan "$tsan" $threaded
+        unset TSAN_OPTIONS
     fi
 fi
-if has fuzz; then
-    for program in "$PWD"/build-asan/spec/fuzz_*; do
+if has fuzz && needs fuzz gcc && asan_tree; then
+    any=0
+    for program in "$asan"/spec/fuzz_*; do
         [ -x "$program" ] && [ -f "$program" ] || continue
+        any=1
         step "fuzz $(basename "$program")" timeout 300 "$program"
     done
+    [ $any = 1 ] || nothing fuzz
+    step "fuzz targets see planted mistakes" bash spec/fuzz/control.sh "$asan"
 fi
 if has examples; then
+    any=0
     for script in spec/examples/*.sh; do
-        [ -f "$script" ] && step "$(basename "$script" .sh)" bash "$script" "$build"
+        [ -f "$script" ] || continue
+        any=1
+        step "$(basename "$script" .sh)" bash "$script" "$build"
     done
+    if [ $any = 0 ]; then
+        say "skipped examples: there are no scripts in spec/examples"
+        count 0 0 1
+    fi
 fi
 
 say "$passed passed, $failed failed, $skipped skipped"

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# The fuzz targets must find what they are there for: takes one check out of each reader, builds it into its target
+# with the address sanitizer, and expects the target to fail. usage: control.sh FOLDER-BUILT-WITH-THE-SANITIZER
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+build=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+libraries="-ldnnl -llapacke -lopenblas -lmd $(pkg-config --libs libpng zlib jansson cairo) -lpthread -lm"
+bad=0
+
+# planted TARGET FILE OLD NEW
+planted() {
+    local target=$1 file=$2 old=$3 new=$4
+    exchanged "$file" "$old" "$new" >"$work/$target.c" || { echo "$target: $file no longer holds: $old"; bad=1; return; }
+    # shellcheck disable=SC2046,SC2086
+    if ! gcc -std=gnu11 -g -O1 -fsanitize=address,undefined -Icore -I"$(dirname "$file")" \
+        $(pkg-config --cflags libpng jansson cairo) -o "$work/$target" spec/fuzz/"$target".c "$work/$target.c" \
+        "$build/libdistac.a" $libraries; then
+        echo "$target: the changed reader was not built"
+        bad=1
+    elif timeout 120 "$work/$target" >"$work/$target.log" 2>&1; then
+        echo "$target: the planted mistake in $file was not seen"
+        bad=1
+    else
+        echo "$target: seen: $(grep -m1 -E 'ERROR|runtime error|^fuzz_' "$work/$target.log")"
+    fi
+}
+
+# The text of FILE with its one OLD exchanged; fails when it is not there exactly once.
+exchanged() {
+    OLD=$2 NEW=$3 awk 'BEGIN { old = ENVIRON["OLD"]; new = ENVIRON["NEW"] }
+        { at = index($0, old)
+          if (at) { $0 = substr($0, 1, at - 1) new substr($0, at + length(old)); seen++ }
+          print }
+        END { exit seen != 1 }' "$1"
+}
+
+planted fuzz_safetensors core/io/st_read.c 'if (at != data_bytes)' 'if (at < 0)'
+planted fuzz_png core/data/png.c 'if (count > c->count - c->offset)' 'if (count > c->count)'
+planted fuzz_idx core/data/idx.c 'if (label < 0 || label >= DI_CLASSES)' 'if (label >= DI_CLASSES)'
+exit $bad
