@@ -30,6 +30,24 @@ describe("the module", function()
         local ok, err = pcall(function() return distac.tensor.zeroes { 2 } end)
         assert.is_false(ok)
         assert.truthy(err.message:find('did you mean "zeros"?', 1, true))
+        ok, err = pcall(function() return distac.loss.crossentropy {} end)
+        assert.is_false(ok)
+        assert.equal("ENOTFOUND", err.code)
+        assert.truthy(err.message:find('distac.loss: no function "crossentropy"; did you mean "cross_entropy"?', 1,
+            true))
+    end)
+
+    it("names the function, the argument, what came and what was wanted for images of another size", function()
+        local model = distac.vit { image = 8, patch = 4, channels = 1, width = 8, layers = 1, heads = 2, dim = 4,
+            seed = 1 }
+        for _, shape in ipairs { { 2, 3, 8, 8 }, { 1, 8, 8 }, { 2, 1, 8, 9 } } do
+            local images = distac.zeros(shape)
+            local ok, err = pcall(model.features, model, images)
+            assert.is_false(ok)
+            assert.equal("ESHAPE", err.code)
+            assert.equal("Model:features: images: wanted a Tensor [B,1,8,8], got a " .. tostring(images):match "[^\n]+",
+                err.message)
+        end
     end)
 
     it("says which devices there are when one is not", function()

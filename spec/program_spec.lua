@@ -83,11 +83,16 @@ describe("exit status", function()
         if distac("-v"):find("Lua 5.4", 1, true) then -- loops that LuaJIT compiled ask nobody
             endless[2] = "while true do string.rep(\"x\", 10) end"
         end
+        -- The signal may come only once the loop runs: a shell's background jobs ignore it until then.
+        local started = os.tmpname()
         for _, code in ipairs(endless) do
-            local _, status = shell(program .. " -e '" .. code
-                .. "' >/dev/null & p=$!; sleep 0.7; kill -INT $p; wait $p")
+            os.remove(started)
+            local _, status = shell(program .. " -e 'io.open(\"" .. started .. "\", \"w\"):close() " .. code
+                .. "' >/dev/null & p=$!; until [ -e " .. started .. " ]; do sleep 0.05; done; sleep 0.3; "
+                .. "kill -INT $p; wait $p")
             assert.are.equal(130, status)
         end
+        os.remove(started)
     end)
 end)
 
@@ -105,6 +110,8 @@ describe("the prompt", function()
         local said = typed("{1, 'b', c = {d = true}}\ndistac.tensor({1, 2})")
         assert.is_truthy(said:find('{1, "b", c = {d = true}}', 1, true), said)
         assert.is_truthy(said:find("Tensor [2]", 1, true), said)
+        said = typed("{f = print, long = {('a'):rep(60), ('b'):rep(60)}}")
+        assert.is_truthy(said:find('f = function,\n    long = {\n        "aa', 1, true), said)
     end)
 
     it("reports an unfinished statement at the end of input", function()

@@ -12,17 +12,17 @@ distac_status di_reader_open(const char *path, di_reader *out) {
     /* O_NONBLOCK: opening a FIFO without a writer must not hang; it has no effect on regular files. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return di_fail(errno == ENOENT ? DISTAC_ENOTFOUND : DISTAC_EIO, "cannot open %s: %s", path,
-                       strerror(errno));
+        return di_fail_at(errno == ENOENT ? DISTAC_ENOTFOUND : DISTAC_EIO, "open", "cannot open '%s': %s", path,
+                          strerror(errno));
     struct stat info;
     if (fstat(fd, &info) != 0) {
         int code = errno;
         close(fd);
-        return di_fail(DISTAC_EIO, "cannot look at %s: %s", path, strerror(code));
+        return di_fail_at(DISTAC_EIO, "open", "cannot ask about '%s': %s", path, strerror(code));
     }
     if (!S_ISREG(info.st_mode)) {
         close(fd);
-        return di_fail(DISTAC_EIO, "%s is not a regular file", path);
+        return di_fail_at(DISTAC_EIO, "open", "'%s' is not a regular file", path);
     }
     *out = (di_reader){.fd = fd,
                        .bytes = (uint64_t)info.st_size,

@@ -215,18 +215,24 @@ static void draw_line(page *p, const di_series *line, int32_t index)
     }
 }
 
-/* Middle of level i's label: moved down where a higher level's label would cover it. */
-static double label_place(const page *p, int32_t i)
+/* Labels beside their lines, from the bottom up; one that would lie over the one before it moves up. */
+static void label_levels(page *p)
 {
-    const di_level *levels = p->plot->levels;
-    double y = place_y(p, levels[i].y);
-    for (int32_t k = 0; k < p->plot->level_count; k++) {
-        if (k == i || !drawable(p, levels[k].y)) continue;
-        bool above = levels[k].y > levels[i].y || (levels[k].y == levels[i].y && k < i);
-        double other = above ? label_place(p, k) : 0.0;
-        if (above && y < other + 14.0) y = other + 14.0;
+    const double apart = 13.0;
+    double place = INFINITY;
+    grey(p->cr, 0.3);
+    cairo_set_font_size(p->cr, 12.0);
+    for (int32_t last = -1, next;; last = next) {
+        next = -1;
+        for (int32_t i = 0; i < p->plot->level_count; i++) {
+            double y = p->plot->levels[i].y, before = last < 0 ? 0.0 : p->plot->levels[last].y;
+            if (!drawable(p, y) || (last >= 0 && (y < before || (y == before && i <= last)))) continue;
+            if (next < 0 || y < p->plot->levels[next].y) next = i;
+        }
+        if (next < 0) return;
+        place = fmin(floor(place_y(p, p->plot->levels[next].y)) + 0.5, place - apart);
+        text_at(p->cr, p->plot->levels[next].label, p->left + p->width + 6.0, place, 0.0);
     }
-    return y;
 }
 
 static void draw_levels(page *p)
@@ -244,9 +250,8 @@ static void draw_levels(page *p)
         cairo_line_to(cr, p->left + p->width, y);
         cairo_stroke(cr);
         cairo_set_dash(cr, NULL, 0, 0.0);
-        cairo_set_font_size(cr, 12.0);
-        text_at(cr, level->label, p->left + p->width + 6.0, label_place(p, i), 0.0);
     }
+    label_levels(p);
 }
 
 /* One row of colour keys under the title; returns the pixels it took. */

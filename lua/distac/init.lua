@@ -2,7 +2,9 @@
 -- LuaJIT; distac.raw is what differs. Everything counts from 1 here; the modules of this folder translate to
 -- the core's 0.
 local raw = require "distac.raw"
+local check = require "distac.check"
 local context = require "distac.context"
+local errors = require "distac.error"
 local tensor = require "distac.tensor"
 local checkpoint = require "distac.checkpoint"
 local model = require "distac.model"
@@ -14,20 +16,31 @@ local dataset = require "distac.dataset"
 local metrics = require "distac.metrics"
 local fs = require "distac.fs"
 
+-- A table of functions whose unknown names are errors that tell the nearest.
+local function strict(name, functions)
+    return setmetatable(functions, {
+        __index = function(_, key)
+            local names = {}
+            for known in pairs(functions) do
+                names[#names + 1] = known
+            end
+            table.sort(names)
+            errors.raise("ENOTFOUND", "%s: no function %q%s", name, tostring(key), check.hint(tostring(key), names))
+        end,
+    })
+end
+
 -- distac.tensor{...} makes a tensor of a table; its fields make others.
-local makers = {
+local makers = strict("distac.tensor", {
     zeros = tensor.zeros, ones = tensor.ones, full = tensor.full, randn = tensor.randn, rand = tensor.rand,
     arange = tensor.arange, eye = tensor.eye, matmul = tensor.matmul, cat = tensor.cat,
-}
-setmetatable(makers, {
-    __call = function(_, ...) return tensor.tensor(...) end,
-    __index = function(_, name) require("distac.check").unknown_method("distac.tensor", makers, name) end,
 })
+getmetatable(makers).__call = function(_, ...) return tensor.tensor(...) end
 
 local distac = {
     version = raw.version(),
     runtime = raw.runtime,
-    errors = require "distac.error",
+    errors = errors,
     nearest = require "distac.nearest",
     format = require "distac.format",
     paths = require "distac.paths",
@@ -61,7 +74,8 @@ local distac = {
 
     vit = model.vit,
     head = head.head,
-    loss = { cross_entropy = loss.cross_entropy, focal = loss.focal, mixup = loss.mixup, kd = loss.kd },
+    loss = strict("distac.loss", { cross_entropy = loss.cross_entropy, focal = loss.focal, mixup = loss.mixup,
+        kd = loss.kd }),
     adamw = optimizer.adamw,
     schedule = { cosine = optimizer.cosine },
     finetune_step = steps.finetune_step,

@@ -69,6 +69,15 @@ end
 -- The images in the model's own type.
 local function images_for(m, fname, images)
     check.tensor(fname, "images", images)
+    local c = raw.vit_get_config(m)
+    local fits = raw.tensor_rank(images) == 4
+    for i, size in ipairs { c.channels, c.image, c.image } do
+        fits = fits and raw.tensor_size(images, i) == size
+    end
+    if not fits then
+        errors.raise("ESHAPE", "%s: images: wanted a Tensor [B,%.0f,%.0f,%.0f], got a %s", fname, c.channels, c.image,
+            c.image, format.head(images))
+    end
     local code = raw.tensor_dtype(raw.vit_params(m))
     if raw.tensor_dtype(images) ~= code then
         images = raw.tensor_cast(images, code)

@@ -20,10 +20,13 @@ local function plain(v)
     if type(v) == "string" then
         return '"' .. v:gsub("\n", "\\n") .. '"'
     end
+    if type(v) == "function" then
+        return "function" -- where it lies in memory tells nobody anything
+    end
     return tostring(v)
 end
 
-local LONGEST = 40 -- entries of a table that are shown
+local LONGEST = 80 -- entries of a table that are shown
 
 local function words(v, depth)
     local meta = type(v) == "table" and getmetatable(v)
@@ -52,7 +55,7 @@ local function words(v, depth)
     end
     local text = "{" .. table.concat(parts, ", ") .. "}"
     if #text > 100 and #parts > 1 then
-        text = "{\n    " .. table.concat(parts, ",\n    ") .. "\n}"
+        text = "{\n" .. table.concat(parts, ",\n"):gsub("[^\n]+", "    %0") .. "\n}"
     end
     return text
 end
@@ -62,7 +65,7 @@ return function(...)
     local out = {}
     for i = 1, select("#", ...) do
         local v = select(i, ...)
-        out[i] = type(v) == "string" and v or words(v, 3)
+        out[i] = (type(v) == "string" or type(v) == "function") and tostring(v) or words(v, 3)
     end
     print(table.concat(out, "\t"))
 end
