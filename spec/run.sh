@@ -44,13 +44,20 @@ step() {
     fi
 }
 
-# build_tree FOLDER OPTIONS... [-- TARGET...]: warnings are errors here
+# build_tree FOLDER COMPILER OPTIONS... [-- TARGET...]: warnings are errors here. A folder that another compiler built
+# is begun anew: CMake, told another compiler, would forget the other options.
 build_tree() {
-    local folder=$1 options=()
-    shift
+    local folder=$1 compiler options=() before
+    compiler=$(command -v "$2") || { echo "$2 is not installed"; return 1; }
+    shift 2
+    before=$(sed -n 's/^CMAKE_C_COMPILER:[A-Z]*=//p' "$folder/CMakeCache.txt" 2>/dev/null)
+    if [ -n "$before" ] && [ "$(realpath "$before")" != "$(realpath "$compiler")" ]; then
+        rm -rf "$folder/CMakeCache.txt" "$folder/CMakeFiles"
+    fi
     while [ $# -gt 0 ] && [ "$1" != -- ]; do options+=("$1"); shift; done
     [ $# -gt 0 ] && shift
-    cmake -S . -B "$folder" -G Ninja -DCMAKE_C_FLAGS=-Werror "${options[@]}" && ninja -C "$folder" -j "$jobs" "$@"
+    CC=$compiler cmake -S . -B "$folder" -G Ninja -DCMAKE_C_FLAGS=-Werror "${options[@]}" &&
+        ninja -C "$folder" -j "$jobs" "$@"
 }
 
 # needs LANE TOOL...: are the lane's tools there? If not it is skipped, and says so.
@@ -143,7 +150,7 @@ asan_state=""
 asan_tree() {
     if [ -z "$asan_state" ]; then
         asan_state=broken
-        step "sanitizer build" build_tree "$asan" -DCMAKE_C_COMPILER=gcc -DDISTAC_SANITIZE=address,undefined \
+        step "sanitizer build" build_tree "$asan" gcc -DDISTAC_SANITIZE=address,undefined \
             -DCMAKE_BUILD_TYPE=RelWithDebInfo && asan_state=built
     fi
     [ $asan_state = built ]
@@ -151,7 +158,7 @@ asan_tree() {
 
 build=$PWD/build asan=$PWD/build-asan tsan=$PWD/build-tsan
 if has gcc-build; then
-    step "gcc build" build_tree "$build" -DCMAKE_C_COMPILER=gcc || { say "$passed passed, $failed failed, $skipped skipped"; exit 1; }
+    step "gcc build" build_tree "$build" gcc || { say "$passed passed, $failed failed, $skipped skipped"; exit 1; }
 fi
 if has c; then c_tests c "$build"; fi
 if has lua54 && needs lua54 lua5.4 busted; then busted_specs lua54 "$build" 5.4 busted --lua="$(command -v lua5.4)"; fi
@@ -161,7 +168,7 @@ if has luajit-joff && needs luajit-joff luajit busted; then
     busted_specs luajit-joff "$build" 5.1 busted --lua="$build/luajit-joff"
 fi
 if has clang-build && needs clang-build clang; then
-    step "clang build" build_tree "$PWD/build-clang" -DCMAKE_C_COMPILER=clang
+    step "clang build" build_tree "$PWD/build-clang" clang
 fi
 if has sanitize && needs sanitize gcc lua5.4 busted && asan_tree; then
     export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
@@ -176,7 +183,7 @@ fi
 if has tsan && needs tsan gcc; then
     threaded="test_base test_steps test_train test_data"
     # shellcheck disable=SC2086
-    if step "thread sanitizer build" build_tree "$tsan" -DCMAKE_C_COMPILER=gcc -DDISTAC_SANITIZE=thread \
+    if step "thread sanitizer build" build_tree "$tsan" gcc -DDISTAC_SANITIZE=thread \
         -DCMAKE_BUILD_TYPE=RelWithDebInfo -- $threaded; then
         export TSAN_OPTIONS=halt_on_error=1
         # shellcheck disable=SC2086
