@@ -1,7 +1,7 @@
 /* bench_kernels.c: how fast each float kernel is, beside what the processor can do in the same run: products and
  * attention against a loop of fused multiply-adds, the rest against a copy of the same number of bytes.
  *
- *   gcc -O3 -Icore spec/bench/bench_kernels.c build/libdistac.a … -o bench_kernels
+ *   ninja -C build bench_kernels && build/spec/bench_kernels --peak     the limit alone
  *   bench_kernels [THREADS [KERNELS [WIDTH HEADS TOKENS BATCH]]]       defaults: 0 auto 128 4 17 128
  */
 #include "backend/backend.h"
@@ -235,6 +235,8 @@ static void layer(const char *name, int64_t out, int64_t in) {
 }
 
 int main(int argc, char **argv) {
+    bool only_peak = argc > 1 && strcmp(argv[1], "--peak") == 0;
+    if (only_peak) argc--, argv++;
     distac_context_desc desc = {.threads = argc > 1 ? atoi(argv[1]) : 0, .kernels = argc > 2 ? argv[2] : "auto"};
     if (distac_context_create(&desc, &context) != DISTAC_OK)
         return fprintf(stderr, "%s\n", distac_last_error()), 1;
@@ -248,6 +250,7 @@ int main(int argc, char **argv) {
     printf("%s, %d threads, width %lld, heads %lld, tokens %lld, batch %lld\n", k->name, (int)info.threads,
            (long long)W, (long long)H, (long long)N, (long long)B);
     printf("%-34s %21.1f GF/s\n", "multiply-adds (AVX-512)", limit);
+    if (only_peak) return distac_context_release(context), 0;
     printf("%-34s %9.2f us\n", "34 empty tiles", seconds(run_nothing) * 1e6);
     int64_t big = M * 4 * W > n ? M * 4 * W : n;
     x = fresh(big, 1), y = fresh(big, 1), z = fresh(big, 1), pre = fresh(big, 2), g = fresh(big, 1);

@@ -15,8 +15,9 @@ for _ in 1 2 3; do
     ATEN_CPU_CAPABILITY=avx512 /usr/bin/python3 spec/bench/torch_steps.py 0 >>"$out"
     ATEN_CPU_CAPABILITY=avx512 OMP_WAIT_POLICY=passive /usr/bin/python3 spec/bench/torch_steps.py "$threads" >>"$out"
 done
-[ -x "$build/spec/bench_kernels" ] && "$build/spec/bench_kernels" --peak || true
-/usr/bin/python3 - "$out" <<'PY'
+ninja -C "$build" bench_kernels >/dev/null
+peak=$("$build/spec/bench_kernels" --peak "$threads" | awk '/multiply-adds/ { print $(NF-1) }')
+/usr/bin/python3 - "$out" "$peak" <<'PY'
 import json, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
 groups = {}
@@ -32,4 +33,7 @@ ours = next(g for name, g in groups.items() if name[0].startswith("distac"))
 print("ratio against PyTorch's best:" + "".join(f"  {k[:-3]} {best[k] / median([r[k] for r in ours]):.2f}x" for k in keys))
 last = ours[-1]
 print("distac: " + ", ".join(f"{k} {median([r[k] for r in ours]):.0f}" for k in ("forward_gflops", "train_gflops", "kd_gflops", "train_images_per_s", "kd_images_per_s")))
+peak = float(sys.argv[2])
+print(f"fp32 multiply-add peak of this run: {peak:.0f} GFLOP/s; share:" + "".join(
+    f"  {k[:-7]} {100 * median([r[k] for r in ours]) / peak:.0f} %" for k in ("forward_gflops", "train_gflops", "kd_gflops")))
 PY
