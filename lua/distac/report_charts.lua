@@ -65,10 +65,10 @@ local function task_bars(results, field, title, label)
 end
 
 -- Mean over tasks of a field of the distillation curves.
-local function curve_chart(results, fields, title, label)
+local function curve_chart(results, fields, title, label, log_y)
     local curves = results.conditioned and results.conditioned.curves
     if type(curves) ~= "table" then return nil end
-    local p, any = engine().plot { title = title, x_label = "step", y_label = label }, false
+    local p, any = engine().plot { title = title, x_label = "step", y_label = label, log_y = log_y }, false
     for _, field in ipairs(fields) do
         local sums, counts, steps = {}, {}, {}
         for _, task in ipairs(results.tasks) do
@@ -222,7 +222,7 @@ function charts.draw(results, folder, changed)
                 { "norm_ratio", "norm / norm at the start" } }, "Distillation (mean over tasks)", "ratio") end },
         { "distillation_loss.png", "Distillation: loss and entropy", function()
             return curve_chart(results, { { "loss", "KD loss" }, { "entropy", "entropy" } },
-                "Distillation (mean over tasks)", "nats") end },
+                "Distillation (mean over tasks)", "nats (logarithmic)", true) end },
         { "scaling.png", "Accuracy over kappa", function() return scaling_chart(results) end },
         { "lambda.png", "Lambda search", function() return lambda_chart(results) end },
         { "reliability.png", "Reliability", function() return reliability_chart(results) end },
