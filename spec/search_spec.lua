@@ -88,4 +88,16 @@ describe("lambda search", function()
         assert.equal(1, found.best)
         assert.equal(0, found.score)
     end)
+
+    it("is not made for an operator whose lambda was said, even if it is the default", function()
+        local distac, settings = require "distac", require "distac.settings"
+        local merges = settings.merges({ merge = {
+            distac.merge.ties { lambda = 1 }, distac.merge.ties { keep = 0.3 },
+            distac.merge.custom(function() end, { lambda = 1 }), distac.merge.custom(function() end),
+        } }, {})
+        assert.are.equal(1, merges[1].fixed)
+        assert.is_nil(merges[2].fixed)
+        assert.are.equal(1, merges[3].fixed)
+        assert.is_nil(merges[4].fixed)
+    end)
 end)

@@ -81,7 +81,8 @@ local function build(name, given)
     for i, p in ipairs(entry.params) do
         names[i], known[p.name], values[p.name] = p.name, p, p.default
     end
-    local operator = { method = name, values = values, handle = raw.merge_create(context.get(), name) }
+    local operator = { method = name, values = values, handle = raw.merge_create(context.get(), name),
+        fixed_lambda = given ~= nil and given.lambda ~= nil } -- said, not a default: a recipe does not search it
     for key, v in pairs(given or {}) do
         local p = known[key]
         if not p then
@@ -104,7 +105,8 @@ function M.custom(fn, options)
     local o = check.options(fname, options, {
         name = { "string", default = "custom" }, lambda = { "number", default = 1 },
     })
-    return setmetatable({ method = o.name, values = { lambda = o.lambda }, fn = fn }, Operator)
+    return setmetatable({ method = o.name, values = { lambda = o.lambda }, fn = fn,
+        fixed_lambda = options ~= nil and options.lambda ~= nil }, Operator)
 end
 
 function Operator.name(op)

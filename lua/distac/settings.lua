@@ -127,7 +127,7 @@ function settings.merges(values, recipe)
             m.delta = function(base, taus) return engine().merge[entry.kind](m.params):delta(taus, base) end
         else
             m.name, m.params = entry:name(), entry:params()
-            if m.params.lambda ~= 1 then m.fixed = m.params.lambda end
+            if entry.fixed_lambda then m.fixed = m.params.lambda end
             m.params.lambda = nil
             m.text = not entry.fn and m.name or nil
             m.delta = function(base, taus) return entry:delta(taus, base) end
