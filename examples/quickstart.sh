@@ -6,8 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bash examples/install.sh
-cmake -S . -B build -G Ninja >build-configure.log 2>&1 || { cat build-configure.log >&2; exit 1; }
-mv build-configure.log build/configure.log
-ninja -C build >build/build.log 2>&1 || { tail -n 60 build/build.log >&2; exit 1; }
+mkdir -p build
+echo "building (log: build/build.log)" >&2
+{ cmake -S . -B build -G Ninja && ninja -C build; } >build/build.log 2>&1 || { tail -n 60 build/build.log >&2; exit 1; }
 
 build/distac run recipes/low_confidence.lua "$@"
