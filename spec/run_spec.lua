@@ -217,6 +217,18 @@ describe("run", function()
         compare()
     end)
 
+    it("clears what a kill between the result and the end of a stage left behind", function()
+        local folder, left = root .. "/whole/stages", nil
+        for _, name in ipairs(distac.fs.list(folder)) do
+            left = left or name:match("^(%x+)%.safetensors$")
+        end
+        tiny.write(folder .. "/" .. left .. ".partial.safetensors", "stale")
+        assert.equal(0, (run { "run", "tiny.lua", "--quiet", "--set", "finetune.steps=400", "--set",
+                               "condition.steps=200", "--out", "whole" }))
+        assert.is_nil(distac.fs.kind(folder .. "/" .. left .. ".partial.safetensors"))
+        assert.is_not_nil(distac.fs.kind(folder .. "/" .. left .. ".safetensors"))
+    end)
+
     it("gives the same bits on 1, 2, 3 and 8 threads", function()
         local first
         for _, threads in ipairs { 1, 2, 3, 8 } do

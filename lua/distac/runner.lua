@@ -61,7 +61,7 @@ local function make_source(run, values, task, position)
     end
     local desc, s, make_loss = source_desc(run, values, task)
     local key = run.store:key(desc)
-    local result = run.store:get(key, true)
+    local result = run.store:finished(key)
     if not result then
         local model, loss, seconds = training.finetune {
             suite = run.suite, task = task, settings = s, loss = make_loss(), seed = desc.seed, store = run.store,
@@ -107,7 +107,7 @@ local function make_conditioned(run, values, task, source, position)
                    curves = values.curves, seed = training.seed(values.seed, "condition", task),
                    validation = values.curves > 0 and run.suite:dataset_hash(task, "validation") or nil }
     local key = run.store:key(desc)
-    local result = run.store:get(key, true)
+    local result = run.store:finished(key)
     if not result then
         local teacher = run.individual_validation[task]
         local model, loss, seconds, curve = training.condition {

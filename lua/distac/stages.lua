@@ -57,6 +57,14 @@ function Store:get(key, with_model)
     return value.result
 end
 
+-- The result of a finished training with its model, or nil. A kill between the result and the end of put leaves
+-- the partial state behind: it goes now.
+function Store:finished(key)
+    local result = self:get(key, true)
+    if result then self:drop_partial(key) end
+    return result
+end
+
 -- Keeps a result (and its model); desc is kept beside it so that a person can see what it was.
 function Store:put(key, desc, result, model, metadata)
     self:prepare()
