@@ -439,7 +439,7 @@ DISTAC_API distac_status distac_vit_open(distac_context *context, const distac_c
                                          int32_t activation, int32_t heads, int32_t dtype, distac_vit **out);
 DISTAC_API void distac_vit_release(distac_vit *vit);
 DISTAC_API distac_status distac_vit_get_config(const distac_vit *vit, distac_vit_config *out);
-/* [new] Same architecture and weights, own storage. */
+/* [new] Same architecture, weights and recomputation, own storage. */
 DISTAC_API distac_status distac_vit_clone(const distac_vit *vit, distac_vit **out);
 /* Number of parameter tensors. */
 DISTAC_API int64_t distac_vit_param_count(const distac_vit *vit);
@@ -465,7 +465,19 @@ DISTAC_API distac_status distac_vit_forward(distac_vit *vit, const distac_tensor
  * forward before), ESHAPE. */
 DISTAC_API distac_status distac_vit_backward(distac_vit *vit, const distac_tensor *dfeatures,
                                              distac_tensor *grads);
-/* Bytes of workspace for a batch; training != 0 includes what the backward pass keeps. */
+/* Activation recomputation (Chen et al. 2016, a segment per block). on 1: distac_vit_forward keeps each block's
+ * input alone, and distac_vit_backward computes what was inside the block once more: about a third more time for
+ * a training step, the same bits. A change frees the workspace and forgets the forward pass. Errors: EINVAL. */
+DISTAC_API distac_status distac_vit_set_recompute(distac_vit *vit, int32_t on);
+/* 1 if it is on; 0 for a new model. */
+DISTAC_API int32_t distac_vit_get_recompute(const distac_vit *vit);
+/* Bytes of workspace for a batch; training 0: of distac_vit_features, else of distac_vit_forward and
+ * distac_vit_backward, as recomputation is set now. The workspace is kept: a later pass on a batch as large or
+ * smaller allocates none. A pass holds this, the tensor that it returns, and while a kernel runs its scratch: at
+ * most twice the bytes of the largest weight and 1 MiB per thread. In elements, with N tokens, W width, H heads,
+ * F mlp, X = max(3W,F), p = channels*patch*patch and I = 7W + 2F + H*N + 4 for the inside of a block, training takes
+ * at most B*N*(p + 4W + X + 2) + B*(5W + 2) + L*B*N*W + B*N*I*(recompute ? 1 : L), every buffer rounded up to 64
+ * bytes. */
 DISTAC_API int64_t distac_vit_workspace(const distac_vit *vit, int64_t batch, int32_t training);
 
 /* ---- Head: logits = weight . f / |f| ------------------------------------------------------------- */

@@ -162,6 +162,21 @@ describe("the fine-tuning step", function()
         near(a.model:params(), b.model:params(), 1e-9)
     end)
 
+    it("keeps the bits when activations are computed again", function()
+        local a, b = helper.tiny(), helper.tiny()
+        b.model:recompute(true)
+        for _, t in ipairs { a, b } do
+            t.step = distac.finetune_step { model = t.model, head = t.head, optimizer = distac.adamw { lr = 1e-3 } }
+            t.distil = distac.kd_step { teacher = t.model:clone():init(3), student = t.model, head = t.head,
+                beta = 0.5, temperature = { teacher = 1, student = 10 }, optimizer = distac.adamw { lr = 1e-3 } }
+        end
+        for _ = 1, 3 do
+            assert.equal((a.step(a.images, a.labels)), (b.step(b.images, b.labels)))
+            assert.equal((a.distil(a.images)), (b.distil(b.images)))
+        end
+        helper.same(a.model:params(), b.model:params())
+    end)
+
     it("leaves the head alone unless it has an optimizer", function()
         local t = helper.tiny()
         local before = t.head:weight():clone()

@@ -89,6 +89,8 @@ struct distac_vit {
     di_vit_acts acts;
     di_block_acts *blocks; /* [layers] */
     int64_t kept_batch;    /* images of the forward pass whose activations are held; 0: none */
+    int32_t recompute;     /* 1: blocks share one inside, which the backward pass fills again block by block */
+    int64_t inside_of;     /* layer whose inside the shared buffers hold; -1: none */
 };
 
 struct distac_head {
@@ -130,6 +132,9 @@ enum { DI_VIT_SLICE = 128 }; /* images at a time in inference */
 distac_status di_vit_infer(distac_vit *vit, int64_t batch, const void *images, void *features);
 distac_status di_vit_forward(distac_vit *vit, int64_t batch, const void *images, void *features);
 distac_status di_vit_backward(distac_vit *vit, const void *dfeatures, void *grads);
+
+/* Makes what the forward pass had inside a block once more, from the block's input; the same bits. */
+distac_status di_vit_block_again(distac_vit *vit, int64_t layer);
 
 /* ---- head.c ---- */
 void di_head_retain(distac_head *head);

@@ -72,6 +72,7 @@ distac_status distac_vit_create(distac_context *context, const distac_vit_config
     vit->kernels = kernels;
     vit->config = *config;
     vit->dtype = dtype;
+    vit->inside_of = -1;
     distac_status status = build(vit);
     if (status != DISTAC_OK) {
         distac_vit_release(vit);
@@ -90,6 +91,7 @@ distac_status distac_vit_get_config(const distac_vit *vit, distac_vit_config *ou
 distac_status distac_vit_clone(const distac_vit *vit, distac_vit **out) {
     DI_REQUIRE(vit && out, "vit and out are needed");
     DI_TRY(distac_vit_create(vit->context, &vit->config, vit->dtype, out));
+    (*out)->recompute = vit->recompute;
     distac_status status = distac_tensor_copy((*out)->flat, vit->flat);
     if (status != DISTAC_OK) {
         distac_vit_release(*out);

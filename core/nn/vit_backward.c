@@ -55,6 +55,7 @@ distac_status di_vit_backward(distac_vit *vit, const void *dfeatures, void *grad
                                  t->rstd_post, t->d_pooled, false, t->d_row_x, g.ln_post_weight, g.ln_post_bias));
     for (int64_t layer = config->layers; layer-- > 0;) {
         DI_TRY(di_poll(c));
+        if (vit->recompute && vit->inside_of != layer) DI_TRY(di_vit_block_again(vit, layer));
         DI_TRY(block_backward(vit, layer, grads));
     }
     DI_TRY(k->layernorm_backward(c, M, W, t->tokens, W, p.ln_pre_weight, t->mean_pre, t->rstd_pre, t->d_x, false,

@@ -18,7 +18,8 @@ static sizes sizes_of(const distac_vit *vit, int64_t batch) {
                    .patch_size = (int64_t)c->channels * c->patch * c->patch};
 }
 
-static distac_status block_forward(const distac_vit *vit, const sizes *s, int64_t layer) {
+/* A block up to its last product, whose result no backward pass reads. */
+static distac_status block_inside(const distac_vit *vit, const sizes *s, int64_t layer) {
     const di_kernels *k = vit->kernels;
     const di_block_acts *a = &vit->blocks[layer];
     const di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer);
@@ -38,10 +39,26 @@ static distac_status block_forward(const distac_vit *vit, const sizes *s, int64_
                      a->middle));
     DI_TRY(k->layernorm(c, rows, s->W, a->middle, s->W, p.ln_2_weight, p.ln_2_bias, a->normed_2, a->mean_2,
                         a->rstd_2));
-    DI_TRY(k->linear(c, rows, s->mlp, s->W, a->normed_2, p.c_fc_weight, p.c_fc_bias, vit->config.activation,
-                     a->hidden, NULL, a->active));
-    return k->linear(c, rows, s->W, s->mlp, a->active, p.c_proj_weight, p.c_proj_bias, DI_ACT_NONE, NULL,
-                     a->middle, a->y);
+    return k->linear(c, rows, s->mlp, s->W, a->normed_2, p.c_fc_weight, p.c_fc_bias, vit->config.activation,
+                     a->hidden, NULL, a->active);
+}
+
+static distac_status block_forward(distac_vit *vit, const sizes *s, int64_t layer) {
+    const di_block_acts *a = &vit->blocks[layer];
+    const di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer);
+    vit->inside_of = -1;
+    DI_TRY(block_inside(vit, s, layer));
+    vit->inside_of = layer;
+    return vit->kernels->linear(vit->context, a->skip != a->x ? s->B : s->M, s->W, s->mlp, a->active,
+                                p.c_proj_weight, p.c_proj_bias, DI_ACT_NONE, NULL, a->middle, a->y);
+}
+
+distac_status di_vit_block_again(distac_vit *vit, int64_t layer) {
+    const sizes s = sizes_of(vit, vit->kept_batch);
+    vit->inside_of = -1;
+    DI_TRY(block_inside(vit, &s, layer));
+    vit->inside_of = layer;
+    return DISTAC_OK;
 }
 
 distac_status di_vit_forward(distac_vit *vit, int64_t batch, const void *images, void *features) {

@@ -23,6 +23,25 @@ static void *take(plan *p, int64_t rows, int64_t columns) {
 
 static int64_t largest(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* What is inside a block, between its input and its output; rows are those that go on after the attention. */
+static void take_inside(plan *p, const distac_vit *vit, int64_t batch, int64_t rows, di_block_acts *b) {
+    const distac_vit_config *c = &vit->config;
+    int64_t W = c->width, all = batch * vit->tokens;
+    b->normed_1 = take(p, all, W);
+    b->mean_1 = take(p, all, 1);
+    b->rstd_1 = take(p, all, 1);
+    b->qkv = take(p, all, 3 * W);
+    b->probs = take(p, batch * c->heads, vit->tokens * vit->tokens);
+    b->mixed = take(p, all, W);
+    b->middle = take(p, rows, W);
+    b->normed_2 = take(p, rows, W);
+    b->mean_2 = take(p, rows, 1);
+    b->rstd_2 = take(p, rows, 1);
+    b->hidden = take(p, rows, c->mlp);
+    b->active = take(p, rows, c->mlp);
+}
+
+/* With recomputation all blocks share one inside, large enough for any of them. */
 static void walk_training(plan *p, const distac_vit *vit, int64_t batch, di_vit_acts *a, di_block_acts *blocks) {
     const distac_vit_config *c = &vit->config;
     int64_t W = c->width, patches = batch * (vit->tokens - 1), all = batch * vit->tokens;
@@ -33,24 +52,16 @@ static void walk_training(plan *p, const distac_vit *vit, int64_t batch, di_vit_
     a->mean_pre = take(p, all, 1);
     a->rstd_pre = take(p, all, 1);
     void *x = take(p, all, W);
+    di_block_acts shared = {0};
+    if (vit->recompute) take_inside(p, vit, batch, c->layers > 1 ? all : batch, &shared);
     for (int32_t layer = 0; layer < c->layers; layer++) {
         bool last = layer == c->layers - 1;
         int64_t rows = last ? batch : all;
-        di_block_acts b = {.x = x};
-        b.normed_1 = take(p, all, W);
-        b.mean_1 = take(p, all, 1);
-        b.rstd_1 = take(p, all, 1);
-        b.qkv = take(p, all, 3 * W);
-        b.probs = take(p, batch * c->heads, vit->tokens * vit->tokens);
-        b.mixed = take(p, all, W);
+        di_block_acts b = shared;
+        if (!vit->recompute) take_inside(p, vit, batch, rows, &b);
+        b.x = x;
         b.skip = last ? take(p, rows, W) : b.x;
         b.kept = last ? take(p, rows, W) : b.mixed;
-        b.middle = take(p, rows, W);
-        b.normed_2 = take(p, rows, W);
-        b.mean_2 = take(p, rows, 1);
-        b.rstd_2 = take(p, rows, 1);
-        b.hidden = take(p, rows, c->mlp);
-        b.active = take(p, rows, c->mlp);
         b.y = x = take(p, rows, W);
         if (blocks) blocks[layer] = b;
     }
@@ -114,7 +125,20 @@ void di_vit_workspace_free(distac_vit *vit) {
     di_free(vit->context, vit->training.memory, vit->training.bytes);
     di_free(vit->context, vit->inference.memory, vit->inference.bytes);
     vit->training = vit->inference = (di_workspace){NULL, 0};
+    vit->kept_batch = 0;
+    vit->inside_of = -1;
 }
+
+distac_status distac_vit_set_recompute(distac_vit *vit, int32_t on) {
+    DI_REQUIRE(vit, "vit is needed");
+    if (on != 0 && on != 1) return di_fail(DISTAC_EINVAL, "on is %d, it must be 0 or 1", (int)on);
+    if (vit->recompute == on) return DISTAC_OK;
+    di_vit_workspace_free(vit); /* it only grows otherwise, and the point of the change is to hold less */
+    vit->recompute = on;
+    return DISTAC_OK;
+}
+
+int32_t distac_vit_get_recompute(const distac_vit *vit) { return vit ? vit->recompute : 0; }
 
 int64_t distac_vit_workspace(const distac_vit *vit, int64_t batch, int32_t training) {
     if (!vit || batch < 1) return 0;

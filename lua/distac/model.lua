@@ -197,6 +197,18 @@ function methods.checkpoint(m)
     return raw.vit_checkpoint(m, 1)
 end
 
+-- recompute(true | false): whether training keeps the inputs of the blocks alone and computes the rest again in the
+-- backward pass (less memory, more time, the same bits); returns the model. recompute(): is it so?
+function methods.recompute(m, on)
+    if on == nil then
+        return raw.vit_get_recompute(m) == 1
+    elseif type(on) ~= "boolean" then
+        check.wanted("Model:recompute", "on", "true or false", on)
+    end
+    raw.vit_set_recompute(m, on and 1 or 0)
+    return m
+end
+
 -- Bytes of workspace for a batch.
 function methods.workspace(m, batch, training)
     check.integer("Model:workspace", "batch", batch, 1)
