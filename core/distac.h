@@ -307,6 +307,9 @@ DISTAC_API distac_status distac_path_list(const char *path, distac_strings **out
 DISTAC_API distac_status distac_path_remove(const char *path);
 /* [new] The absolute path as the one item. Errors: EIO. */
 DISTAC_API distac_status distac_path_absolute(const char *path, distac_strings **out);
+/* Gives a file or folder another name; a file that has it is replaced, a folder changes places and is called
+ * `from` afterwards. Both lie in the same file system. Errors: EIO. */
+DISTAC_API distac_status distac_path_rename(const char *from, const char *to);
 /* Replaces a file's content so that its final name never shows half of it: temporary file in the same
  * folder, fsync, rename, fsync of the folder. Errors: EIO. */
 DISTAC_API distac_status distac_path_write(const char *path, const char *text, int64_t bytes);
@@ -321,9 +324,12 @@ DISTAC_API double distac_clock(void);
 
 typedef struct distac_checkpoint distac_checkpoint;
 
-/* [new] Opens a safetensors file. The header is checked against every rule of the format (and against
- * duplicates, unknown fields, holes); tensors are mapped, read when touched. Errors: EIO, EFORMAT (text
- * names file, byte offset and rule). */
+/* [new] Opens a model's weights, tensors under the file's own names, mapped and read when touched: a
+ * safetensors file, the *.safetensors.index.json of a sharded one (its shards beside it), or a folder with
+ * config.json (transformers) or open_clip_config.json and one of those. What the configuration says becomes
+ * metadata: vit.activation, vit.heads, text.activation, text.heads. Every rule of a format is checked (and
+ * duplicates, unknown fields, holes). Errors: EIO, EFORMAT (text names file, place and rule), ENOTFOUND (a
+ * folder without weights or configuration), ESHAPE (the configuration contradicts the tensors). */
 DISTAC_API distac_status distac_checkpoint_open(distac_context *context, const char *path,
                                                 distac_checkpoint **out);
 /* [new] An empty checkpoint in memory. */
@@ -350,6 +356,20 @@ DISTAC_API const char *distac_checkpoint_metadata(const distac_checkpoint *check
 /* Sets a metadata entry; value NULL removes it. In memory only. Errors: ESTATE. */
 DISTAC_API distac_status distac_checkpoint_set_metadata(distac_checkpoint *checkpoint, const char *key,
                                                         DISTAC_NULLABLE const char *value);
+/* [new] A changeable checkpoint of the same tensors and metadata; the tensors are shared. */
+DISTAC_API distac_status distac_checkpoint_clone(const distac_checkpoint *checkpoint, distac_checkpoint **out);
+/* [new] Tensors first … first+count-1 alone, with the metadata; shared. Errors: EINVAL (no such tensors). */
+DISTAC_API distac_status distac_checkpoint_part(const distac_checkpoint *checkpoint, int64_t first,
+                                                int64_t count, distac_checkpoint **out);
+typedef struct distac_checkpoint_info {
+    int32_t dtype; /* -1: a type that is carried as bytes */
+    int32_t rank;
+    int64_t numel;
+    int64_t bytes;
+} distac_checkpoint_info;
+/* What tensor `index` is, without reading it. Errors: EINVAL. */
+DISTAC_API distac_status distac_checkpoint_get_info(const distac_checkpoint *checkpoint, int64_t index,
+                                                    distac_checkpoint_info *out);
 /* Writes a safetensors file: temporary name, fsync, rename; same content, same bytes. dtype -1 keeps each
  * tensor's type; F32, F16, BF16 convert the float tensors. Errors: EIO, ENUMERIC (a finite value does not
  * fit the narrower type). */
@@ -368,6 +388,50 @@ DISTAC_API distac_status distac_checkpoint_norm(const distac_checkpoint *checkpo
 /* Norm of tensor `index`. */
 DISTAC_API distac_status distac_checkpoint_tensor_norm(const distac_checkpoint *checkpoint, int64_t index,
                                                        double *out);
+
+/* ---- CLIP layouts: the same weights under other names ------------------------------------------- */
+
+/* Layouts: "open_clip" (OpenAI's and open_clip's names, the canonical one: "visual.conv1.weight", fused
+ * attention inputs) and "hf" (transformers' CLIPModel and its parts: "vision_model…", queries, keys and values
+ * apart, projections transposed). */
+
+/* [any] Number of layouts. */
+DISTAC_API int32_t distac_layout_count(void);
+/* [any] Name of a layout; NULL if there is none. */
+DISTAC_API const char *distac_layout_name(int32_t index);
+/* [any] One line: whose names they are. */
+DISTAC_API const char *distac_layout_text(int32_t index);
+/* [borrow] The layout that the tensors' names are of; "plain" if nothing of CLIP is recognised. A prefix that all
+ * CLIP tensors share ("model.", "module.", "image_encoder.", "clip.", any chain of them) does not matter. */
+DISTAC_API const char *distac_checkpoint_layout(const distac_checkpoint *checkpoint);
+/* [borrow] That prefix, "" if there is none. */
+DISTAC_API const char *distac_checkpoint_prefix(const distac_checkpoint *checkpoint);
+/* [new] The same tensors under the names and shapes of another layout, without the prefix and without CLIP's
+ * integer buffers (input_resolution, position_ids, …). Nothing is read now: pieces of tensors lie in the same file,
+ * joined and transposed ones are made when touched. Tensors that have nothing to do with CLIP keep their names. A
+ * tower may be missing as a whole, and so may the projections and logit_scale. All missing, unknown and mis-shaped
+ * tensors are listed in one error with the nearest names. Errors: ENOTFOUND, ESHAPE, EDTYPE, EUNSUPPORTED
+ * ("plain" into a layout). */
+DISTAC_API distac_status distac_checkpoint_convert(const distac_checkpoint *checkpoint, const char *layout,
+                                                   distac_checkpoint **out);
+typedef struct distac_clip_info {
+    int32_t image; /* pixels per side; 0: no image tower */
+    int32_t patch;
+    int32_t channels;
+    int32_t width;
+    int32_t layers;
+    int32_t mlp;
+    int32_t dim;   /* length of the projected features; 0: no projection of images */
+    int32_t vocab; /* tokens known; 0: no text tower */
+    int32_t context;
+    int32_t text_width;
+    int32_t text_layers;
+    int32_t text_mlp;
+    int32_t text_dim;
+    int32_t scale; /* 1: logit_scale is there */
+} distac_clip_info;
+/* The architecture, read from the shapes; all 0 for "plain". Errors: as distac_checkpoint_convert. */
+DISTAC_API distac_status distac_checkpoint_clip(const distac_checkpoint *checkpoint, distac_clip_info *out);
 
 /* ---- Merging: operators on task vectors ---------------------------------------------------------- */
 

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h> /* rename */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -134,6 +135,41 @@ distac_status distac_path_remove(const char *path) {
     }
     if (errno == ENOENT) return DISTAC_OK;
     return di_fail(DISTAC_EIO, "cannot remove '%s': %s", path, strerror(errno));
+}
+
+/* Two folders change places. Some file systems cannot: then the old one steps aside for a moment. */
+static int exchange(const char *from, const char *to) {
+#if defined(__linux__) && defined(RENAME_EXCHANGE)
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) == 0) return 0;
+    if (errno != EINVAL && errno != ENOSYS) return errno;
+#endif
+    di_text aside = {0};
+    di_text_add(&aside, "%s.old", from);
+    if (aside.failed) return ENOMEM;
+    int error = rename(to, aside.bytes) != 0 ? errno : 0;
+    if (!error && rename(from, to) != 0) {
+        error = errno;
+        (void)rename(aside.bytes, to);
+    } else if (!error && rename(aside.bytes, from) != 0) {
+        error = errno;
+    }
+    di_text_free(&aside);
+    return error;
+}
+
+distac_status distac_path_rename(const char *from, const char *to) {
+    DI_REQUIRE(from && to, "from and to are needed");
+    bool folders = distac_path_kind(from) == 2 && distac_path_kind(to) == 2;
+    int error = folders ? exchange(from, to) : rename(from, to) != 0 ? errno : 0;
+    if (error) return di_fail(DISTAC_EIO, "cannot rename '%s' to '%s': %s", from, to, strerror(error));
+    const char *slash = strrchr(to, '/');
+    char *parent = slash ? strndup(to, slash == to ? 1 : (size_t)(slash - to)) : strdup(".");
+    int fd = parent ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    free(parent);
+    if (fd < 0) return DISTAC_OK; /* renamed; that it is durable cannot be asked for here */
+    bool durable = fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP;
+    close(fd);
+    return durable ? DISTAC_OK : di_fail(DISTAC_EIO, "cannot make the renaming to '%s' durable", to);
 }
 
 /* The absolute path of something that need not exist: the folder before it does. */

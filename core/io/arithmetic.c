@@ -36,7 +36,8 @@ distac_status di_sources_open(const distac_checkpoint *checkpoint, di_sources *o
     out->copies = di_new(count * sizeof *out->copies);
     distac_status status = out->bytes && out->copies ? DISTAC_OK : DISTAC_ENOMEM;
     for (int64_t i = 0; status == DISTAC_OK && i < checkpoint->count; i++)
-        status = di_entry_bytes(checkpoint->entries[i], &out->bytes[i], &out->copies[i]);
+        if (!checkpoint->entries[i]->lazy)
+            status = di_entry_bytes(checkpoint->entries[i], &out->bytes[i], &out->copies[i]);
     if (status != DISTAC_OK) di_sources_close(out);
     return status;
 }
@@ -58,17 +59,14 @@ static void combine_piece(void *arg, int64_t index) {
     distac_tensor *result = job->results[piece->entry];
     if (atomic_load(&job->a->context->cancel)) return;
     double x[1024], y[1024];
-    const di_file_type *type_a = job->a->entries[piece->entry]->type;
-    const uint8_t *from_a = job->from_a.bytes[piece->entry];
     for (int64_t done = 0; done < piece->count; done += 1024) {
         int64_t n = piece->count - done < 1024 ? piece->count - done : 1024;
         int64_t at = piece->first + done;
-        di_to_f64(type_a->dtype, from_a + at * (type_a->bits / 8), x, n);
+        di_entry_f64(job->a->entries[piece->entry], job->from_a.bytes[piece->entry], at, n, x);
         for (int64_t i = 0; i < n; i++) x[i] *= job->alpha;
         if (job->b) {
             int64_t partner = job->partner[piece->entry];
-            const di_file_type *type_b = job->b->entries[partner]->type;
-            di_to_f64(type_b->dtype, job->from_b.bytes[partner] + at * (type_b->bits / 8), y, n);
+            di_entry_f64(job->b->entries[partner], job->from_b.bytes[partner], at, n, y);
             for (int64_t i = 0; i < n; i++) x[i] += job->beta * y[i];
         }
         int64_t width = distac_dtype_bytes(result->dtype);
@@ -161,12 +159,11 @@ typedef struct norm_job {
 static void norm_piece(void *arg, int64_t index) {
     const norm_job *job = arg;
     const di_piece *piece = &job->pieces[index];
-    const di_file_type *type = job->entries[piece->entry]->type;
     if (atomic_load(&job->context->cancel)) return;
     double x[1024], sums[8] = {0}; /* eight strands, always added up in the same order */
     for (int64_t done = 0; done < piece->count; done += 1024) {
         int64_t n = piece->count - done < 1024 ? piece->count - done : 1024, i = 0;
-        di_to_f64(type->dtype, job->bytes[piece->entry] + (piece->first + done) * (type->bits / 8), x, n);
+        di_entry_f64(job->entries[piece->entry], job->bytes[piece->entry], piece->first + done, n, x);
         for (; i + 8 <= n; i += 8)
             for (int k = 0; k < 8; k++) sums[k] += x[i + k] * x[i + k];
         for (; i < n; i++) sums[0] += x[i] * x[i];

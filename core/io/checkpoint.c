@@ -7,14 +7,18 @@
 
 /* ---- mapped files ---- */
 
-static void mapping_release(void *owner) {
+void di_mapping_retain(di_mapping *mapping) {
+    if (mapping) atomic_fetch_add(&mapping->refs, 1);
+}
+
+void di_mapping_release(void *owner) {
     di_mapping *mapping = owner;
     if (!mapping || atomic_fetch_sub(&mapping->refs, 1) != 1) return;
     di_map_close(&mapping->map);
     free(mapping);
 }
 
-static distac_status mapping_open(const char *path, di_mapping **out) {
+distac_status di_mapping_open(const char *path, di_mapping **out) {
     di_mapping *mapping = di_new(sizeof *mapping);
     if (!mapping) return DISTAC_ENOMEM;
     atomic_init(&mapping->refs, 1);
@@ -29,7 +33,7 @@ static distac_status mapping_open(const char *path, di_mapping **out) {
 
 /* ---- life ---- */
 
-static distac_status create(distac_context *context, const char *path, distac_checkpoint **out) {
+distac_status di_checkpoint_new(distac_context *context, const char *path, distac_checkpoint **out) {
     distac_checkpoint *checkpoint = di_new(sizeof *checkpoint);
     if (!checkpoint) return DISTAC_ENOMEM;
     atomic_init(&checkpoint->refs, 1);
@@ -47,24 +51,7 @@ static distac_status create(distac_context *context, const char *path, distac_ch
 distac_status distac_checkpoint_create(distac_context *context, distac_checkpoint **out) {
     DI_REQUIRE(context, "context is NULL");
     DI_REQUIRE(out, "out is NULL");
-    return create(context, "", out);
-}
-
-distac_status distac_checkpoint_open(distac_context *context, const char *path, distac_checkpoint **out) {
-    distac_checkpoint *checkpoint;
-    DI_REQUIRE(context, "context is NULL");
-    DI_REQUIRE(path, "path is NULL");
-    DI_REQUIRE(out, "out is NULL");
-    DI_TRY(create(context, path, &checkpoint));
-    distac_status status = mapping_open(path, &checkpoint->mapping);
-    if (status == DISTAC_OK)
-        status = di_st_parse(checkpoint, checkpoint->mapping->map.data, checkpoint->mapping->map.bytes);
-    if (status != DISTAC_OK) {
-        distac_checkpoint_release(checkpoint);
-        return status;
-    }
-    *out = checkpoint;
-    return DISTAC_OK;
+    return di_checkpoint_new(context, "", out);
 }
 
 void di_checkpoint_retain(const distac_checkpoint *checkpoint) {
@@ -74,6 +61,8 @@ void di_checkpoint_retain(const distac_checkpoint *checkpoint) {
 void di_entry_free(di_entry *entry) {
     if (!entry) return;
     distac_tensor_release(entry->tensor);
+    di_mapping_release(entry->mapping);
+    di_lazy_free(entry->lazy);
     free(entry->name);
     free(entry);
 }
@@ -88,7 +77,7 @@ void distac_checkpoint_release(distac_checkpoint *checkpoint) {
     free(checkpoint->entries);
     free(checkpoint->pairs);
     free(checkpoint->path);
-    mapping_release(checkpoint->mapping);
+    free(checkpoint->prefix);
     distac_context_release(checkpoint->context);
     free(checkpoint);
 }
@@ -132,11 +121,14 @@ di_entry *di_checkpoint_entry(const distac_checkpoint *checkpoint, const char *n
     return index < 0 ? NULL : checkpoint->entries[index];
 }
 
-/* Numbers in the file need not lie where the processor wants them: such a tensor is copied. */
+/* Numbers in the file need not lie where the processor wants them, lazy ones lie nowhere yet: a copy is made. */
 static distac_status copy_tensor(const distac_checkpoint *checkpoint, const di_entry *entry, distac_tensor **out) {
     distac_tensor *copy;
     DI_TRY(di_tensor_new(checkpoint->context, entry->type->dtype, entry->rank, entry->shape, false, &copy));
-    if (entry->bytes) memcpy(copy->data, entry->data, (size_t)entry->bytes);
+    if (entry->lazy)
+        di_lazy_fill(entry, copy->data);
+    else if (entry->bytes)
+        memcpy(copy->data, entry->data, (size_t)entry->bytes);
     copy->storage->readonly = true;
     *out = copy;
     return DISTAC_OK;
@@ -154,19 +146,25 @@ distac_status distac_checkpoint_tensor(const distac_checkpoint *checkpoint, int6
         return DISTAC_OK;
     }
     bool carried = entry->type->dtype < 0;
+    if (entry->lazy) return copy_tensor(checkpoint, entry, out);
     if (!carried && (uintptr_t)entry->data % ((size_t)entry->type->bits / 8) != 0)
         return copy_tensor(checkpoint, entry, out);
-    di_mapping *mapping = checkpoint->mapping;
-    atomic_fetch_add(&mapping->refs, 1);
+    di_mapping_retain(entry->mapping);
     distac_status status = di_tensor_foreign(checkpoint->context, carried ? DISTAC_U8 : entry->type->dtype,
                                              carried ? 1 : entry->rank, carried ? &entry->bytes : entry->shape,
-                                             (void *)(uintptr_t)entry->data, true, mapping_release, mapping, out);
-    if (status != DISTAC_OK) mapping_release(mapping);
+                                             (void *)(uintptr_t)entry->data, true, di_mapping_release, entry->mapping, out);
+    if (status != DISTAC_OK) di_mapping_release(entry->mapping);
     return status;
 }
 
 distac_status di_entry_bytes(const di_entry *entry, const uint8_t **bytes, distac_tensor **copy) {
     *copy = NULL;
+    if (entry->lazy) {
+        DI_TRY(di_tensor_new(entry->lazy->context, entry->type->dtype, entry->rank, entry->shape, false, copy));
+        di_lazy_fill(entry, (*copy)->data);
+        *bytes = (*copy)->data;
+        return DISTAC_OK;
+    }
     if (entry->data || !entry->tensor) {
         *bytes = entry->data;
         return DISTAC_OK;
@@ -189,6 +187,17 @@ bool di_entry_same_shape(const di_entry *a, const di_entry *b) {
     for (int32_t i = 0; i < a->rank; i++)
         if (a->shape[i] != b->shape[i]) return false;
     return true;
+}
+
+distac_status distac_checkpoint_get_info(const distac_checkpoint *checkpoint, int64_t index,
+                                         distac_checkpoint_info *out) {
+    DI_REQUIRE(checkpoint, "checkpoint is NULL");
+    DI_REQUIRE(out, "out is NULL");
+    if (index < 0 || index >= checkpoint->count)
+        return di_fail(DISTAC_EINVAL, "tensor %lld of %lld", (long long)index, (long long)checkpoint->count);
+    const di_entry *entry = checkpoint->entries[index];
+    *out = (distac_checkpoint_info){entry->type->dtype, entry->rank, entry->numel, entry->bytes};
+    return DISTAC_OK;
 }
 
 /* ---- building ---- */
@@ -242,7 +251,7 @@ distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *n
     DI_REQUIRE(checkpoint, "checkpoint is NULL");
     DI_REQUIRE(name, "name is NULL");
     DI_REQUIRE(tensor, "tensor is NULL");
-    if (checkpoint->mapping)
+    if (checkpoint->frozen)
         return di_fail(DISTAC_ESTATE, "the checkpoint was opened from %s and cannot be changed", checkpoint->path);
     DI_TRY(di_check_name(name));
     const di_file_type *type = di_file_type_of(tensor->dtype);
@@ -266,94 +275,4 @@ distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *n
     di_tensor_retain(tensor);
     entry->tensor = tensor;
     return di_checkpoint_insert(checkpoint, entry);
-}
-
-/* ---- metadata ---- */
-
-int64_t distac_checkpoint_metadata_count(const distac_checkpoint *checkpoint) {
-    return checkpoint ? checkpoint->pair_count : 0;
-}
-
-const char *distac_checkpoint_metadata_key(const distac_checkpoint *checkpoint, int64_t index) {
-    if (!checkpoint || index < 0 || index >= checkpoint->pair_count) return NULL;
-    return checkpoint->pairs[index].key;
-}
-
-/* The first pair whose key is not below `key`. */
-static int64_t pair_bound(const distac_checkpoint *checkpoint, const char *key) {
-    int64_t low = 0, high = checkpoint->pair_count;
-    while (low < high) {
-        int64_t middle = low + (high - low) / 2;
-        if (strcmp(checkpoint->pairs[middle].key, key) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static bool pair_at(const distac_checkpoint *checkpoint, int64_t index, const char *key) {
-    return index < checkpoint->pair_count && strcmp(checkpoint->pairs[index].key, key) == 0;
-}
-
-const char *distac_checkpoint_metadata(const distac_checkpoint *checkpoint, const char *key) {
-    if (!checkpoint || !key) return NULL;
-    int64_t index = pair_bound(checkpoint, key);
-    return pair_at(checkpoint, index, key) ? checkpoint->pairs[index].value : NULL;
-}
-
-static void pair_remove(distac_checkpoint *checkpoint, int64_t index) {
-    free(checkpoint->pairs[index].key);
-    free(checkpoint->pairs[index].value);
-    checkpoint->pair_count--;
-    memmove(checkpoint->pairs + index, checkpoint->pairs + index + 1,
-            (size_t)(checkpoint->pair_count - index) * sizeof *checkpoint->pairs);
-}
-
-static distac_status pair_insert(distac_checkpoint *checkpoint, int64_t index, char *key, char *value) {
-    if (checkpoint->pair_count == checkpoint->pair_capacity) {
-        int64_t capacity = checkpoint->pair_capacity ? 2 * checkpoint->pair_capacity : 8;
-        di_pair *pairs = di_grow(checkpoint->pairs, (size_t)capacity * sizeof *pairs);
-        if (!pairs) return DISTAC_ENOMEM;
-        checkpoint->pairs = pairs;
-        checkpoint->pair_capacity = capacity;
-    }
-    memmove(checkpoint->pairs + index + 1, checkpoint->pairs + index,
-            (size_t)(checkpoint->pair_count - index) * sizeof *checkpoint->pairs);
-    checkpoint->pairs[index] = (di_pair){key, value};
-    checkpoint->pair_count++;
-    return DISTAC_OK;
-}
-
-distac_status di_checkpoint_pair(distac_checkpoint *checkpoint, const char *key, const char *value) {
-    int64_t index = pair_bound(checkpoint, key);
-    bool there = pair_at(checkpoint, index, key);
-    if (!value) {
-        if (there) pair_remove(checkpoint, index);
-        return DISTAC_OK;
-    }
-    char *text = di_strdup(value);
-    if (!text) return DISTAC_ENOMEM;
-    if (there) {
-        free(checkpoint->pairs[index].value);
-        checkpoint->pairs[index].value = text;
-        return DISTAC_OK;
-    }
-    char *name = di_strdup(key);
-    distac_status status = name ? pair_insert(checkpoint, index, name, text) : DISTAC_ENOMEM;
-    if (status != DISTAC_OK) {
-        free(name);
-        free(text);
-    }
-    return status;
-}
-
-distac_status distac_checkpoint_set_metadata(distac_checkpoint *checkpoint, const char *key, const char *value) {
-    DI_REQUIRE(checkpoint, "checkpoint is NULL");
-    DI_REQUIRE(key, "key is NULL");
-    if (checkpoint->mapping)
-        return di_fail(DISTAC_ESTATE, "the checkpoint was opened from %s and cannot be changed", checkpoint->path);
-    DI_TRY(di_check_text("the metadata key", key));
-    if (value) DI_TRY(di_check_text("the metadata value", value));
-    return di_checkpoint_pair(checkpoint, key, value);
 }

@@ -20,11 +20,30 @@ typedef struct di_file_type {
 const di_file_type *di_file_type_named(const char *name);
 const di_file_type *di_file_type_of(int32_t dtype);
 
-/* A mapped file that tensors keep alive. */
+/* A mapped file that entries and tensors keep alive. */
 typedef struct di_mapping {
     atomic_int refs;
     di_map map;
 } di_mapping;
+distac_status di_mapping_open(const char *path, di_mapping **out);
+void di_mapping_retain(di_mapping *mapping);
+void di_mapping_release(void *mapping); /* NULL is fine */
+
+/* Numbers that are made when they are touched (lazy.c): row-major runs joined one after the other, or one run
+ * [columns, rows] of an entry [rows, columns]. */
+enum { DI_LAZY_PARTS = 3 };
+typedef struct di_lazy_part {
+    const uint8_t *bytes;
+    int64_t numel;
+    di_mapping *mapping;   /* what keeps the bytes alive: this */
+    distac_tensor *tensor; /* or this */
+} di_lazy_part;
+typedef struct di_lazy {
+    distac_context *context; /* the checkpoint's */
+    bool transposed;
+    int32_t count;
+    di_lazy_part parts[DI_LAZY_PARTS];
+} di_lazy;
 
 typedef struct di_entry {
     char *name;
@@ -33,8 +52,10 @@ typedef struct di_entry {
     int64_t shape[DI_MAX_RANK];
     int64_t numel;
     int64_t bytes;
-    const uint8_t *data;   /* in the mapped file, maybe unaligned; NULL for a tensor in memory */
-    distac_tensor *tensor; /* NULL for a tensor in a file */
+    const uint8_t *data;   /* in the mapped file, maybe unaligned; NULL for the others */
+    di_mapping *mapping;   /* the file of data, retained */
+    distac_tensor *tensor; /* a tensor in memory, NULL for the others */
+    di_lazy *lazy;         /* a tensor that is made when touched, NULL for the others */
 } di_entry;
 
 typedef struct di_pair {
@@ -45,14 +66,23 @@ struct distac_checkpoint {
     atomic_int refs;
     distac_context *context;
     char *path;
-    di_mapping *mapping; /* NULL: in memory */
-    di_entry **entries;  /* sorted by name */
+    bool frozen;        /* opened from a file: cannot be changed */
+    char *prefix;       /* what distac_checkpoint_prefix answered last */
+    di_entry **entries; /* sorted by name */
     int64_t count, capacity;
     di_pair *pairs; /* sorted by key */
     int64_t pair_count, pair_capacity;
 };
 
+distac_status di_checkpoint_new(distac_context *context, const char *path, distac_checkpoint **out);
 void di_checkpoint_retain(const distac_checkpoint *checkpoint);
+/* Entries from `first` on whose data lies in this file keep it alive from now on. */
+void di_checkpoint_adopt(distac_checkpoint *checkpoint, int64_t first, di_mapping *mapping);
+/* Appends without keeping order; di_checkpoint_sort comes at the end and fails on a name that stands twice. */
+distac_status di_checkpoint_append(distac_checkpoint *checkpoint, di_entry *entry);
+distac_status di_checkpoint_sort(distac_checkpoint *checkpoint);
+/* [new] The same tensor under another name. */
+distac_status di_entry_clone(const di_entry *entry, const char *name, di_entry **out);
 void di_entry_free(di_entry *entry);
 bool di_entry_is_float(const di_entry *entry); /* F64 F32 F16 BF16 */
 bool di_entry_same_shape(const di_entry *a, const di_entry *b);
@@ -66,9 +96,24 @@ di_entry *di_checkpoint_entry(const distac_checkpoint *checkpoint, const char *n
 distac_status di_check_name(const char *name);
 distac_status di_check_text(const char *what, const char *text);
 
-/* The bytes of an entry, row-major and dense, maybe unaligned. A strided tensor is copied to *copy, which the
- * caller releases (NULL otherwise). */
+/* The bytes of an entry, row-major and dense, maybe unaligned. A strided or lazy tensor is copied to *copy, which
+ * the caller releases (NULL otherwise). */
 distac_status di_entry_bytes(const di_entry *entry, const uint8_t **bytes, distac_tensor **copy);
+/* Elements first … first+n-1 of a float entry. bytes: from di_sources; a lazy entry is not made for it. */
+void di_entry_f64(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n, double *out);
+
+/* ---- lazy.c ---- */
+/* [new] rows of `source` from row first on (dimension 0), nothing copied. */
+distac_status di_entry_rows(distac_context *context, const di_entry *source, const char *name, int64_t first,
+                            int64_t rows, di_entry **out);
+/* [new] the sources one below the other; equal types and shapes but for dimension 0. */
+distac_status di_entry_join(distac_context *context, const char *name, int32_t count,
+                            const di_entry *const *sources, di_entry **out);
+/* [new] a matrix turned over. */
+distac_status di_entry_turn(distac_context *context, const di_entry *source, const char *name, di_entry **out);
+void di_lazy_free(di_lazy *lazy);
+/* All elements of a lazy entry. */
+void di_lazy_fill(const di_entry *entry, uint8_t *out);
 
 /* Pieces of at most DI_PIECE elements of the float tensors, in order: the units of parallel work. The cut depends
  * on shapes alone, so sums over pieces taken in order have the same bits for any number of threads. */
@@ -79,7 +124,8 @@ typedef struct di_piece {
 /* free() *out */
 distac_status di_pieces(di_entry *const *entries, int64_t entry_count, int64_t *count, di_piece **out);
 
-/* Dense bytes of every entry, for parallel work: bytes[i] belongs to entry i. */
+/* Dense bytes of every entry, for parallel work: bytes[i] belongs to entry i and is for di_entry_f64; NULL for a
+ * lazy entry, which is read in pieces. */
 typedef struct di_sources {
     const uint8_t **bytes;
     distac_tensor **copies;

@@ -184,19 +184,6 @@ static distac_status grow_spans(reader *r) {
     return DISTAC_OK;
 }
 
-/* Appends without keeping order: the list is sorted once at the end. */
-static distac_status append(distac_checkpoint *checkpoint, di_entry *entry) {
-    if (checkpoint->count == checkpoint->capacity) {
-        int64_t capacity = checkpoint->capacity ? 2 * checkpoint->capacity : 64;
-        di_entry **entries = di_grow(checkpoint->entries, (size_t)capacity * sizeof *entries);
-        if (!entries) return DISTAC_ENOMEM;
-        checkpoint->entries = entries;
-        checkpoint->capacity = capacity;
-    }
-    checkpoint->entries[checkpoint->count++] = entry;
-    return DISTAC_OK;
-}
-
 static distac_status read_tensor(reader *r, const di_member *member, const char *name, size_t name_bytes) {
     char buffer[80];
     if (name_bytes > DI_ST_MAX_NAME)
@@ -213,7 +200,7 @@ static distac_status read_tensor(reader *r, const di_member *member, const char 
     entry->name = di_strdup(name);
     if (entry->name) status = decode(&r->scan, member->value, member->value_end, &object);
     if (status == DISTAC_OK) status = read_fields(r, member, shown(name, buffer), object, entry, out);
-    if (status == DISTAC_OK) status = append(r->checkpoint, entry);
+    if (status == DISTAC_OK) status = di_checkpoint_append(r->checkpoint, entry);
     json_decref(object);
     if (status != DISTAC_OK) {
         di_entry_free(entry);
@@ -241,10 +228,6 @@ static int compare_spans(const void *a, const void *b) {
     if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
     if (x->end != y->end) return x->end < y->end ? -1 : 1;
     return x->at < y->at ? -1 : x->at > y->at;
-}
-
-static int compare_entries(const void *a, const void *b) {
-    return strcmp((*(di_entry *const *)a)->name, (*(di_entry *const *)b)->name);
 }
 
 /* Tensors must cover the data exactly: no hole, no overlap, nothing behind the last. */
@@ -309,9 +292,7 @@ static distac_status read_header(reader *r, const uint8_t *data, size_t bytes) {
     }
     DI_TRY(check_names(r));
     DI_TRY(check_cover(r, (int64_t)(bytes - 8 - header)));
-    distac_checkpoint *c = r->checkpoint;
-    if (c->count) qsort(c->entries, (size_t)c->count, sizeof *c->entries, compare_entries);
-    return DISTAC_OK;
+    return di_checkpoint_sort(r->checkpoint);
 }
 
 distac_status di_st_parse(distac_checkpoint *checkpoint, const uint8_t *data, size_t bytes) {

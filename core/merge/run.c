@@ -119,12 +119,12 @@ static bool is_aligned_f32(const di_entry *entry, const uint8_t *bytes) {
 /* The elements in double, whatever their type. */
 DI_CLONES static void widen(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n,
                             double *restrict out) {
-    if (is_aligned_f32(entry, bytes)) {
+    if (bytes && is_aligned_f32(entry, bytes)) {
         const float *restrict x = (const float *)(const void *)bytes + first;
         for (int64_t i = 0; i < n; i++) out[i] = (double)x[i];
         return;
     }
-    di_to_f64(entry->type->dtype, bytes + first * (entry->type->bits / 8), out, n);
+    di_entry_f64(entry, bytes, first, n, out);
 }
 
 void di_run_base(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *out) {

@@ -111,14 +111,35 @@ static distac_status read_config(const distac_checkpoint *ck, int32_t activation
     return read_activation(ck, activation, &out->activation);
 }
 
+/* [new] The checkpoint under the canonical names: itself if it has them (or nothing of CLIP, whose error then tells
+ * the names that are wanted), another publisher's names translated. */
+static distac_status canonical(const distac_checkpoint *checkpoint, const distac_checkpoint **out,
+                               distac_checkpoint **made) {
+    const char *layout = distac_checkpoint_layout(checkpoint);
+    *out = checkpoint;
+    *made = NULL;
+    if (strcmp(layout, "plain") == 0 ||
+        (strcmp(layout, "open_clip") == 0 && !*distac_checkpoint_prefix(checkpoint)))
+        return DISTAC_OK;
+    DI_TRY(distac_checkpoint_convert(checkpoint, "open_clip", made));
+    *out = *made;
+    return DISTAC_OK;
+}
+
+static distac_status load_canonical(distac_vit *vit, const distac_checkpoint *checkpoint);
+
 distac_status distac_vit_open(distac_context *context, const distac_checkpoint *checkpoint, int32_t activation,
                               int32_t heads, int32_t dtype, distac_vit **out) {
     DI_REQUIRE(context && checkpoint && out, "context, checkpoint and out are needed");
     *out = NULL;
     distac_vit_config config;
-    DI_TRY(read_config(checkpoint, activation, heads, &config));
-    DI_TRY(distac_vit_create(context, &config, dtype, out));
-    distac_status status = distac_vit_load(*out, checkpoint);
+    const distac_checkpoint *named;
+    distac_checkpoint *made;
+    DI_TRY(canonical(checkpoint, &named, &made));
+    distac_status status = read_config(named, activation, heads, &config);
+    if (status == DISTAC_OK) status = distac_vit_create(context, &config, dtype, out);
+    if (status == DISTAC_OK) status = load_canonical(*out, named);
+    distac_checkpoint_release(made);
     if (status != DISTAC_OK) {
         distac_vit_release(*out);
         *out = NULL;
@@ -217,8 +238,7 @@ static distac_status check_all(const distac_vit *vit, const distac_checkpoint *c
     return m.status;
 }
 
-distac_status distac_vit_load(distac_vit *vit, const distac_checkpoint *checkpoint) {
-    DI_REQUIRE(vit && checkpoint, "vit and checkpoint are needed");
+static distac_status load_canonical(distac_vit *vit, const distac_checkpoint *checkpoint) {
     DI_TRY(check_all(vit, checkpoint));
     vit->kept_batch = 0;
     for (int64_t i = 0; i < vit->param_count; i++) {
@@ -232,6 +252,16 @@ distac_status distac_vit_load(distac_vit *vit, const distac_checkpoint *checkpoi
         if (status != DISTAC_OK) return status;
     }
     return DISTAC_OK;
+}
+
+distac_status distac_vit_load(distac_vit *vit, const distac_checkpoint *checkpoint) {
+    DI_REQUIRE(vit && checkpoint, "vit and checkpoint are needed");
+    const distac_checkpoint *named;
+    distac_checkpoint *made;
+    DI_TRY(canonical(checkpoint, &named, &made));
+    distac_status status = load_canonical(vit, named);
+    distac_checkpoint_release(made);
+    return status;
 }
 
 /* ---- saving ---- */

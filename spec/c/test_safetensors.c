@@ -489,7 +489,7 @@ static void round_trips(void **state) {
             assert_ptr_equal(x->type, y->type);
             assert_true(di_entry_same_shape(x, y));
             if (x->bytes) assert_memory_equal(x->tensor->data, y->data, (size_t)x->bytes);
-            assert_true((size_t)(y->data - two->mapping->map.data) % ((size_t)y->type->bits / 8) == 0);
+            assert_true((size_t)(y->data - y->mapping->map.data) % ((size_t)y->type->bits / 8) == 0);
         }
         assert_int_equal(distac_checkpoint_metadata_count(two), distac_checkpoint_metadata_count(one));
         for (int64_t i = 0; i < distac_checkpoint_metadata_count(one); i++) {
