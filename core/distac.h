@@ -791,6 +791,36 @@ DISTAC_API distac_status distac_augment_glyphs(const distac_dataset *glyphs, con
                                                uint64_t seed, uint64_t stream, int64_t n_indices,
                                                const int64_t *indices, distac_tensor **out);
 
+/* ---- Text: CLIP's tokenizer ---------------------------------------------------------------------- */
+
+typedef struct distac_tokenizer distac_tokenizer;
+/* [new] CLIP's byte-level BPE. path: `bpe_simple_vocab_16e6.txt.gz` (or unpacked), vocab.json or merges.txt (the
+ * other one beside it), or a folder that holds either. Errors: ENOTFOUND, EIO, EFORMAT (file, line and rule). */
+DISTAC_API distac_status distac_tokenizer_open(distac_context *context, const char *path,
+                                               distac_tokenizer **out);
+DISTAC_API void distac_tokenizer_release(distac_tokenizer *tokenizer);
+/* Number of ids, 49408 for CLIP's own vocabulary. */
+DISTAC_API int64_t distac_tokenizer_size(const distac_tokenizer *tokenizer);
+/* Id of the start of a text, 49406. */
+DISTAC_API int64_t distac_tokenizer_start(const distac_tokenizer *tokenizer);
+/* Id of the end of a text, 49407. */
+DISTAC_API int64_t distac_tokenizer_end(const distac_tokenizer *tokenizer);
+/* [borrow] SHA-256 over symbols, merges and ids: equal vocabularies have equal hashes in either file format. */
+DISTAC_API const char *distac_tokenizer_hash(const distac_tokenizer *tokenizer);
+/* [new] Ids I64 [n] of a text in UTF-8, without start and end: HTML entities replaced twice, whitespace collapsed,
+ * lower case, words split, merged by rank (open_clip's rule without ftfy). The texts "<|startoftext|>" and
+ * "<|endoftext|>" are their ids. Errors: EINVAL (not UTF-8, text names the byte; longer than 16 MiB). */
+DISTAC_API distac_status distac_tokenizer_encode(const distac_tokenizer *tokenizer, const char *text,
+                                                 int64_t bytes, distac_tensor **out);
+/* [new] A row for the text encoder: start, ids, end, zeros up to `length`; I64 [length]. truncate 0: a text that
+ * does not fit is an error; 1: it is cut and its last id is the end. Errors: as encode, EINVAL (too long). */
+DISTAC_API distac_status distac_tokenizer_row(const distac_tokenizer *tokenizer, const char *text, int64_t bytes,
+                                              int64_t length, int32_t truncate, distac_tensor **out);
+/* [new] The text of ids as the one item: a space ends every word; bytes that are no UTF-8, and zero bytes, become
+ * U+FFFD. Errors: EINVAL (an id outside the vocabulary). */
+DISTAC_API distac_status distac_tokenizer_decode(const distac_tokenizer *tokenizer, int64_t n_ids,
+                                                 const int64_t *ids, distac_strings **out);
+
 /* ---- Charts -------------------------------------------------------------------------------------- */
 
 typedef struct distac_plot distac_plot;

@@ -11,6 +11,7 @@ local KIND = {
     tensor = "Tensor", checkpoint = "Checkpoint", vit = "Model", head = "Head", dataset = "Dataset",
     loader = "Loader", image = "Image", plot = "Plot", rng = "Rng", context = "Context",
     optimizer = "Optimizer", merge = "MergeOperator",
+    tokenizer = "Tokenizer", text = "TextEncoder",
 }
 
 -- What a value is, for an error message.

@@ -9,6 +9,7 @@ local tensor = require "distac.tensor"
 local checkpoint = require "distac.checkpoint"
 local model = require "distac.model"
 local head = require "distac.head"
+local tokenizer = require "distac.tokenizer"
 local loss = require "distac.loss"
 local optimizer = require "distac.optimizer"
 local steps = require "distac.steps"
@@ -74,6 +75,7 @@ local distac = {
 
     vit = model.vit,
     head = head.head,
+    tokenizer = tokenizer.tokenizer,
     loss = strict("distac.loss", { cross_entropy = loss.cross_entropy, focal = loss.focal, mixup = loss.mixup,
         kd = loss.kd }),
     adamw = optimizer.adamw,
