@@ -715,6 +715,25 @@ DISTAC_API distac_status distac_dataset_idx(distac_context *context, const char 
  * Images are fitted to size x size and converted to `channels`. Errors: EIO, EFORMAT (text names the file). */
 DISTAC_API distac_status distac_dataset_folder(distac_context *context, const char *path, int32_t size,
                                                int32_t channels, distac_dataset **out);
+typedef struct distac_task_info {
+    int64_t classes;
+    int64_t train; /* samples of each split, as published */
+    int64_t validation;
+    int64_t test;
+} distac_task_info;
+/* [new] The names of the tasks that distac_dataset_task knows. */
+DISTAC_API distac_status distac_dataset_tasks(distac_strings **out);
+/* Errors: ENOTFOUND. */
+DISTAC_API distac_status distac_dataset_task_info(const char *task, distac_task_info *out);
+/* [new] One of the eight CLIP tasks (cars dtd eurosat gtsrb mnist resisc45 sun397 svhn) from its original files or
+ * the usual prepared folders under root, split 0 train, 1 validation, 2 test. Labels and class names are in the
+ * order of the zero-shot heads. Validation is the last min(N/10, 5000) of distac_randperm(N, 0) of the training
+ * files (EuroSAT: its own folder). Images are RGB, decoded and fitted to size x size when asked for; MNIST and SVHN
+ * stay in memory. Errors: ENOTFOUND (the text names what was looked for), EIO, EFORMAT. */
+DISTAC_API distac_status distac_dataset_task(distac_context *context, const char *root, const char *task,
+                                             int32_t split, int32_t size, distac_dataset **out);
+/* [new] The permutation of 0..n-1 of PyTorch's CPU randperm for a seed below 2^32, I64 [n]. */
+DISTAC_API distac_status distac_randperm(distac_context *context, int64_t n, uint64_t seed, distac_tensor **out);
 /* [new] A task of the embedded benchmark mini8, one of its eight names, split 0 train, 1 validation, 2 test.
  * root holds the glyph sheets; fashion_dir the four Fashion-MNIST IDX files. A pure function of the files.
  * Errors: ENOTFOUND, EIO, EFORMAT. */

@@ -46,7 +46,7 @@ distac_status di_png_decode(distac_context *context, const char *name, const uin
 distac_status di_resample(distac_context *context, int32_t channels, int32_t from_width, int32_t from_height,
                           const uint8_t *src, int32_t width, int32_t height, uint8_t *dst);
 
-/* ---- samples and data sets (dataset.c) ---- */
+/* ---- samples and data sets (dataset.c, sample.c) ---- */
 #define DI_CLASSES       ((int64_t)1 << 20)   /* most classes of a data set */
 #define DI_FOLDER_MEMORY ((int64_t)512 << 20) /* bytes of decoded images that a folder keeps in memory */
 
@@ -55,7 +55,8 @@ typedef struct di_samples {
     distac_context *context;
     int64_t count, classes;
     int32_t channels, height, width;
-    distac_tensor *pixels; /* U8 [N,C,H,W]; NULL: decoded from the files */
+    distac_tensor *pixels; /* U8 [N,C,H,W]; NULL: made of raw or of the files when asked for */
+    distac_tensor *raw;    /* U8 [N,c,h,w]: images of their own size, or NULL */
     char **files;          /* [N] or NULL */
     int64_t *labels;       /* [N]; NULL: unlabelled */
     char **names;          /* [classes] */
@@ -93,8 +94,8 @@ distac_status di_dataset_bytes(const distac_dataset *dataset, int64_t start, int
 /* The same, normalised, F32. */
 distac_status di_dataset_floats(const distac_dataset *dataset, int64_t start, int64_t n, const int64_t *list,
                                 float *out);
-/* Decodes file `index` of samples to planes [C,H,W] (folder.c). */
-distac_status di_folder_decode(const di_samples *samples, int64_t index, uint8_t *planes);
+/* Planes [C,H,W] of sample `index`, from wherever its pixels are (sample.c). */
+distac_status di_samples_planes(const di_samples *samples, int64_t index, uint8_t *planes);
 /* distac_dataset_folder with another limit on what is kept in memory. */
 distac_status di_folder_open(distac_context *context, const char *path, int32_t size, int32_t channels,
                              int64_t memory, distac_dataset **out);

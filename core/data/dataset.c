@@ -45,6 +45,7 @@ distac_status di_samples_new(distac_context *context, int64_t count, int64_t cla
 void di_samples_release(di_samples *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
     distac_tensor_release(s->pixels);
+    distac_tensor_release(s->raw);
     free_names(s->files, s->count);
     free_names(s->names, s->classes);
     free(s->labels);
@@ -232,9 +233,7 @@ static distac_status fetch_bytes(void *arg, int64_t i) {
     const di_samples *s = f->dataset->samples;
     int64_t at = position(f->dataset, f->start, f->list, i);
     uint8_t *out = f->out + (size_t)i * f->bytes;
-    if (!s->pixels) return di_folder_decode(s, at, out);
-    memcpy(out, in_memory(s, at, f->bytes), f->bytes);
-    return DISTAC_OK;
+    return di_samples_planes(s, at, out);
 }
 
 static distac_status fetch_floats(void *arg, int64_t i) {
@@ -249,7 +248,7 @@ static distac_status fetch_floats(void *arg, int64_t i) {
     } else {
         decoded = di_alloc(s->context, f->bytes);
         if (!decoded) return DISTAC_ENOMEM;
-        distac_status status = di_folder_decode(s, at, decoded);
+        distac_status status = di_samples_planes(s, at, decoded);
         if (status != DISTAC_OK) {
             di_free(s->context, decoded, f->bytes);
             return status;

@@ -45,6 +45,27 @@ function M.mini8(root, fashion, task, split)
     return raw.dataset_mini8(context.get(), root, fashion, task, SPLITS[split])
 end
 
+-- task(root, name, split [, { size = 224 }]): one of the eight CLIP tasks from its own files; split "train",
+-- "validation" or "test".
+function M.task(root, name, split, options)
+    local fname = "distac.dataset.task"
+    check.string(fname, "root", root)
+    check.string(fname, "name", name)
+    check.choice(fname, "split", split, { "train", "validation", "test" })
+    local o = check.options(fname, options, { size = { "integer", min = 1, max = 4096, default = 224 } })
+    return raw.dataset_task(context.get(), root, name, SPLITS[split], o.size)
+end
+
+-- The names of the tasks that task() reads.
+function M.tasks()
+    return check.strings(raw.dataset_tasks())
+end
+
+-- What a task has as published: { classes =, train =, validation =, test = }.
+function M.task_info(name)
+    return raw.dataset_task_info(check.string("distac.dataset.task_info", "name", name))
+end
+
 -- glyphs(root, sheet): the clean masters of a glyph sheet.
 function M.glyphs(root, sheet)
     local fname = "distac.dataset.glyphs"
@@ -263,7 +284,7 @@ setmetatable(M, {
     __index = function(_, key)
         if type(key) == "string" then
             errors.raise("ENOTFOUND", "distac.dataset: no kind %q%s", key,
-                check.hint(key, { "idx", "folder", "mini8", "glyphs", "tensors", "augment" }))
+                check.hint(key, { "idx", "folder", "task", "tasks", "task_info", "mini8", "glyphs", "tensors", "augment" }))
         end
     end,
 })

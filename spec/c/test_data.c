@@ -68,13 +68,13 @@ static void folder_mistakes_are_named(void **state) {
     failed(distac_dataset_folder(context, in_folder("set"), 4, 2, &d), DISTAC_EINVAL, "channels 2", NULL);
     OK(distac_path_make(in_folder("none/void")));
     failed(distac_dataset_folder(context, in_folder("none"), 4, 1, &d), DISTAC_EFORMAT, "none/void", NULL);
-    failed(distac_dataset_folder(context, in_folder("none/void"), 4, 1, &d), DISTAC_EFORMAT, "no PNG", NULL);
+    failed(distac_dataset_folder(context, in_folder("none/void"), 4, 1, &d), DISTAC_EFORMAT, "no PNG, JPEG", NULL);
     save_grey("none/beside.png", 1, 4, 4);
     failed(distac_dataset_folder(context, in_folder("none"), 4, 1, &d), DISTAC_EFORMAT, "both images and folders",
            NULL);
-    write_bytes(in_folder("set/c/photo.jpg"), "x", 1);
-    failed(distac_dataset_folder(context, in_folder("set"), 4, 1, &d), DISTAC_EUNSUPPORTED, "photo.jpg", NULL);
-    remove(in_folder("set/c/photo.jpg"));
+    write_bytes(in_folder("set/c/photo.webp"), "x", 1);
+    failed(distac_dataset_folder(context, in_folder("set"), 4, 1, &d), DISTAC_EUNSUPPORTED, "photo.webp", NULL);
+    remove(in_folder("set/c/photo.webp"));
     write_bytes(in_folder("set/b/1.PNG"), "broken", 6);
     write_bytes(in_folder("set/c/3.PNG"), "broken", 6);
     for (int threads = 1; threads <= 8; threads++) { /* the first broken file is named, whoever meets one first */
