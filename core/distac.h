@@ -652,6 +652,9 @@ DISTAC_API distac_status distac_trainer_create(distac_vit *vit, distac_head *hea
 /* One step on images [B,C,H,W] and labels I64 [B]. Errors: ENUMERIC (nothing was changed), ESHAPE. */
 DISTAC_API distac_status distac_trainer_step(distac_trainer *trainer, const distac_tensor *images,
                                              const distac_tensor *labels, double lr, distac_step_stats *out);
+/* Later steps ask `head`, with its own classes: one encoder learns several tasks in turn. Errors: ESHAPE,
+ * EDTYPE, ESTATE (the trainer's own head learns, too). */
+DISTAC_API distac_status distac_trainer_set_head(distac_trainer *trainer, distac_head *head);
 DISTAC_API void distac_trainer_release(distac_trainer *trainer);
 
 typedef struct distac_kd distac_kd;

@@ -42,6 +42,14 @@ distac_status di_learner_make(di_learner *l, distac_vit *vit, distac_head *head,
     return DISTAC_OK;
 }
 
+distac_status di_learner_head(di_learner *l, distac_head *head) {
+    DI_TRY(check_parts(l->vit, head, l->optimizer));
+    di_head_retain(head);
+    distac_head_release(l->head);
+    l->head = head;
+    return DISTAC_OK;
+}
+
 void di_learner_free(di_learner *l) {
     if (!l->vit) return;
     di_free(l->context, l->memory.memory, l->memory.bytes);

@@ -58,6 +58,8 @@ typedef struct di_learner {
 } di_learner;
 distac_status di_learner_make(di_learner *l, distac_vit *vit, distac_head *head, distac_optimizer *optimizer,
                               int64_t micro);
+/* Exchanges the head; buffers are laid out for its classes at the next batch. */
+distac_status di_learner_head(di_learner *l, distac_head *head);
 void di_learner_free(di_learner *l);
 /* Images at a time for a batch. */
 int64_t di_learner_slice(const di_learner *l, int64_t batch);

@@ -69,6 +69,13 @@ void distac_trainer_release(distac_trainer *trainer) {
     free(trainer);
 }
 
+distac_status distac_trainer_set_head(distac_trainer *trainer, distac_head *head) {
+    DI_REQUIRE(trainer && head, "trainer and head are needed");
+    if (trainer->head_optimizer)
+        return di_fail(DISTAC_ESTATE, "the trainer's head learns, too; only a frozen head can be exchanged");
+    return di_learner_head(&trainer->learner, head);
+}
+
 /* What a step trains on: the caller's images, or their mixture with a permutation of themselves. */
 typedef struct batch {
     int64_t size, image_bytes;

@@ -85,12 +85,13 @@ function Optimizer.lr(opt)
     return opt.options.lr
 end
 
--- Copies of the moments: { m =, v = }, empty before the first use.
-function Optimizer.state(opt)
+-- Copies of the moments (shared: the moments themselves): { m =, v = }, empty before the first use.
+function Optimizer.state(opt, shared)
     if not opt.handle then
         return {}
     end
     local m, v = raw.optimizer_moment(opt.handle, 0), raw.optimizer_moment(opt.handle, 1)
+    if shared then return { m = m, v = v } end
     return { m = raw.tensor_cast(m, raw.tensor_dtype(m)), v = raw.tensor_cast(v, raw.tensor_dtype(v)) }
 end
 

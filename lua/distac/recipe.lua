@@ -135,7 +135,7 @@ local function resolve(self, state, sets, map)
     else
         raw = check.copy(raw)
         for _, entry in ipairs(sets or {}) do check.apply_set(raw, entry, list.report) end
-        values = check.values(raw, list)
+        values = check.values(self, raw, list)
         if values then check.suite(self, values, list.report) end
     end
     check.report_poisons(list, state, map)

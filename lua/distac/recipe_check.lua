@@ -1,6 +1,7 @@
 -- distac.recipe_check: holds a recipe's table against the schema: --set entries, keys and ranges, what two keys
 -- say together, names of tasks and files, variants. Mistakes are collected with their place, not raised.
 
+local fill = require "distac.recipe_fill"
 local json = require "distac.json"
 local parts = require "distac.parts"
 local schema = require "distac.schema"
@@ -191,8 +192,22 @@ function check.suite(self, values, report)
     self.suite = suite
 end
 
-function check.values(raw, list)
-    local values = root():check(raw, "", list.report)
+-- The values of a table with what the suite fills in. of: { tasks =, defaults =, many = } of the suite.
+local function filled(raw, of, report)
+    raw = copy(raw)
+    fill.defaults(raw, of.defaults, of.many)
+    local values = root():check(raw, "", report)
+    if type(values) == "table" then fill.finish(values, of.defaults, of.tasks and #of.tasks) end
+    return values
+end
+
+function check.values(self, raw, list)
+    local of = {}
+    of.tasks, of.defaults = fill.suite(raw, self.folder)
+    fill.functions(raw, of.tasks, list.report)
+    of.many = plain(raw.variants) and #raw.variants > 4
+    self.of_suite = of
+    local values = filled(raw, of, list.report)
     if type(values) ~= "table" then return nil end
     cross_checks(values, list.report)
     return values
@@ -216,7 +231,7 @@ function check.variants(self, raw, values, list)
                 put(changed, keys, copy(variant.set[path]))
             end
         end
-        local resolved = root():check(changed, "", function(path, what)
+        local resolved = filled(changed, self.of_suite, function(path, what)
             for _, changed_path in ipairs(paths) do
                 if path:sub(1, #changed_path) == changed_path then
                     list.report(schema.join(base, changed_path) .. path:sub(#changed_path + 1), what)

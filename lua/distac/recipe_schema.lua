@@ -166,6 +166,13 @@ local function temperature(sparse)
          doc = "softmax temperatures of the distillation" })
 end
 
+local range = schema.list(number { above = 0, max = 100 }, { at_least = 2 })
+local crops = schema.one_of({
+    { function(v) return v == false end, schema.constant(false) },
+    { "table", record { { "scale", range }, { "ratio", range } } },
+}, { want = "{ scale = { 0.9, 1 }, ratio = { 3/4, 4/3 } } or false",
+     doc = "random crops of training images: share of the area, ratio of the sides" })
+
 local function training_fields(defaults)
     local function with(node, default)
         node.default = default
@@ -178,13 +185,17 @@ local function training_fields(defaults)
         { "weight_decay", with(number { min = 0, max = 100, doc = "decoupled" }, defaults.weight_decay) },
         { "warmup", integer { min = 0, max = 1e7, doc = "steps of linear warm-up; without it a tenth" } },
         { "clip", with(number { min = 0, max = 1e6, doc = "largest gradient norm; 0: off" }, defaults.clip) },
-        { "micro", with(integer { min = 0, max = 1e6, doc = "images per micro-batch; 0: the batch" },
-            defaults.micro) },
+        { "micro", integer { min = 0, max = 1e6, doc = "images per micro-batch; 0: the batch; without it what "
+            .. "fits the memory" } },
+        { "recompute", schema.boolean { doc = "activations are computed again in the backward pass: less memory, "
+            .. "the same bits; without it where the memory asks for it" } },
+        { "lr_times", number { above = 0, max = 1e6, doc = "multiplies lr" } },
+        { "crops", crops },
     }
 end
 
-local finetune_defaults = { steps = 2000, batch = 128, lr = 1e-5, weight_decay = 0.1, clip = 1, micro = 0 }
-local condition_defaults = { steps = 500, batch = 128, lr = 1e-5, weight_decay = 0, clip = 1, micro = 0 }
+local finetune_defaults = { steps = 2000, batch = 128, lr = 1e-5, weight_decay = 0.1, clip = 1 }
+local condition_defaults = { steps = 500, batch = 128, lr = 1e-5, weight_decay = 0, clip = 1 }
 
 local function finetune_fields(sparse)
     local fields = training_fields(sparse and {} or finetune_defaults)
@@ -226,6 +237,13 @@ end
 local finetune = record(with_tasks(finetune_fields(false),
     record(finetune_fields(true), { sparse = true, want = "a table of settings" })),
     { doc = "make the sources by fine-tuning the base model" })
+
+local mtl_list = finetune_fields(true)
+local mtl = schema.one_of({
+    { "boolean", schema.boolean {} },
+    { "table", record(mtl_list, { sparse = true }) },
+}, { want = "true, false or a table of settings",
+     doc = "one model trained on all tasks, a batch of each in turn: a reference beside the merged ones" })
 
 local task_condition = schema.one_of({
     { function(v) return v == false end, schema.constant(false) },
@@ -273,18 +291,31 @@ local variant = record {
     end } },
 }
 
+local text = schema.string { want = "a path" }
+local option = schema.one_of({
+    { "string", text },
+    { "table", schema.custom { want = "a list or table of texts", accept = function(value)
+        for _, item in pairs(value) do
+            if type(item) ~= "string" then return nil end
+        end
+        return value
+    end } },
+}, { want = "a path" })
+
 return record {
     { "name", schema.string { required = true, pattern = "^[%w_%-][%w_%.%-]*$",
         want = "a name of letters, digits, '_', '-' and '.'", doc = "results go to runs/NAME" } },
     { "suite", suite },
-    { "data", schema.map(schema.string { want = "a path" }, { default = {}, doc = "options of the suite" }) },
+    { "data", schema.map(option, { default = {}, doc = "options of the suite" }) },
     { "seed", integer { min = 0, max = 2 ^ 52, default = 0, doc = "initialisation, batches, augmentation" } },
     { "sources", schema.map(schema.string { want = "a path" }, { doc = "fine-tuned models, one per task" }) },
     { "finetune", finetune },
+    { "mtl", mtl },
     { "condition", condition },
     { "merge", merge },
     { "lambda", lambda },
     { "scaling", grid({ min = 0, max = 100 }) },
+    { "products", schema.enum({ "f32", "bf16" }, { doc = "type of the factors of matrix products; sums are f32" }) },
     { "curves", integer { min = 0, max = 1e7, default = 0, doc = "measure distillation every so many steps" } },
     { "variants", schema.list(variant, { doc = "the same recipe again with other values; results are means" }) },
 }

@@ -24,6 +24,22 @@ local function open_run(recipe, options)
 end
 runner.open = open_run
 
+-- How steps go through their batches; the model is made once and given back.
+local function fit_of(run)
+    if not run.fit then
+        local model = run.suite:model()
+        local fit, seen = require("distac.fit").new(model), {}
+        local choose = fit
+        run.fit = function(kind, s)
+            local key = table.concat({ kind, s.batch, tostring(s.micro), tostring(s.recompute) }, "/")
+            seen[key] = seen[key] or choose(kind, s)
+            return seen[key]
+        end
+    end
+    return run.fit
+end
+runner.fit_of = fit_of
+
 local function base_of(run)
     run.base = run.base or run.suite:base()
     return run.base

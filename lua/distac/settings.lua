@@ -25,14 +25,31 @@ local function loss_desc(loss)
     return { kind = loss.name or "loss", params = loss.options or loss.desc }
 end
 
--- Fine-tuning of one task: (settings, loss object maker, plain description).
-function settings.finetune(values, task)
+-- How a step goes through its batch: micro = 0 is all at once. fit(kind, settings), if given, chooses what the
+-- recipe leaves open so that the step fits the memory. recompute changes no bit, so results do not depend on it
+-- and it is not among the settings that a stage's key holds.
+function settings.passes(s, kind, fit)
+    local choice = fit and fit(kind, s) or {}
+    if s.micro == nil then s.micro = choice.micro or 0 end
+    local recompute = s.recompute
+    if recompute == nil then recompute = choice.recompute or false end
+    s.recompute = nil
+    if s.crops == false then s.crops = nil end
+    return recompute
+end
+
+-- Fine-tuning of one task, or of all together (task nil: the section mtl): (settings, loss object maker, plain
+-- description, recompute).
+function settings.finetune(values, task, fit)
     local out = {}
-    local over = (values.finetune.tasks or {})[task] or {}
-    for _, key in ipairs { "steps", "batch", "lr", "weight_decay", "warmup", "clip", "micro", "loss" } do
-        if over[key] ~= nil then out[key] = over[key] else out[key] = values.finetune[key] end
+    local section = task and values.finetune or values.mtl
+    local over = task and (section.tasks or {})[task] or {}
+    for _, key in ipairs { "steps", "batch", "lr", "weight_decay", "warmup", "clip", "micro", "recompute", "crops",
+                           "loss" } do
+        if over[key] ~= nil then out[key] = over[key] else out[key] = section[key] end
     end
     out.warmup = warmup_of(out)
+    local recompute = settings.passes(out, task and "finetune" or "mtl", fit)
     local loss = out.loss
     out.loss = nil
     local desc = { loss = loss_desc(loss) }
@@ -41,7 +58,7 @@ function settings.finetune(values, task)
         if loss == nil then return engine().loss.cross_entropy {} end
         return parts.is(loss) and parts.real(loss) or loss
     end
-    return out, make_loss, desc
+    return out, make_loss, desc, recompute
 end
 
 -- kappa of every task from the norms of all task vectors.
@@ -69,15 +86,15 @@ local function kappa_of(rule, own, norms, tasks, task)
     return sum / n / norms[task]
 end
 
--- Conditioning of one task: resolved settings, or nil where the task stays as it is.
-function settings.condition(values, task, norms, tasks)
+-- Conditioning of one task: (resolved settings, recompute), or nil and the settings where the task stays as it is.
+function settings.condition(values, task, norms, tasks, fit)
     local whole = values.condition
     local over = (whole.tasks or {})[task]
     if over == false then return nil end
     over = over or {}
     local out = {}
-    for _, key in ipairs { "steps", "batch", "lr", "weight_decay", "warmup", "clip", "micro", "beta",
-                           "optimizer" } do
+    for _, key in ipairs { "steps", "batch", "lr", "weight_decay", "warmup", "clip", "micro",
+                           "recompute", "crops", "beta", "optimizer" } do
         if over[key] ~= nil then out[key] = over[key] else out[key] = whole[key] end
     end
     if out.optimizer then
@@ -93,8 +110,9 @@ function settings.condition(values, task, norms, tasks)
     local rule = over.kappa
     if rule == nil then rule = whole.kappa end
     out.kappa = kappa_of(rule, over.kappa ~= nil, norms, tasks, task)
+    local recompute = settings.passes(out, "condition", fit)
     if out.kappa == 1 and out.temperature.teacher == out.temperature.student then return nil, out end
-    return out
+    return out, recompute
 end
 
 -- Merge entries: list of { label, name, params, fixed = lambda or nil, delta = function(base, taus), text }.

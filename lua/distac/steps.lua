@@ -12,15 +12,17 @@ local function copy(t)
     return raw.tensor_cast(t, raw.tensor_dtype(t))
 end
 
+local function same(t) return t end
+
 -- The optimizer's object for a model's or a head's weights.
 local function bind(fname, arg, optimizer, owner, params)
     optimizers.check(fname, arg, optimizer)
     return optimizer:bind(fname, owner, raw.tensor_numel(params), raw.tensor_dtype(params))
 end
 
-local function put_moments(state, prefix, optimizer)
+local function put_moments(state, prefix, optimizer, shared)
     if optimizer then
-        local moments = optimizer:state()
+        local moments = optimizer:state(shared)
         state[prefix .. ".m"], state[prefix .. ".v"] = moments.m, moments.v
     end
 end
@@ -83,17 +85,27 @@ function Finetune.__call(step, images, labels, lr)
     return stats.loss, stats
 end
 
+-- Later steps ask another frozen head, with its own classes.
+function Finetune.ask(step, head)
+    check.handle("FinetuneStep:ask", "head", head, "head")
+    raw.trainer_set_head(step.handle, head)
+    step.head = head
+    return step
+end
+
 function Finetune.steps(step)
     return step.optimizer:steps()
 end
 
--- Copies of everything that a later restore needs, by name; distac.save writes it as it is.
-function Finetune.state(step)
-    local state = { params = copy(raw.vit_params(step.model)) }
-    put_moments(state, "optimizer", step.optimizer)
+-- Everything that a later restore needs, by name; distac.save writes it as it is. Copies, unless `shared`: then
+-- the tensors are the step's own, for writing them at once without holding all twice.
+function Finetune.state(step, shared)
+    local take = shared and same or copy
+    local state = { params = take(raw.vit_params(step.model)) }
+    put_moments(state, "optimizer", step.optimizer, shared)
     if step.head_optimizer then
-        state.head = copy(raw.head_weight(step.head))
-        put_moments(state, "head_optimizer", step.head_optimizer)
+        state.head = take(raw.head_weight(step.head))
+        put_moments(state, "head_optimizer", step.head_optimizer, shared)
     end
     return state
 end
@@ -161,9 +173,10 @@ function KDStep.anchor(step)
     return raw.kd_anchor(step.handle)
 end
 
-function KDStep.state(step)
-    local state = { params = copy(raw.vit_params(step.student)), anchor = copy(raw.kd_anchor(step.handle)) }
-    put_moments(state, "optimizer", step.optimizer)
+function KDStep.state(step, shared)
+    local take = shared and same or copy
+    local state = { params = take(raw.vit_params(step.student)), anchor = take(raw.kd_anchor(step.handle)) }
+    put_moments(state, "optimizer", step.optimizer, shared)
     return state
 end
 

@@ -6,7 +6,15 @@
 --   suite:head(task) -> Head            suite:head_hash(task) -> text
 --   suite:dataset(task, split) -> Dataset or nil; split is "train", "validation" or "test"
 --   suite:dataset_hash(task, split) -> text or nil
--- unlabelled (optional) names a task without labels. Making a suite looks at names only; data is read when asked
+-- and optionally:
+--   suite.defaults         what recipes leave open here: finetune, condition, curves, lambda, lambda_of_many
+--   suite.unlabelled       names a task without labels
+--   suite.makes_models     suite:model() gives a new model each time, which its caller may change
+--   suite:check(report)    what can be wrong with files and folders, told before any work
+--   suite:source(checkpoint) -> Checkpoint, { notes }: a fine-tuned model with the base's tensors only
+--   suite:about() -> list of lines, { key = value }: what plan says about data, heads and model
+--   suite:dispose()        frees what is cheap to make again
+-- Making a suite looks at names only; data is read when asked
 -- for. A new suite is one file in suites/ and one line here.
 
 local parts = require "distac.parts"
@@ -14,7 +22,13 @@ local schema = require "distac.schema"
 
 local suites = {}
 
-local names = { "mini8" }
+local names = { "mini8", "clip8" }
+
+-- What the suite fills in where a recipe says nothing; known without its data.
+function suites.defaults(value)
+    if type(value) == "string" then return require("distac.suites." .. value).defaults end
+    if type(value) == "table" and not parts.is(value) then return value.defaults end
+end
 
 -- A path as given, or relative to the recipe's folder; nil if nothing is there.
 function suites.find_path(path, folder)

@@ -42,7 +42,7 @@ local function drive(job)
         -- Files cannot be written while a cancel stands: it is set again afterwards.
         local cancelled = distac.cancelled()
         if cancelled then distac.cancel_clear() end
-        job.store:save_partial(job.key, step:state(),
+        job.store:save_partial(job.key, step:state(true),
             { step = done, curve = curve, loss = loss, seconds = seconds + distac.clock() - begun })
         if cancelled then distac.cancel() end
         saved = distac.clock()
@@ -69,17 +69,40 @@ local function drive(job)
     return curve, loss, seconds + distac.clock() - begun
 end
 
--- Fine-tunes a copy of the base on one task. Returns the model's checkpoint, the loss and the seconds.
-function training.finetune(job)
+-- A model that this stage may change.
+local function own_model(suite, recompute)
+    local model = suite:model()
+    if not suite.makes_models then model = model:clone() end
+    if recompute then model:recompute(true) end
+    return model
+end
+
+-- The model's weights, without a copy: the model is not used after its stage.
+local function weights(model)
+    return require("distac.raw").vit_checkpoint(model, 0)
+end
+
+-- Batches of one task's training images. Crops are drawn from the seed and the sample's place, so that a run
+-- continued draws the same.
+local function batches(suite, task, s, seed)
+    return engine().loader(suite:dataset(task, "train"), { batch = s.batch, seed = seed, crops = s.crops })
+end
+
+local function finetune_step(job, model, head, seed)
     local distac, s = engine(), job.settings
-    local model = job.suite:model():clone()
-    local train = job.suite:dataset(job.task, "train")
-    local step = distac.finetune_step {
-        model = model, head = job.suite:head(job.task), loss = job.loss,
+    return distac.finetune_step {
+        model = model, head = head, loss = job.loss,
         optimizer = distac.adamw { lr = s.lr, weight_decay = s.weight_decay, clip = s.clip },
-        micro = s.micro, seed = training.seed(job.seed, "mixup", job.task),
+        micro = s.micro, seed = seed,
     }
-    local loader = distac.loader(train, { batch = s.batch, seed = training.seed(job.seed, "batches", job.task) })
+end
+
+-- Fine-tunes the base on one task. Returns the model's checkpoint, the loss and the seconds.
+function training.finetune(job)
+    local s = job.settings
+    local model = own_model(job.suite, job.recompute)
+    local step = finetune_step(job, model, job.suite:head(job.task), training.seed(job.seed, "mixup", job.task))
+    local loader = batches(job.suite, job.task, s, training.seed(job.seed, "batches", job.task))
     local _, loss, seconds = drive {
         store = job.store, key = job.key, what = job.what, steps = s.steps, lr = s.lr, warmup = s.warmup,
         progress = job.progress, step = step,
@@ -90,17 +113,42 @@ function training.finetune(job)
             return value
         end,
     }
-    return model:checkpoint(), loss, seconds
+    return weights(model), loss, seconds
+end
+
+-- Trains one copy of the base on all tasks: update k is a batch of task k mod T, asked through that task's frozen
+-- head. Returns the model's checkpoint and the seconds.
+function training.joint(job)
+    local s, tasks = job.settings, job.tasks
+    local model = own_model(job.suite, job.recompute)
+    local heads, loaders = {}, {}
+    for i, task in ipairs(tasks) do
+        heads[i] = job.suite:head(task)
+        loaders[i] = batches(job.suite, task, s, training.seed(job.seed, "batches", task))
+    end
+    local step = finetune_step(job, model, heads[1], training.seed(job.seed, "mixup", "all"))
+    local _, _, seconds = drive {
+        store = job.store, key = job.key, what = job.what, steps = s.steps, lr = s.lr, warmup = s.warmup,
+        progress = job.progress, step = step,
+        run = function(k, lr)
+            local turn = k % #tasks + 1
+            local batch = loaders[turn]:batch((k - k % #tasks) / #tasks)
+            local value = step:ask(heads[turn])(batch.images, batch.labels, lr)
+            release(batch)
+            return value
+        end,
+    }
+    return weights(model), seconds
 end
 
 -- Algorithm 1 on one task: the student starts at base + kappa*tau and learns the teacher base + tau.
 function training.condition(job)
     local distac, s = engine(), job.settings
     local base = job.suite:base()
-    local teacher = job.suite:model():with(job.source)
+    local teacher = own_model(job.suite):load(job.source)
     local student = s.kappa == 1 and teacher:clone() or teacher:with(base + s.kappa * (job.source - base))
+    if job.recompute then student:recompute(true) end
     local head = job.suite:head(job.task)
-    local train = job.suite:dataset(job.task, "train")
     local optimizer = s.optimizer or {}
     local step = distac.kd_step {
         teacher = teacher, student = student, head = head, temperature = s.temperature, beta = s.beta,
@@ -110,10 +158,11 @@ function training.condition(job)
         },
         micro = s.micro,
     }
-    local loader = distac.loader(train, { batch = s.batch, seed = training.seed(job.seed, "distill", job.task) })
-    -- The images are fixed: when training visits most of them, the teacher sees each once, not once per epoch.
+    local loader = batches(job.suite, job.task, s, training.seed(job.seed, "distill", job.task))
+    -- Where the images are fixed and training visits most of them, the teacher sees each once, not once per epoch.
     local logits
-    if s.steps * s.batch >= train:size() then
+    local train = job.suite:dataset(job.task, "train")
+    if not s.crops and s.steps * s.batch >= train:size() then
         logits = train:logits(teacher, head, { batch = 256 })
     end
     local curve, loss, seconds = drive {
@@ -132,7 +181,7 @@ function training.condition(job)
             return value
         end,
     }
-    return student:checkpoint(), loss, seconds, curve
+    return weights(student), loss, seconds, curve
 end
 
 return training

@@ -1,9 +1,19 @@
 -- The embedded benchmark: eight small tasks of real images (handwritten digits, clothes, glyphs of many
 -- scripts, textures), a pre-trained tiny ViT and one frozen head per task.
 
+local parts = require "distac.parts"
 local schema = require "distac.schema"
 
 local mini8 = {}
+
+-- What recipes leave open here.
+mini8.defaults = {
+    finetune = { steps = 350, batch = 64, lr = 2e-4, weight_decay = 0.1, warmup = 35 },
+    condition = { steps = 50, batch = 64, lr = 4e-4, beta = 0.5, warmup = 5 },
+    curves = 5,
+    lambda = parts.grid(0, 1.5, 0.05),
+    lambda_of_many = parts.grid(0, 1.5, 0.1), -- eight turns are 96 searches
+}
 
 local tasks = { "digits", "svhn", "fashion", "latin", "kana", "arabic", "hebrew", "texture" }
 local options = { "fashion", "root" }
@@ -97,7 +107,7 @@ function mini8.describe(data, folder, report)
         end
     end
     if bad then return nil end
-    return setmetatable({ name = "mini8", tasks = tasks, root = root, fashion = fashion, cache = {} }, Suite)
+    return setmetatable({ name = "mini8", makes_models = true, tasks = tasks, root = root, fashion = fashion, cache = {} }, Suite)
 end
 
 return mini8
