@@ -5,7 +5,6 @@ local json = require "distac.json"
 local parts = require "distac.parts"
 local runner = require "distac.runner"
 local settings = require "distac.settings"
-local training = require "distac.training"
 
 local plan = {}
 
@@ -61,28 +60,29 @@ end
 
 plan.compare = compare
 
+-- What a stage of training is and how far it got.
+local function stage_part(run, stage, kind)
+    local s = stage.settings
+    local fit = run.fit(kind, { batch = s.batch, micro = s.micro, recompute = stage.recompute })
+    local result = run.store:get(stage.key, true)
+    local _, info = run.store:partial(stage.key)
+    return { key = stage.key, done = result ~= nil, norm = result and result.norm, at_step = info and info.step,
+             steps = s.steps, batch = s.batch, lr = s.lr, weight_decay = s.weight_decay, warmup = s.warmup,
+             clip = s.clip, micro = s.micro, recompute = stage.recompute, crops = s.crops, memory = fit.bytes,
+             loss = stage.loss and loss_text(stage.loss) }
+end
+
 local function source_part(run, values, task, base)
-    local out = { done = false }
     if values.sources then
-        out.file = values.sources[task]
-        local model = engine().load(out.file)
+        local path = values.sources[task]
+        local model, notes = runner.open_source(run, path)
+        local out = { file = path, key = require("distac.suites").file_hash(path), done = true,
+                      notes = notes and #notes > 0 and json.array(notes) or nil }
         out.tensors, out.mismatches = compare(base, model)
-        out.key = engine().hash.file(out.file)
-        out.done = true
         if #out.mismatches == 0 then out.norm = (model - base):norm() end
         return out
     end
-    local s, _, plain = settings.finetune(values, task)
-    local desc = { stage = "finetune", base = run.suite:base_hash(), data = run.suite:dataset_hash(task, "train"),
-                   head = run.suite:head_hash(task), settings = plain,
-                   seed = training.seed(values.seed, "finetune", task) }
-    out.key = run.store:key(desc)
-    local result = run.store:get(out.key, true)
-    out.done = result ~= nil
-    out.norm = result and result.norm
-    out.steps, out.batch, out.lr, out.loss = s.steps, s.batch, s.lr, loss_text(plain.loss)
-    local _, info = run.store:partial(out.key)
-    if info then out.at_step = info.step end
+    local out = stage_part(run, runner.finetune_stage(run, values, task), "finetune")
     out.tensors = #base:names()
     return out
 end
@@ -92,40 +92,58 @@ local function condition_part(run, values, task, source, norms)
     local known = true
     for _, name in ipairs(run.tasks) do known = known and norms[name] ~= nil end
     local rule = ((values.condition.tasks or {})[task] or {}).kappa or values.condition.kappa
+    local guess
     if not known and type(rule) ~= "number" then
-        local equal = setmetatable({}, { __index = function() return 1 end })
-        local s = settings.condition(values, task, equal, run.tasks) or values.condition
-        return { kappa = type(rule) == "function" and "function" or parts.text(rule), done = false,
-                 steps = s.steps, batch = s.batch, lr = s.lr, beta = s.beta, temperature = s.temperature }
+        -- The norms are not known yet: kappa stays a rule, and the key is unknown.
+        guess = { kappa = type(rule) == "function" and "function" or parts.text(rule) }
+        norms = setmetatable({}, { __index = function() return 1 end })
     end
-    local s, idle = settings.condition(values, task, norms, run.tasks)
-    if not s then return { kappa = idle.kappa, temperature = idle.temperature, distilled = false, done = true } end
-    local desc = { stage = "condition", source = source.key, base = run.suite:base_hash(), settings = s,
-                   data = run.suite:dataset_hash(task, "train"), head = run.suite:head_hash(task),
-                   curves = values.curves, seed = training.seed(values.seed, "condition", task),
-                   validation = values.curves > 0 and run.suite:dataset_hash(task, "validation") or nil }
-    local key = run.store:key(desc)
-    local _, info = run.store:partial(key)
-    return { kappa = s.kappa, temperature = s.temperature, beta = s.beta, steps = s.steps, batch = s.batch,
-             lr = s.lr, distilled = true, done = run.store:get(key, true) ~= nil, at_step = info and info.step }
+    local stage, idle = runner.condition_stage(run, values, task, source.key, norms)
+    if not stage and not guess then
+        return { kappa = idle.kappa, temperature = idle.temperature, distilled = false, done = true }
+    end
+    local out
+    if stage then
+        out = stage_part(run, stage, "condition")
+    else
+        out = { steps = idle.steps, batch = idle.batch, lr = idle.lr, warmup = idle.warmup, micro = idle.micro,
+                weight_decay = idle.weight_decay, clip = idle.clip, crops = idle.crops, done = false,
+                recompute = idle.recompute or false,
+                memory = run.fit("condition", { batch = idle.batch, micro = idle.micro }).bytes }
+    end
+    local s = stage and stage.settings or idle
+    out.kappa, out.temperature, out.beta = s.kappa, s.temperature, s.beta
+    if guess then
+        out.kappa, out.done, out.key, out.norm, out.at_step = guess.kappa, false, nil, nil, nil
+    else
+        out.distilled = true
+    end
+    return out
 end
 
--- Largest need of tensors at once: parameters, gradient, two moments, anchor, teacher, activations; or the
--- task vectors of a merge.
-local function memory_peak(run, model, values, batch)
+-- Largest need of tensors at once: a training step with what is held beside it, or the task vectors of a merge.
+local function memory_peak(run, model, out)
     local numel = 4 * model:params():numel()
-    local training_bytes = 7 * numel + 2 * model:workspace(batch, true)
-    local merging_bytes = (#run.tasks + 4) * numel + model:workspace(128, false)
-    if not values.finetune and not values.condition then training_bytes = 0 end
-    return math.max(training_bytes, merging_bytes)
+    local peak = #out.merges > 0 and (#run.tasks + 4) * numel + model:workspace(128, false)
+        or 2 * numel + model:workspace(128, false)
+    for _, task in ipairs(out.tasks) do
+        peak = math.max(peak, task.source.memory or 0)
+        if task.condition ~= json.null then peak = math.max(peak, task.condition.memory or 0) end
+    end
+    return math.max(peak, out.mtl and out.mtl.memory or 0)
 end
 
 local function one(run, values)
-    local base = run.suite:base()
-    local model = run.suite:model()
+    local base = run.base_checkpoint
+    local model = run.model
     local file_bytes = 4 * model:params():numel()
     local out = { tasks = json.array {}, parameters = model:params():numel(), tensors = #base:names() }
-    local norms, sources, batch, disk, steps = {}, {}, 1, 0, 0
+    local norms, sources, disk, steps, saved = {}, {}, 0, 0, 0
+    local function count(part, copies)
+        if not part or not part.steps or part.done then return end
+        disk, steps = disk + file_bytes, steps + part.steps - (part.at_step or 0)
+        saved = math.max(saved, copies * file_bytes) -- the state of the one that is interrupted
+    end
     for _, task in ipairs(run.tasks) do
         sources[task] = source_part(run, values, task, base)
         norms[task] = sources[task].norm
@@ -133,29 +151,40 @@ local function one(run, values)
     for i, task in ipairs(run.tasks) do
         local s, c = sources[task], condition_part(run, values, task, sources[task], norms)
         out.tasks[i] = { name = task, source = s, condition = c or json.null }
-        batch = math.max(batch, s.batch or 1, c and c.batch or 1)
-        if s.steps and not s.done then disk, steps = disk + file_bytes, steps + s.steps - (s.at_step or 0) end
-        if c and not c.done then disk, steps = disk + file_bytes, steps + c.steps - (c.at_step or 0) end
+        count(s, 3)
+        count(c, 4)
+    end
+    if values.mtl then
+        out.mtl = stage_part(run, runner.finetune_stage(run, values, nil), "mtl")
+        count(out.mtl, 3)
     end
     out.merges = json.array {}
     for i, method in ipairs(settings.merges(values, run.recipe)) do
         local points, searched = settings.lambda(values, method.fixed)
         out.merges[i] = { method = method.label, points = #points, first = points[1], last = points[#points],
                           searched = searched and #points > 1 }
-        disk = disk + file_bytes
+        disk = disk + file_bytes * (values.condition and 2 or 1)
     end
-    out.memory_peak, out.disk, out.steps_left = memory_peak(run, model, values, batch), disk, steps
+    out.memory_peak, out.disk, out.steps_left = memory_peak(run, model, out), disk + saved, steps
     return out
 end
 
 -- The plan of a checked recipe as a table; with variants, one plan per variant.
 function plan.make(recipe, options)
     local run = runner.open(recipe, options or {})
+    runner.check(run)
+    run.model, run.base_checkpoint = run.suite:model(), run.suite:base()
+    runner.fit_of(run)
+    local limit, said = require("distac.fit").limit()
+    local info = engine().context_info()
     local out = { recipe = recipe.values.name, suite = run.suite.name, out = run.out, device = run.device,
-                  plans = json.array {} }
+                  products = info.products or "f32", memory_limit = said and limit or nil, plans = json.array {} }
+    if run.suite.about then out.about, out.data = run.suite:about() end
     for i, variant in ipairs(recipe.variants or { { values = recipe.values } }) do
         out.plans[i] = one(run, variant.values)
         out.plans[i].variant = variant.name
+        out.plans[i].disk = out.plans[i].disk + (out.data and out.data.cache_bytes or 0)
+        out.plans[i].fits = out.plans[i].memory_peak <= limit
     end
     return out
 end
@@ -168,46 +197,86 @@ local function state(part)
     return "to do"
 end
 
-local function task_lines(out, task)
+-- What a training does, in words: the same for every task that does the same.
+local function training_words(part)
+    local words = { string.format("%s steps x %s", number(part.steps), number(part.batch)),
+                    "lr " .. json.number(part.lr) }
+    if part.micro and part.micro > 0 then words[1] = words[1] .. " (micro-batches of " .. number(part.micro) .. ")" end
+    return table.concat(words, ", ")
+end
+
+local function detail_words(part)
+    local words = {}
+    local function add(text, ...) words[#words + 1] = string.format(text, ...) end
+    if part.weight_decay then add("weight decay %s", number(part.weight_decay)) end
+    if part.warmup then add("warm-up %s then cosine", number(part.warmup)) end
+    if part.clip then add(part.clip > 0 and "clip %s" or "no clip", number(part.clip)) end
+    if part.crops then
+        local scale = part.crops.scale or {}
+        add("crops of %s to %s of the area", number(scale[1] or 0.08), number(scale[2] or 1))
+    end
+    if part.recompute then add("activations computed again") end
+    if part.memory then add("memory about %s", bytes_text(part.memory)) end
+    return table.concat(words, ", ")
+end
+
+local function indented(out, text) out[#out + 1] = (" "):rep(12) .. text end
+
+local function task_lines(out, task, last)
     local s, c = task.source, task.condition
     local text = string.format("  %-10s", task.name)
     if s.file then
         text = text .. string.format("source %s, %d tensors match%s", s.file, s.tensors,
             s.norm and ", norm " .. number(s.norm) or "")
     else
-        text = text .. string.format("fine-tune %s steps x %s, lr %s, %s: %s", json.number(s.steps),
-            json.number(s.batch), json.number(s.lr), s.loss, state(s))
+        text = text .. string.format("fine-tune %s, %s: %s", training_words(s), s.loss, state(s))
     end
     out[#out + 1] = text
-    for _, what in ipairs(s.mismatches or {}) do out[#out + 1] = "             ! " .. what end
+    for _, what in ipairs(s.notes or {}) do indented(out, what) end
+    for _, what in ipairs(s.mismatches or {}) do indented(out, " ! " .. what) end
+    local function detail(key, part)
+        local words = detail_words(part)
+        if words ~= last[key] then indented(out, "  " .. words) end
+        last[key] = words
+    end
+    if not s.file then detail("source", s) end
     if c ~= json.null and c then
         local t = c.temperature or {}
         if c.distilled == false then
-            out[#out + 1] = string.format("            left as it is (kappa 1, temperatures %s and %s)",
-                number(t.teacher), number(t.student))
+            indented(out, string.format("left as it is (kappa 1, temperatures %s and %s)", number(t.teacher),
+                number(t.student)))
         else
-            out[#out + 1] = (" "):rep(12) .. string.format(
-                "condition: kappa %s, temperatures %s and %s, beta %s, %s steps x %s: %s", number(c.kappa),
-                number(t.teacher), number(t.student), number(c.beta), number(c.steps), number(c.batch), state(c))
+            indented(out, string.format("condition: kappa %s, temperatures %s and %s, beta %s, %s: %s",
+                number(c.kappa), number(t.teacher), number(t.student), number(c.beta), training_words(c), state(c)))
+            detail("condition", c)
         end
     end
 end
 
 -- The plan as text for people.
 function plan.text(p)
-    local out = { string.format("%s: suite %s, results in %s, device %s", p.recipe, p.suite, p.out, p.device) }
+    local out = { string.format("%s: suite %s, results in %s, device %s%s%s", p.recipe, p.suite, p.out, p.device,
+        p.products ~= "f32" and ", products " .. p.products or "",
+        p.memory_limit and ", memory limit " .. bytes_text(p.memory_limit) or "") }
+    for _, line in ipairs(p.about or {}) do out[#out + 1] = line end
     for _, one_plan in ipairs(p.plans) do
+        local last = {}
         if one_plan.variant then out[#out + 1] = "variant " .. one_plan.variant end
         out[#out + 1] = string.format("model: %s tensors, %s parameters", json.number(one_plan.tensors),
             json.number(one_plan.parameters))
-        for _, task in ipairs(one_plan.tasks) do task_lines(out, task) end
+        for _, task in ipairs(one_plan.tasks) do task_lines(out, task, last) end
+        if one_plan.mtl then
+            out[#out + 1] = string.format("  %-10sall tasks in turn, %s, %s: %s", "MTL", training_words(one_plan.mtl),
+                one_plan.mtl.loss, state(one_plan.mtl))
+        end
         for _, m in ipairs(one_plan.merges) do
             out[#out + 1] = string.format("  merge %-16s %s", m.method, m.searched and string.format(
                 "lambda searched over %d points from %s to %s", m.points, number(m.first), number(m.last))
                 or "lambda " .. number(m.first))
         end
-        out[#out + 1] = string.format("steps left %s, memory peak about %s, disk about %s",
-            json.number(one_plan.steps_left), bytes_text(one_plan.memory_peak), bytes_text(one_plan.disk))
+        out[#out + 1] = string.format("steps left %s, memory peak about %s%s, disk about %s",
+            json.number(one_plan.steps_left), bytes_text(one_plan.memory_peak),
+            one_plan.fits and "" or " (more than there is)", bytes_text(one_plan.disk))
     end
     return table.concat(out, "\n")
 end

@@ -9,7 +9,7 @@ local report = {}
 local function engine() return require "distac" end
 
 local order = { "recipe", "suite", "seed", "device", "engine", "tasks", "name", "zero_shot", "individual",
-                "conditioned", "merges", "scaling", "variants", "models", "timing" }
+                "mtl", "conditioned", "merges", "scaling", "variants", "models", "timing" }
 local merge_order = { "method", "params", "conditioned", "scaled", "lambda", "mean_accuracy",
                       "mean_normalized_accuracy", "distilled_accuracy", "accuracy", "entropy", "ece", "curve" }
 local part_order = { "accuracy", "mean", "entropy", "norm", "kappa", "temperature" }
@@ -18,7 +18,7 @@ local part_order = { "accuracy", "mean", "entropy", "norm", "kappa", "temperatur
 function report.ordered(results)
     local out = json.ordered(order, {})
     for key, value in pairs(results) do out[key] = value end
-    for _, name in ipairs { "zero_shot", "individual", "conditioned" } do
+    for _, name in ipairs { "zero_shot", "individual", "mtl", "conditioned" } do
         if out[name] then
             local part = json.ordered(part_order, {})
             for key, value in pairs(out[name]) do part[key] = value end
@@ -80,6 +80,11 @@ local function columns(results)
     return list, rows
 end
 
+-- The joint model as a row of the table.
+local function joint(results)
+    return { mean_accuracy = results.mtl.mean, mean_normalized_accuracy = results.mtl.mean_normalized_accuracy }
+end
+
 -- The table that a run prints at its end: methods x merged, + DisTaC; absolute % (normalised %).
 function report.table(results)
     local cols, rows = columns(results)
@@ -98,6 +103,7 @@ function report.table(results)
     local individual = { percent(results.individual.mean) }
     for i = 2, #cols do individual[i] = cols[i][1] == "conditioned" and percent(results.conditioned.mean) or "" end
     line("Individual", individual)
+    if results.mtl then line("MTL", { cell(joint(results)) }) end
     for _, row in ipairs(rows) do
         local cells = {}
         for i, col in ipairs(cols) do cells[i] = cell(row[col[1]]) end
@@ -120,6 +126,23 @@ local function merge_section(results, out)
         head[#head + 1] = col[2]
         head[#head + 1] = "λ"
     end
+    -- The rows above the merges, as the paper's first table has them: only the sources differ between columns.
+    local function reference(title, of)
+        local line = { title }
+        for _, col in ipairs(cols) do
+            line[#line + 1] = of(col[1]) or "-"
+            line[#line + 1] = "-"
+        end
+        body[#body + 1] = line
+    end
+    reference("Zero-shot", function(state) return state == "merged" and percent(results.zero_shot.mean) end)
+    reference("Individual", function(state)
+        return state == "merged" and percent(results.individual.mean)
+            or state == "conditioned" and percent(results.conditioned.mean)
+    end)
+    if results.mtl then
+        reference("MTL", function(state) return state == "merged" and cell(joint(results)) end)
+    end
     for _, row in ipairs(rows) do
         local line = { row.title }
         for _, col in ipairs(cols) do
@@ -130,7 +153,8 @@ local function merge_section(results, out)
         body[#body + 1] = line
     end
     out[#out + 1] = "## Merged models\n\nMean test accuracy over the tasks in %, in brackets the mean of accuracy "
-        .. "over the single-task model's accuracy. λ was chosen on validation data; test data was read once.\n"
+        .. "over the single-task model's accuracy. λ was chosen on validation data; test data was read once."
+        .. (results.mtl and " MTL: one model trained on all tasks, a batch of each in turn." or "") .. "\n"
     out[#out + 1] = markdown_table(head, body) .. "\n"
     local own = {}
     for _, row in ipairs(rows) do
@@ -153,6 +177,7 @@ end
 local function task_section(results, out)
     local head = { "Task", "zero-shot", "individual", "entropy", "norm" }
     local after = results.conditioned
+    if results.mtl then head[#head + 1] = "MTL" end
     if after then
         for _, name in ipairs { "conditioned", "entropy", "norm", "κ" } do head[#head + 1] = name end
     end
@@ -162,6 +187,7 @@ local function task_section(results, out)
         local of = results.individual
         local row = { task, percent(results.zero_shot.accuracy[task]), percent(of.accuracy[task]),
                       three(of.entropy[task]), three(of.norm[task]) }
+        if results.mtl then row[#row + 1] = percent(results.mtl.accuracy[task]) end
         if after then
             row[#row + 1] = percent(after.accuracy[task])
             row[#row + 1] = three(after.entropy[task])

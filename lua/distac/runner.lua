@@ -12,6 +12,7 @@ local function engine() return require "distac" end
 -- What the parts of one run share.
 local function open_run(recipe, options)
     local distac = engine()
+    if recipe.values.products then distac.configure { products = recipe.values.products } end
     local out = options.out or ("runs/" .. recipe.values.name)
     local shared = options.out and (options.out .. "/stages") or "runs/stages"
     local run = {
@@ -20,9 +21,22 @@ local function open_run(recipe, options)
         progress = require("distac.progress").new { quiet = options.quiet },
         device = distac.context_info().device,
     }
+    if run.suite.use then run.suite:use(run) end
     return run
 end
 runner.open = open_run
+
+-- Mistakes that only files can show (missing data, classes that do not fit, sources of another model): all told
+-- at once, before any work.
+function runner.check(run, with_sources)
+    local recipe, messages = run.recipe, {}
+    local function report(path, what)
+        messages[#messages + 1] = recipe:place(path) .. ": " .. path .. ": " .. what
+    end
+    if run.suite.check then run.suite:check(report) end
+    if #messages == 0 and with_sources then with_sources(run, report) end
+    if #messages > 0 then error(require("distac.recipe").mistakes(messages), 0) end
+end
 
 -- How steps go through their batches; the model is made once and given back.
 local function fit_of(run)
@@ -45,12 +59,34 @@ local function base_of(run)
     return run.base
 end
 
--- Sources: fine-tuned here or files. Each has key (what it is), checkpoint() and norm.
-local function source_desc(run, values, task)
-    local s, make_loss, plain = settings.finetune(values, task)
-    return { stage = "finetune", base = run.suite:base_hash(), data = run.suite:dataset_hash(task, "train"),
-             head = run.suite:head_hash(task), settings = plain,
-             seed = training.seed(values.seed, "finetune", task) }, s, make_loss
+-- The stages of a run: what their results depend on, and what is needed to make them. seconds and loss are theirs.
+
+-- Fine-tuning of one task; of all together where task is nil.
+function runner.finetune_stage(run, values, task)
+    local s, make_loss, plain, recompute = settings.finetune(values, task, fit_of(run))
+    local desc = { stage = task and "finetune" or "mtl", base = run.suite:base_hash(), settings = plain,
+                   seed = training.seed(values.seed, task and "finetune" or "mtl", task or "all") }
+    if task then
+        desc.data, desc.head = run.suite:dataset_hash(task, "train"), run.suite:head_hash(task)
+    else
+        desc.data, desc.head = json.array {}, json.array {}
+        for i, name in ipairs(run.tasks) do
+            desc.data[i], desc.head[i] = run.suite:dataset_hash(name, "train"), run.suite:head_hash(name)
+        end
+    end
+    return { desc = desc, key = run.store:key(desc), settings = s, make_loss = make_loss, loss = plain.loss,
+             recompute = recompute }
+end
+
+-- Conditioning of one task, or nil and its settings where nothing is distilled.
+function runner.condition_stage(run, values, task, source_key, norms)
+    local s, recompute = settings.condition(values, task, norms, run.tasks, fit_of(run))
+    if not s then return nil, recompute end
+    local desc = { stage = "condition", source = source_key, base = run.suite:base_hash(), settings = s,
+                   data = run.suite:dataset_hash(task, "train"), head = run.suite:head_hash(task),
+                   curves = values.curves, seed = training.seed(values.seed, "condition", task),
+                   validation = values.curves > 0 and run.suite:dataset_hash(task, "validation") or nil }
+    return { desc = desc, key = run.store:key(desc), settings = s, recompute = recompute }
 end
 
 local function norm_of(run, key, checkpoint)
@@ -69,27 +105,75 @@ local function model_of(path)
     end
 end
 
+-- A fine-tuned model from a file, with the base's tensors: (checkpoint, notes for people).
+function runner.open_source(run, path)
+    local ck = engine().load(path)
+    if run.suite.source then return run.suite:source(ck) end
+    return ck, {}
+end
+
+local function source_file(run, path)
+    local ck
+    return function()
+        ck = ck or runner.open_source(run, path)
+        return ck
+    end
+end
+
+-- Training holds several copies of the model: those of the last stage go before the next makes its own.
+local function tidy()
+    collectgarbage()
+    collectgarbage()
+end
+
+local function keep(run, stage, model, result)
+    result.norm = (model - base_of(run)):norm()
+    result = run.store:put(stage.key, stage.desc, result, model,
+        { distac = json.encode(stage.desc), engine = engine().version })
+    return result
+end
+
+-- Sources: fine-tuned here or files. Each has key (what it is), checkpoint() and norm.
 local function make_source(run, values, task, position)
     if values.sources then
         local path = values.sources[task]
-        local key = engine().hash.file(path)
-        return { key = key, path = path, checkpoint = model_of(path), norm = norm_of(run, key, model_of(path)) }
+        local key, checkpoint = require("distac.suites").file_hash(path), source_file(run, path)
+        return { key = key, path = path, checkpoint = checkpoint, norm = norm_of(run, key, checkpoint) }
     end
-    local desc, s, make_loss = source_desc(run, values, task)
-    local key = run.store:key(desc)
-    local result = run.store:finished(key)
+    local stage = runner.finetune_stage(run, values, task)
+    local result = run.store:finished(stage.key)
     if not result then
+        tidy()
         local model, loss, seconds = training.finetune {
-            suite = run.suite, task = task, settings = s, loss = make_loss(), seed = desc.seed, store = run.store,
-            key = key, progress = run.progress, what = "fine-tuning " .. task .. position,
+            suite = run.suite, task = task, settings = stage.settings, loss = stage.make_loss(),
+            seed = stage.desc.seed, recompute = stage.recompute, store = run.store, key = stage.key,
+            progress = run.progress, what = "fine-tuning " .. task .. position,
         }
-        result = run.store:put(key, desc, { norm = (model - base_of(run)):norm(), loss = loss, seconds = seconds },
-            model, { distac = json.encode(desc), engine = engine().version })
+        result = keep(run, stage, model, { loss = loss, seconds = seconds })
         run.progress:finish(string.format("loss %.4f  norm %.3f", loss or 0, result.norm))
     end
     run.timing.finetune = run.timing.finetune + (result.seconds or 0)
-    local path = run.store:model_path(key)
-    return { key = key, path = path, checkpoint = model_of(path), norm = result.norm }
+    local path = run.store:model_path(stage.key)
+    return { key = stage.key, path = path, checkpoint = model_of(path), norm = result.norm }
+end
+
+-- The model trained on all tasks at once.
+local function make_joint(run, values)
+    local stage = runner.finetune_stage(run, values, nil)
+    local result = run.store:finished(stage.key)
+    if not result then
+        tidy()
+        local model, seconds = training.joint {
+            suite = run.suite, tasks = run.tasks, settings = stage.settings, loss = stage.make_loss(),
+            seed = stage.desc.seed, recompute = stage.recompute, store = run.store, key = stage.key,
+            progress = run.progress, what = "training on all tasks",
+        }
+        result = keep(run, stage, model, { seconds = seconds })
+        run.progress:finish(string.format("norm %.3f", result.norm))
+    end
+    run.timing.finetune = run.timing.finetune + (result.seconds or 0)
+    local path = run.store:model_path(stage.key)
+    return { key = stage.key, path = path, checkpoint = model_of(path), norm = result.norm, steps = stage.settings.steps }
 end
 
 -- A point of the distillation curves: what the student does on validation data.
@@ -113,32 +197,27 @@ local function recorder(run, task, source_norm, teacher_accuracy, start_norm)
 end
 
 local function make_conditioned(run, values, task, source, position)
-    local s, idle = settings.condition(values, task, run.norms, run.tasks)
-    if not s then
+    local stage, idle = runner.condition_stage(run, values, task, source.key, run.norms)
+    if not stage then
         return { key = source.key, path = source.path, checkpoint = source.checkpoint, norm = source.norm,
                  kappa = 1, temperature = idle and idle.temperature or json.null, distilled = false }
     end
-    local desc = { stage = "condition", source = source.key, base = run.suite:base_hash(), settings = s,
-                   data = run.suite:dataset_hash(task, "train"), head = run.suite:head_hash(task),
-                   curves = values.curves, seed = training.seed(values.seed, "condition", task),
-                   validation = values.curves > 0 and run.suite:dataset_hash(task, "validation") or nil }
-    local key = run.store:key(desc)
-    local result = run.store:finished(key)
+    local s, result = stage.settings, run.store:finished(stage.key)
     if not result then
         local teacher = run.individual_validation[task]
+        tidy()
         local model, loss, seconds, curve = training.condition {
-            suite = run.suite, task = task, settings = s, source = source.checkpoint(), seed = desc.seed,
-            store = run.store, key = key, progress = run.progress, what = "conditioning " .. task .. position,
-            curves = values.curves,
+            suite = run.suite, task = task, settings = s, source = source.checkpoint(), seed = stage.desc.seed,
+            recompute = stage.recompute, store = run.store, key = stage.key, progress = run.progress,
+            what = "conditioning " .. task .. position, curves = values.curves,
             record = recorder(run, task, source.norm, teacher and teacher.accuracy, s.kappa * source.norm),
         }
-        result = run.store:put(key, desc, { norm = (model - base_of(run)):norm(), loss = loss, seconds = seconds,
-            curve = curve }, model, { distac = json.encode(desc), engine = engine().version })
+        result = keep(run, stage, model, { loss = loss, seconds = seconds, curve = curve })
         run.progress:finish(string.format("loss %.4f  norm %.3f (kappa %.3g)", loss or 0, result.norm, s.kappa))
     end
     run.timing.condition = run.timing.condition + (result.seconds or 0)
-    local path = run.store:model_path(key)
-    return { key = key, path = path, checkpoint = model_of(path), norm = result.norm, kappa = s.kappa,
+    local path = run.store:model_path(stage.key)
+    return { key = stage.key, path = path, checkpoint = model_of(path), norm = result.norm, kappa = s.kappa,
              temperature = s.temperature, distilled = true, curve = result.curve }
 end
 
@@ -213,6 +292,17 @@ function runner.once(run, values, folder)
     run.individual_test = result.individual.accuracy
     run.individual_validation = measure(run, sources, "validation", "single-task accuracy (validation)")
     result.scaling = scaling_curve(run, values, sources)
+    if values.mtl then
+        local joint = make_joint(run, values)
+        local part = summary(run, measure(run, each(run.tasks, function() return joint end), "test",
+            "accuracy of the joint model"))
+        local normal = each(run.tasks, function(task)
+            local own, reference = part.accuracy[task], run.individual_test[task]
+            return own and reference and (reference > 0 and own / reference or 0) or nil
+        end)
+        result.mtl = { accuracy = part.accuracy, mean = part.mean, mean_normalized_accuracy = mean(run.tasks, normal),
+                       entropy = part.entropy, norm = joint.norm, steps = joint.steps, model = joint.path }
+    end
 
     local sets = { { conditioned = false, models = sources } }
     if values.condition then
@@ -253,20 +343,20 @@ function runner.once(run, values, folder)
     return result
 end
 
--- Sources that do not fit the base are mistakes of the recipe: told all at once, before any work.
-local function check_sources(run, recipe)
-    local messages = {}
-    for _, variant in ipairs(recipe.variants or { { values = recipe.values } }) do
+-- Sources that do not fit the base.
+local function check_sources(run, report)
+    local seen = {}
+    for _, variant in ipairs(run.recipe.variants or { { values = run.recipe.values } }) do
         for _, task in ipairs(variant.values.sources and run.tasks or {}) do
             local path = variant.values.sources[task]
-            local _, wrong = require("distac.plan").compare(base_of(run), engine().load(path))
-            for _, what in ipairs(wrong) do
-                local key = "sources." .. task
-                messages[#messages + 1] = recipe:place(key) .. ": " .. key .. ": " .. path .. ": " .. what
+            if not seen[task .. path] then
+                seen[task .. path] = true
+                local model = runner.open_source(run, path)
+                local _, wrong = require("distac.plan").compare(base_of(run), model)
+                for _, what in ipairs(wrong) do report("sources." .. task, path .. ": " .. what) end
             end
         end
     end
-    if #messages > 0 then error(require("distac.recipe").mistakes(messages), 0) end
 end
 
 -- Runs a recipe. options: out (folder), quiet. Returns the results table (what results.json holds).
@@ -274,7 +364,7 @@ function runner.run(recipe, options)
     local run = open_run(recipe, options or {})
     local report = require "distac.report"
     local results
-    check_sources(run, recipe)
+    runner.check(run, check_sources)
     if recipe.variants then
         local parts = {}
         for i, variant in ipairs(recipe.variants) do

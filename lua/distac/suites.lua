@@ -13,16 +13,16 @@
 --   suite:check(report)    what can be wrong with files and folders, told before any work
 --   suite:source(checkpoint) -> Checkpoint, { notes }: a fine-tuned model with the base's tensors only
 --   suite:about() -> list of lines, { key = value }: what plan says about data, heads and model
---   suite:dispose()        frees what is cheap to make again
--- Making a suite looks at names only; data is read when asked
--- for. A new suite is one file in suites/ and one line here.
+--
+-- Making a suite looks at names only; data is read when asked for. A new suite is one file in suites/ and one line
+-- here.
 
 local parts = require "distac.parts"
 local schema = require "distac.schema"
 
 local suites = {}
 
-local names = { "mini8", "clip8" }
+local names = { "mini8" }
 
 -- What the suite fills in where a recipe says nothing; known without its data.
 function suites.defaults(value)
@@ -39,6 +39,25 @@ function suites.find_path(path, folder)
     end
     if exists(path) then return path end
     if folder and path:sub(1, 1) ~= "/" and exists(folder .. "/" .. path) then return folder .. "/" .. path end
+end
+
+-- SHA-256 of a model: of a file, of a sharded one's index with its shards, of a folder's files.
+function suites.file_hash(path)
+    local distac = require "distac"
+    local folder, words = path, {}
+    if distac.fs.kind(path) ~= "folder" then
+        if not path:find("%.index%.json$") then return distac.hash.file(path) end
+        folder = path:match("^(.*)/[^/]*$") or "."
+    end
+    for _, name in ipairs(distac.fs.list(folder)) do
+        local file = folder .. "/" .. name
+        local ending = name:match("%.(%w+)$")
+        if distac.fs.kind(file) == "file" and (ending == "json" or ending == "safetensors" or ending == "bin"
+            or ending == "pt") then
+            words[#words + 1] = name .. " " .. distac.hash.file(file)
+        end
+    end
+    return distac.hash.text(table.concat(words, "\n"))
 end
 
 -- Checks the value of a recipe's `suite` key: (value) or (nil, what is wrong).

@@ -66,7 +66,7 @@ function variants.mean(_, parts)
         return mean(values, n)
     end
     local result = { zero_shot = of "zero_shot", individual = of "individual", conditioned = of "conditioned",
-                     timing = of "timing", merges = json.array {}, variants = json.array {} }
+                     mtl = of "mtl", timing = of "timing", merges = json.array {}, variants = json.array {} }
     for name in pairs(result.timing) do result.timing[name] = result.timing[name] * n end
     for i, merge in ipairs(parts[1].merges) do
         local entries = {}
