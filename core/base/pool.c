@@ -43,7 +43,7 @@ struct di_pool {
     int32_t threads;   /* workers running */
     pid_t pid;         /* whose workers they are */
     pthread_t *worker;
-    void (*omp_set)(int); /* OpenMP's run-time library if one is loaded (oneDNN brings it) */
+    void (*omp_set)(int); /* OpenMP's run-time library if the host has loaded one */
     int (*omp_get)(void);
 };
 
@@ -165,7 +165,7 @@ di_pool *di_pool_create(void) {
 static void start(di_pool *pool, int32_t threads) {
     sigset_t all, before;
     pool->pid = getpid();
-    /* Looked up at run time: which OpenMP is in the process is oneDNN's choice, or the host's. */
+    /* Looked up at run time: whether and which OpenMP is in the process is the host's choice. */
     if (!pool->omp_set) {
         void *set = dlsym(RTLD_DEFAULT, "omp_set_num_threads"), *get = dlsym(RTLD_DEFAULT, "omp_get_max_threads");
         if (set && get) {

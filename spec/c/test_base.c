@@ -254,14 +254,14 @@ static void look_at_openmp(void *arg, int64_t index) {
     if (job->get() != 1) atomic_fetch_add(&job->not_one, 1);
 }
 
-/* oneDNN works with OpenMP: one thread inside our tasks, and the host's setting is as before afterwards. */
+/* A BLAS may work with OpenMP: one thread inside our tasks, and the host's setting is as before afterwards. */
 static void openmp_is_limited_inside_tasks_only(void **state) {
     (void)state;
     omp_job job = {NULL, 0};
     void (*set)(int) = NULL;
     void *get_symbol = dlsym(RTLD_DEFAULT, "omp_get_max_threads");
     void *set_symbol = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
-    if (!get_symbol || !set_symbol) skip(); /* a oneDNN without OpenMP */
+    if (!get_symbol || !set_symbol) skip(); /* no OpenMP in this process */
     memcpy(&job.get, &get_symbol, sizeof get_symbol);
     memcpy(&set, &set_symbol, sizeof set_symbol);
     int before = job.get();

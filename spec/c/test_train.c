@@ -333,7 +333,7 @@ static void steps_allocate_once(void **state) {
     (void)train(&r, 3, true);
     OK(distac_context_get_info(r.context, &info));
     assert_int_equal(info.memory_used, used);
-    assert_true(info.memory_peak <= used + (1 << 16)); /* the kernels' own scratch comes and goes */
+    assert_true(info.memory_peak <= used + (1 << 20)); /* the kernels' own scratch comes and goes */
     run_free(&r);
 }
 

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.." || exit 1
 build=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-libraries="-ldnnl -llapacke -lopenblas -lmd $(pkg-config --libs libpng zlib jansson cairo) -lpthread -lm"
+libraries="-llapacke -lopenblas -lmd $(pkg-config --libs libpng zlib jansson cairo) -lpthread -lm"
 bad=0
 
 # planted TARGET FILE OLD NEW

@@ -23,13 +23,6 @@
 #define VBYTES 16
 #endif
 
-/* oneDNN makes its float products for whatever processor it runs on, so the scalar table does not use it. */
-#if defined(__AVX2__) || !defined(__x86_64__)
-#define FAST_PRODUCTS 1
-#else
-#define FAST_PRODUCTS 0
-#endif
-
 #define INLINE static inline __attribute__((always_inline, unused))
 #define LOCAL static __attribute__((unused))
 #define PRAGMA(text) _Pragma(#text)
