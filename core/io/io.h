@@ -146,6 +146,13 @@ void di_match_add(di_text *text, distac_status *status, const char *base_name, c
 /* Checks every rule and fills checkpoint (empty, with path) with entries pointing into data. */
 distac_status di_st_parse(distac_checkpoint *checkpoint, const uint8_t *data, size_t bytes);
 
+/* ---- PyTorch files (pt_read.c) ---- */
+/* Does the file begin like something that torch.save, or pickle, or a packer wrote? */
+bool di_pt_recognise(const uint8_t *data, size_t bytes);
+/* As di_st_parse, for a zip archive of torch.save, or the stacked pickles before 1.6, holding a dictionary of tensors
+ * or a whole module. Nothing that the file names is looked up or called. */
+distac_status di_pt_parse(distac_checkpoint *checkpoint, const uint8_t *data, size_t bytes);
+
 /* ---- writing (st_write.c) ---- */
 typedef struct di_st_item {
     const char *name;

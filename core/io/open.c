@@ -7,7 +7,9 @@ static distac_status add_file(distac_checkpoint *checkpoint, const char *path) {
     di_mapping *mapping;
     int64_t first = checkpoint->count;
     DI_TRY(di_mapping_open(path, &mapping));
-    distac_status status = di_st_parse(checkpoint, mapping->map.data, mapping->map.bytes);
+    const di_map *map = &mapping->map;
+    distac_status status = di_pt_recognise(map->data, map->bytes) ? di_pt_parse(checkpoint, map->data, map->bytes)
+                                                                  : di_st_parse(checkpoint, map->data, map->bytes);
     if (status == DISTAC_OK) di_checkpoint_adopt(checkpoint, first, mapping);
     di_mapping_release(mapping);
     return status;

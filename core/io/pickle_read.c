@@ -1,0 +1,411 @@
+/* pickle_read.c: the machine that reads a pickle of protocol 2, opcode by opcode. It knows the opcodes that
+ * PyTorch writes and no others; it never recurses, and every value, reference and text is counted against a
+ * limit. */
+#include "pickle.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* Opcodes by their bytes. */
+enum {
+    OP_PROTO = 0x80,
+    OP_STOP = '.',
+    OP_MARK = '(',
+    OP_EMPTY_DICT = '}',
+    OP_EMPTY_LIST = ']',
+    OP_EMPTY_TUPLE = ')',
+    OP_TUPLE = 't',
+    OP_TUPLE1 = 0x85,
+    OP_TUPLE2 = 0x86,
+    OP_TUPLE3 = 0x87,
+    OP_SETITEM = 's',
+    OP_SETITEMS = 'u',
+    OP_APPEND = 'a',
+    OP_APPENDS = 'e',
+    OP_BINUNICODE = 'X',
+    OP_SHORT_BINSTRING = 'U',
+    OP_BININT = 'J',
+    OP_BININT1 = 'K',
+    OP_BININT2 = 'M',
+    OP_LONG1 = 0x8a,
+    OP_BINFLOAT = 'G',
+    OP_NONE = 'N',
+    OP_NEWTRUE = 0x88,
+    OP_NEWFALSE = 0x89,
+    OP_BINPUT = 'q',
+    OP_LONG_BINPUT = 'r',
+    OP_BINGET = 'h',
+    OP_LONG_BINGET = 'j',
+    OP_GLOBAL = 'c',
+    OP_REDUCE = 'R',
+    OP_BUILD = 'b',
+    OP_NEWOBJ = 0x81,
+    OP_BINPERSID = 'Q'
+};
+
+/* Names of the opcodes that are refused, for the message. */
+static const char *foreign_name(uint8_t op) {
+    static const struct {
+        uint8_t op;
+        const char *name;
+    } names[] = {{'0', "POP"},          {'1', "POP_MARK"},     {'2', "DUP"},           {'i', "INST"},
+                 {'o', "OBJ"},          {0x93, "STACK_GLOBAL"}, {0x82, "EXT1"},        {0x83, "EXT2"},
+                 {0x84, "EXT4"},        {'P', "PERSID"},       {0x97, "NEXT_BUFFER"},  {0x98, "READONLY_BUFFER"},
+                 {0x95, "FRAME"},       {0x8f, "EMPTY_SET"},   {0x90, "ADDITEMS"},     {0x91, "FROZENSET"},
+                 {0x92, "NEWOBJ_EX"},   {0x94, "MEMOIZE"},     {0x8c, "SHORT_BINUNICODE"},
+                 {0x8d, "BINUNICODE8"}, {0x8e, "BINBYTES8"},   {'B', "BINBYTES"},      {'C', "SHORT_BINBYTES"},
+                 {0x96, "BYTEARRAY8"},  {0x8b, "LONG4"},       {'T', "BINSTRING"},     {'I', "INT"},
+                 {'L', "LONG"},         {'F', "FLOAT"},        {'S', "STRING"},        {'V', "UNICODE"},
+                 {'d', "DICT"},         {'l', "LIST"},         {'g', "GET"},           {'p', "PUT"}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (names[i].op == op) return names[i].name;
+    return "unknown";
+}
+
+/* ---- arguments ---- */
+
+static distac_status take(di_pickle *p, uint64_t count, const uint8_t **out) {
+    if (count > p->limit - p->at)
+        return di_pt_fail(p->path, p->at, "the pickle ends inside an opcode that needs %llu more bytes",
+                          (unsigned long long)count);
+    *out = p->data + p->at;
+    p->at += count;
+    return DISTAC_OK;
+}
+
+
+/* A little-endian number of `count` bytes. */
+static distac_status number(di_pickle *p, uint64_t count, uint32_t *out) {
+    const uint8_t *b = NULL;
+    DI_TRY(take(p, count, &b));
+    *out = 0;
+    for (uint64_t i = count; i-- > 0;) *out = *out << 8 | b[i];
+    return DISTAC_OK;
+}
+
+static distac_status make(di_pickle *p, di_pickle_kind kind, uint64_t at, uint32_t *out) {
+    DI_TRY(di_pickle_new(p, kind, at, out));
+    return di_pickle_push(p, *out);
+}
+
+static distac_status push_int(di_pickle *p, uint64_t at, int64_t value) {
+    uint32_t made = 0;
+    DI_TRY(make(p, DI_PICKLE_INT, at, &made));
+    p->values[made].u.number = value;
+    return DISTAC_OK;
+}
+
+static distac_status push_long(di_pickle *p, uint64_t at) {
+    uint32_t bytes = 0;
+    const uint8_t *b = NULL;
+    uint64_t value = 0;
+    DI_TRY(number(p, 1, &bytes));
+    if (bytes > 8)
+        return di_pt_fail(p->path, at, "an integer of %u bytes (LONG1); at most 8 are read", bytes);
+    DI_TRY(take(p, bytes, &b));
+    for (uint32_t i = 0; i < bytes; i++) value |= (uint64_t)b[i] << (8 * i);
+    if (bytes > 0 && bytes < 8 && (b[bytes - 1] & 0x80)) value |= ~UINT64_C(0) << (8 * bytes);
+    int64_t result;
+    memcpy(&result, &value, sizeof result);
+    return push_int(p, at, result);
+}
+
+static distac_status push_float(di_pickle *p, uint64_t at) {
+    const uint8_t *b = NULL;
+    uint32_t made = 0;
+    uint64_t bits = 0;
+    DI_TRY(take(p, 8, &b));
+    for (int i = 0; i < 8; i++) bits = bits << 8 | b[i];
+    DI_TRY(make(p, DI_PICKLE_FLOAT, at, &made));
+    memcpy(&p->values[made].u.real, &bits, 8);
+    return DISTAC_OK;
+}
+
+static distac_status push_text(di_pickle *p, uint64_t at, uint64_t width) {
+    uint32_t bytes = 0, made = 0;
+    const uint8_t *text = NULL;
+    DI_TRY(number(p, width, &bytes));
+    if (bytes > p->limit - p->at)
+        return di_pt_fail(p->path, at, "a text claims %u bytes, but only %llu follow", bytes,
+                          (unsigned long long)(p->limit - p->at));
+    if (bytes > p->text_limit)
+        return di_pt_fail(p->path, at, "a text of %u bytes; at most %u are allowed", bytes, p->text_limit);
+    DI_TRY(take(p, bytes, &text));
+    if (!di_utf8_ok(text, bytes)) return di_pt_fail(p->path, at, "a text is not valid UTF-8");
+    DI_TRY(make(p, DI_PICKLE_TEXT, at, &made));
+    p->values[made].u.text = (const char *)text;
+    p->values[made].a = bytes;
+    return DISTAC_OK;
+}
+
+/* Up to the end of the line, which is passed. */
+static distac_status line(di_pickle *p, uint64_t at, uint32_t *bytes) {
+    uint64_t start = p->at, rest = p->limit - start;
+    uint64_t search = rest < DI_PICKLE_MAX_NAME + 1 ? rest : DI_PICKLE_MAX_NAME + 1;
+    const uint8_t *end = memchr(p->data + start, '\n', (size_t)search);
+    if (!end && search == rest) return di_pt_fail(p->path, at, "the pickle ends inside a name (GLOBAL)");
+    if (!end) return di_pt_fail(p->path, at, "a name of over %d bytes (GLOBAL)", (int)DI_PICKLE_MAX_NAME);
+    *bytes = (uint32_t)(end - (p->data + start));
+    p->at = start + *bytes + 1;
+    return DISTAC_OK;
+}
+
+static distac_status push_name(di_pickle *p, uint64_t at) {
+    uint64_t start = p->at;
+    uint32_t module = 0, name = 0, made = 0;
+    DI_TRY(line(p, at, &module));
+    DI_TRY(line(p, at, &name));
+    di_pickle_value value = {.kind = DI_PICKLE_NAME, .a = module, .b = name, .at = at};
+    value.u.text = (const char *)p->data + start;
+    DI_TRY(di_pickle_name(p, &value));
+    DI_TRY(make(p, DI_PICKLE_NAME, at, &made));
+    p->values[made] = value;
+    return DISTAC_OK;
+}
+
+/* ---- the stack ---- */
+
+/* The lowest height that an opcode without mark may reach: what lies under a mark is not its own. */
+static uint32_t ground(const di_pickle *p) {
+    return p->mark_count ? p->marks[p->mark_count - 1] : 0;
+}
+
+static distac_status need(di_pickle *p, uint64_t at, const char *op, uint32_t count) {
+    if (p->depth - ground(p) >= count) return DISTAC_OK;
+    return di_pt_fail(p->path, at, "stack underflow: %s needs %u values, the stack has %u", op, count,
+                      p->depth - ground(p));
+}
+
+static distac_status push_mark(di_pickle *p, uint64_t at) {
+    if (p->mark_count >= 4 * DI_PICKLE_MAX_DEPTH)
+        return di_pt_fail(p->path, at, "more than %d marks are open: nested too deep", 4 * DI_PICKLE_MAX_DEPTH);
+    if (!p->marks) {
+        p->marks = di_new(4 * DI_PICKLE_MAX_DEPTH * sizeof *p->marks);
+        if (!p->marks) return DISTAC_ENOMEM;
+    }
+    p->marks[p->mark_count++] = p->depth;
+    return DISTAC_OK;
+}
+
+static distac_status pop_mark(di_pickle *p, uint64_t at, const char *op, uint32_t *height) {
+    if (!p->mark_count) return di_pt_fail(p->path, at, "stack underflow: %s needs a MARK, and none is open", op);
+    *height = p->marks[--p->mark_count];
+    return DISTAC_OK;
+}
+
+/* The values from `height` up become a tuple. */
+static distac_status make_tuple(di_pickle *p, uint64_t at, uint32_t height) {
+    uint32_t made = 0;
+    DI_TRY(di_pickle_new(p, DI_PICKLE_TUPLE, at, &made));
+    for (uint32_t i = height; i < p->depth; i++) DI_TRY(di_pickle_add(p, made, false, 0, p->stack[i]));
+    p->depth = height;
+    return di_pickle_push(p, made);
+}
+
+/* A key that Python could not hash either is refused. */
+static distac_status check_key(const di_pickle *p, uint32_t key, uint64_t at) {
+    const di_pickle_value *k = &p->values[key];
+    switch (k->kind) {
+    case DI_PICKLE_LIST:
+    case DI_PICKLE_DICT:
+    case DI_PICKLE_TENSOR:
+    case DI_PICKLE_STORAGE:
+        return di_pt_fail(p->path, at, "a dictionary's key is %s", di_pickle_kind_name(p, key));
+    case DI_PICKLE_TEXT:
+        if (k->a > DI_PICKLE_MAX_KEY)
+            return di_pt_fail(p->path, at, "a dictionary's key has %u bytes, at most %d are allowed", k->a,
+                              (int)DI_PICKLE_MAX_KEY);
+        return DISTAC_OK;
+    default:
+        return DISTAC_OK;
+    }
+}
+
+/* The values from `height` up, in pairs, go into the dictionary below them. */
+static distac_status set_items(di_pickle *p, uint64_t at, const char *op, uint32_t height) {
+    if (height <= ground(p) || height == 0)
+        return di_pt_fail(p->path, at, "stack underflow: %s has no dictionary below its items", op);
+    if ((p->depth - height) % 2) return di_pt_fail(p->path, at, "%s with an odd number of values", op);
+    uint32_t target = p->stack[height - 1];
+    char name[160];
+    if (!di_pickle_is(p, target, DI_PICKLE_DICT) && !di_pickle_is(p, target, DI_PICKLE_RECORD))
+        return di_pt_fail(p->path, at, "%s on %s: only dictionaries have items", op,
+                          di_pickle_class(p, target, name));
+    for (uint32_t i = height; i < p->depth; i += 2) {
+        DI_TRY(check_key(p, p->stack[i], at));
+        DI_TRY(di_pickle_add(p, target, true, p->stack[i], p->stack[i + 1]));
+    }
+    p->depth = height;
+    return DISTAC_OK;
+}
+
+static distac_status append(di_pickle *p, uint64_t at, const char *op, uint32_t height) {
+    if (height <= ground(p) || height == 0)
+        return di_pt_fail(p->path, at, "stack underflow: %s has no list below its items", op);
+    uint32_t target = p->stack[height - 1];
+    char name[160];
+    if (!di_pickle_is(p, target, DI_PICKLE_LIST) && !di_pickle_is(p, target, DI_PICKLE_RECORD))
+        return di_pt_fail(p->path, at, "%s to %s: only lists are appended to", op,
+                          di_pickle_class(p, target, name));
+    for (uint32_t i = height; i < p->depth; i++) DI_TRY(di_pickle_add(p, target, false, 0, p->stack[i]));
+    p->depth = height;
+    return DISTAC_OK;
+}
+
+/* REDUCE and NEWOBJ: a name and its arguments become a value. */
+static distac_status call(di_pickle *p, uint64_t at, bool object) {
+    uint32_t made = 0;
+    DI_TRY(need(p, at, object ? "NEWOBJ" : "REDUCE", 2));
+    uint32_t name = p->stack[p->depth - 2], arguments = p->stack[p->depth - 1];
+    DI_TRY(object ? di_pickle_object(p, name, arguments, at, &made) : di_pickle_call(p, name, arguments, at, &made));
+    p->depth -= 2;
+    return di_pickle_push(p, made);
+}
+
+static distac_status put(di_pickle *p, uint64_t at, uint64_t width) {
+    uint32_t index = 0;
+    DI_TRY(number(p, width, &index));
+    DI_TRY(need(p, at, "BINPUT", 1));
+    return di_pickle_memo_put(p, index, p->stack[p->depth - 1], at);
+}
+
+static distac_status get(di_pickle *p, uint64_t at, uint64_t width) {
+    uint32_t index = 0, value = 0;
+    DI_TRY(number(p, width, &index));
+    DI_TRY(di_pickle_memo_get(p, index, at, &value));
+    return di_pickle_push(p, value);
+}
+
+static distac_status foreign(const di_pickle *p, uint64_t at, uint8_t op) {
+    return di_pt_fail(p->path, at,
+                      "the opcode 0x%02X (%s) is not among those that PyTorch writes; nothing is read past it", op,
+                      foreign_name(op));
+}
+
+/* Opcodes that take values from the stack. */
+static distac_status step_stack(di_pickle *p, uint64_t at, uint8_t op) {
+    uint32_t height = 0, value = 0;
+    switch (op) {
+    case OP_TUPLE:
+        DI_TRY(pop_mark(p, at, "TUPLE", &height));
+        return make_tuple(p, at, height);
+    case OP_TUPLE1:
+    case OP_TUPLE2:
+    case OP_TUPLE3:
+        DI_TRY(need(p, at, "TUPLE1-3", op - 0x84u));
+        return make_tuple(p, at, p->depth - (op - 0x84u));
+    case OP_SETITEM:
+        DI_TRY(need(p, at, "SETITEM", 3));
+        return set_items(p, at, "SETITEM", p->depth - 2);
+    case OP_SETITEMS:
+        DI_TRY(pop_mark(p, at, "SETITEMS", &height));
+        return set_items(p, at, "SETITEMS", height);
+    case OP_APPEND:
+        DI_TRY(need(p, at, "APPEND", 2));
+        return append(p, at, "APPEND", p->depth - 1);
+    case OP_APPENDS:
+        DI_TRY(pop_mark(p, at, "APPENDS", &height));
+        return append(p, at, "APPENDS", height);
+    case OP_REDUCE:
+    case OP_NEWOBJ:
+        return call(p, at, op == OP_NEWOBJ);
+    case OP_BUILD:
+        DI_TRY(need(p, at, "BUILD", 2));
+        DI_TRY(di_pickle_build(p, p->stack[p->depth - 2], p->stack[p->depth - 1], at));
+        p->depth--;
+        return DISTAC_OK;
+    case OP_BINPERSID:
+        DI_TRY(need(p, at, "BINPERSID", 1));
+        DI_TRY(di_pickle_persistent(p, p->stack[p->depth - 1], at, &value));
+        p->stack[p->depth - 1] = value;
+        return DISTAC_OK;
+    default:
+        return foreign(p, at, op);
+    }
+}
+
+static distac_status step(di_pickle *p, uint64_t at, uint8_t op) {
+    uint32_t made = 0, bits = 0;
+    switch (op) {
+    case OP_MARK:
+        return push_mark(p, at);
+    case OP_EMPTY_DICT:
+        return make(p, DI_PICKLE_DICT, at, &made);
+    case OP_EMPTY_LIST:
+        return make(p, DI_PICKLE_LIST, at, &made);
+    case OP_EMPTY_TUPLE:
+        return make(p, DI_PICKLE_TUPLE, at, &made);
+    case OP_NONE:
+        return di_pickle_push(p, 0);
+    case OP_NEWTRUE:
+    case OP_NEWFALSE:
+        DI_TRY(make(p, DI_PICKLE_BOOL, at, &made));
+        p->values[made].u.number = op == OP_NEWTRUE;
+        return DISTAC_OK;
+    case OP_BININT:
+        DI_TRY(number(p, 4, &bits));
+        return push_int(p, at, (int64_t)(int32_t)bits);
+    case OP_BININT1:
+    case OP_BININT2:
+        DI_TRY(number(p, op == OP_BININT1 ? 1 : 2, &bits));
+        return push_int(p, at, (int64_t)bits);
+    case OP_LONG1:
+        return push_long(p, at);
+    case OP_BINFLOAT:
+        return push_float(p, at);
+    case OP_BINUNICODE:
+        return push_text(p, at, 4);
+    case OP_SHORT_BINSTRING:
+        return push_text(p, at, 1);
+    case OP_BINPUT:
+        return put(p, at, 1);
+    case OP_LONG_BINPUT:
+        return put(p, at, 4);
+    case OP_BINGET:
+        return get(p, at, 1);
+    case OP_LONG_BINGET:
+        return get(p, at, 4);
+    case OP_GLOBAL:
+        return push_name(p, at);
+    default:
+        return step_stack(p, at, op);
+    }
+}
+
+static distac_status begin(di_pickle *p) {
+    const uint8_t *b = p->data + p->at;
+    if (p->limit - p->at < 2 || b[0] != OP_PROTO)
+        return di_pt_fail(p->path, p->at,
+                          "a pickle of protocol 0 or 1, or none at all; protocol 2, torch.save's own, is read: load "
+                          "it in Python and save it again with torch.save");
+    if (b[1] != 2)
+        return di_pt_fail(p->path, p->at,
+                          "a pickle of protocol %u; protocol 2, torch.save's own, is read: load it in Python and "
+                          "save it again with torch.save, without pickle_protocol",
+                          b[1]);
+    p->at += 2;
+    return DISTAC_OK;
+}
+
+static distac_status finish(di_pickle *p, uint64_t at) {
+    if (p->mark_count) return di_pt_fail(p->path, at, "the pickle stops while a MARK is open");
+    if (p->depth != 1)
+        return di_pt_fail(p->path, at, "the pickle stops with %u values on its stack, wanted one", p->depth);
+    p->root = p->stack[0];
+    return di_pickle_check(p);
+}
+
+distac_status di_pickle_read(di_pickle *p, const char *path, const uint8_t *data, uint64_t from, uint64_t to,
+                             bool legacy) {
+    uint32_t none;
+    *p = (di_pickle){.path = path, .data = data, .at = from, .limit = to, .legacy = legacy};
+    p->text_limit = legacy ? DI_PICKLE_MAX_SOURCE : DI_PICKLE_MAX_TEXT;
+    DI_TRY(di_pickle_new(p, DI_PICKLE_NONE, from, &none));
+    DI_TRY(begin(p));
+    while (p->at < p->limit) {
+        uint64_t at = p->at++;
+        if (data[at] == OP_STOP) return finish(p, at);
+        if (data[at] == OP_PROTO) return di_pt_fail(path, at, "a second PROTO inside the pickle");
+        DI_TRY(step(p, at, data[at]));
+    }
+    return di_pt_fail(path, p->at, "the pickle ends without STOP");
+}
