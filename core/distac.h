@@ -681,8 +681,9 @@ DISTAC_API distac_status distac_kd_anchor(const distac_kd *kd, distac_tensor **o
 /* ---- Images -------------------------------------------------------------------------------------- */
 
 typedef struct distac_image distac_image; /* 8-bit pixels, interleaved, 1 (grey) or 3 (RGB) channels */
-/* [new] Decodes a PNG file (palette, 16 bit, alpha and interlace included; alpha is dropped). channels 0: as
- * the file, 1: grey, 3: RGB. Errors: EIO, EFORMAT. */
+/* [new] Decodes a PNG (palette, 16 bit, alpha and interlace included; alpha is dropped), JPEG (baseline, extended,
+ * progressive; grey, colour, CMYK; EXIF orientation is ignored) or PNM file (P1 to P6), known by its content, with the
+ * bits of Pillow. channels 0: as the file, 1: grey, 3: RGB. Errors: EIO, EFORMAT, EUNSUPPORTED. */
 DISTAC_API distac_status distac_image_load(distac_context *context, const char *path, int32_t channels,
                                            distac_image **out);
 /* [new] From a U8 tensor [H,W] or [H,W,C]. Errors: ESHAPE, EDTYPE. */
@@ -698,6 +699,24 @@ DISTAC_API distac_status distac_image_resize(const distac_image *image, int32_t 
                                              distac_image **out);
 /* [new] Shortest side to `size` (bicubic), centre crop to size x size: CLIP's evaluation geometry. */
 DISTAC_API distac_status distac_image_fit(const distac_image *image, int32_t size, distac_image **out);
+/* [new] The box of width x height pixels whose upper left corner is (x, y). Errors: EINVAL. */
+DISTAC_API distac_status distac_image_crop(const distac_image *image, int32_t x, int32_t y, int32_t width,
+                                           int32_t height, distac_image **out);
+/* A random crop of training, as torchvision's RandomResizedCrop draws it. A pair that is 0, 0 is CLIP's. */
+typedef struct distac_crop_desc {
+    double scale_min; /* share of the area, uniform; CLIP: 0.9 to 1 */
+    double scale_max;
+    double ratio_min; /* width / height, uniform in the logarithm; CLIP: 3/4 to 4/3 */
+    double ratio_max;
+} distac_crop_desc;
+/* The box that distac_image_random_crop takes from an image of width x height: x, y, width, height. Ten tries, then a
+ * centred box of a ratio within bounds. A pure function of its arguments. Errors: EINVAL. */
+DISTAC_API distac_status distac_crop_box(int32_t width, int32_t height, const distac_crop_desc *desc, uint64_t seed,
+                                         uint64_t stream, int32_t *box_x, int32_t *box_y, int32_t *box_width,
+                                         int32_t *box_height);
+/* [new] That box resized (bicubic, both sides on their own) to size x size. Errors: EINVAL. */
+DISTAC_API distac_status distac_image_random_crop(const distac_image *image, const distac_crop_desc *desc,
+                                                  uint64_t seed, uint64_t stream, int32_t size, distac_image **out);
 /* [new] Float tensor [C,H,W] = (u/255 - mean)/std per channel. n_mean = n_std = channels. */
 DISTAC_API distac_status distac_image_tensor(const distac_image *image, int32_t n_mean, const double *mean,
                                              int32_t n_std, const double *std, distac_tensor **out);

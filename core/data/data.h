@@ -3,6 +3,7 @@
 #ifndef DISTAC_DATA_H
 #define DISTAC_DATA_H
 
+#include "../backend/pixels.h"
 #include "../tensor/tensor.h"
 
 /* ---- reading files (read.c) ---- */
@@ -23,7 +24,7 @@ void di_reader_close(di_reader *reader);
 distac_status di_read_file(distac_context *context, const char *path, uint64_t limit, uint8_t **bytes,
                            size_t *count);
 
-/* ---- images (image.c, png.c, resample.c) ---- */
+/* ---- images (image.c, png.c, jpeg.c, pnm.c) ---- */
 #define DI_IMAGE_SIDE   1000000             /* pixels along one side */
 #define DI_IMAGE_PIXELS 134217728           /* pixels in all: checked before anything is inflated */
 #define DI_IMAGE_FILE   ((uint64_t)1 << 30) /* bytes of an image file */
@@ -39,12 +40,75 @@ distac_status di_image_new(distac_context *context, int32_t width, int32_t heigh
                            distac_image **out);
 /* [new] Grey <-> RGB; the same image if it has the channels already. */
 distac_status di_image_convert(distac_image *image, int32_t channels, distac_image **out);
-/* Decodes a PNG in memory; name is for the error text. channels as distac_image_load. */
+/* Decodes a file in memory, whose content says what it is; name is for the error text. channels as
+ * distac_image_load. Errors: EFORMAT, EUNSUPPORTED, ENOMEM. */
+distac_status di_image_decode(distac_context *context, const char *name, const uint8_t *bytes, size_t count,
+                              int32_t channels, distac_image **out);
+/* The same for one format. */
 distac_status di_png_decode(distac_context *context, const char *name, const uint8_t *bytes, size_t count,
                             int32_t channels, distac_image **out);
-/* One channel of bytes resized bicubically; dst is width x height. */
-distac_status di_resample(distac_context *context, int32_t channels, int32_t from_width, int32_t from_height,
-                          const uint8_t *src, int32_t width, int32_t height, uint8_t *dst);
+distac_status di_jpeg_decode(distac_context *context, const char *name, const uint8_t *bytes, size_t count,
+                             int32_t channels, distac_image **out);
+distac_status di_pnm_decode(distac_context *context, const char *name, const uint8_t *bytes, size_t count,
+                            int32_t channels, distac_image **out);
+
+/* A JPEG file in memory, row by row. */
+typedef struct di_jpeg di_jpeg;
+distac_status di_jpeg_open(distac_context *context, const char *name, const uint8_t *bytes, size_t count,
+                           di_jpeg **out);
+int32_t di_jpeg_width(const di_jpeg *jpeg);
+int32_t di_jpeg_height(const di_jpeg *jpeg);
+int32_t di_jpeg_channels(const di_jpeg *jpeg); /* 1 or 3 */
+/* Once: gives the sink columns x0 … x1-1 of rows y0 … y1-1 in order; DI_ROW_PAD more bytes of a row can be read. */
+typedef void (*di_row_sink)(void *arg, int32_t y, const uint8_t *row);
+distac_status di_jpeg_rows(di_jpeg *jpeg, int32_t x0, int32_t x1, int32_t y0, int32_t y1, di_row_sink sink,
+                           void *arg);
+void di_jpeg_close(di_jpeg *jpeg);
+
+/* ---- geometry (resample.c, crop.c, pipeline.c) ---- */
+/* A box of an image is resized, and a window of the result is kept. */
+typedef struct di_geometry {
+    int32_t x, y, box_width, box_height; /* pixels of the image */
+    int32_t width, height;               /* of the whole resized box */
+    int32_t left, top, window_width, window_height;
+} di_geometry;
+/* Resizing of rows that come one after another. */
+typedef struct di_resizer {
+    distac_context *context;
+    const di_pixels *kernels;
+    int32_t channels, width, height, rows;
+    int32_t x0, x1, y0, y1; /* of the image: what is needed */
+    bool planar;            /* the result is [C,H,W], else [H,W,C] */
+    di_taps across, down;
+    uint8_t *middle; /* [rows] resized across */
+    size_t middle_bytes;
+} di_resizer;
+distac_status di_resizer_open(distac_context *context, int32_t channels, const di_geometry *geometry, bool planar,
+                              di_resizer *resizer);
+/* Row y (y0 … y1-1), from column x0 on; a di_row_sink. */
+void di_resizer_row(void *resizer, int32_t y, const uint8_t *row);
+void di_resizer_finish(di_resizer *resizer, uint8_t *dst);
+void di_resizer_close(di_resizer *resizer);
+/* The same for pixels in memory. */
+distac_status di_resample(distac_context *context, int32_t channels, int32_t image_width, int32_t image_height,
+                          const uint8_t *pixels, const di_geometry *geometry, bool planar, uint8_t *dst);
+
+/* What is done to an image of a data set: the evaluation's fit, or a random crop of training. */
+typedef struct di_sample_plan {
+    int32_t size, channels; /* of the result: [channels,size,size] */
+    bool crop;              /* a random crop, by desc, seed and stream */
+    distac_crop_desc desc;
+    uint64_t seed, stream;
+} di_sample_plan;
+/* The geometry of distac_image_fit and of distac_image_random_crop. */
+distac_status di_fit_geometry(int32_t width, int32_t height, int32_t size, di_geometry *out);
+distac_status di_crop_geometry(int32_t width, int32_t height, const distac_crop_desc *desc, uint64_t seed,
+                               uint64_t stream, int32_t size, di_geometry *out);
+/* Bytes of an image file to planes [channels,size,size], in one pass where the format allows it; the same bits as
+ * distac_image_load with these channels followed by distac_image_fit or distac_image_random_crop. name is for error
+ * texts. Safe to call from many threads at once. Errors: EFORMAT, EUNSUPPORTED, ENOMEM, EINVAL (the plan). */
+distac_status di_image_sample(distac_context *context, const char *name, const uint8_t *bytes, size_t count,
+                              const di_sample_plan *plan, uint8_t *planes);
 
 /* ---- samples and data sets (dataset.c, sample.c) ---- */
 #define DI_CLASSES       ((int64_t)1 << 20)   /* most classes of a data set */

@@ -1,6 +1,7 @@
-/* image.c: 8-bit images: making, converting, fitting, turning into tensors. Decoding is in png.c, resizing in
- * resample.c. */
+/* image.c: 8-bit images: making, converting, fitting, turning into tensors. Decoding is in png.c,
+ * jpeg.c and pnm.c, resizing in resample.c, boxes in crop.c. */
 #include "data.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,6 +61,42 @@ distac_status di_image_convert(distac_image *image, int32_t channels, distac_ima
     return DISTAC_OK;
 }
 
+typedef struct format {
+    const char *name, *magic;
+    size_t bytes;
+    distac_status (*decode)(distac_context *context, const char *name, const uint8_t *bytes, size_t count,
+                            int32_t channels, distac_image **out);
+} format;
+
+/* In the order in which they are tried; without a decoder: known by name only. */
+static const format formats[] = {
+    {"JPEG", "\xff\xd8", 2, di_jpeg_decode},  {"PNG", "\x89PNG\r\n\x1a\n", 8, di_png_decode},
+    {"PNM", "P1", 2, di_pnm_decode},          {"PNM", "P2", 2, di_pnm_decode},
+    {"PNM", "P3", 2, di_pnm_decode},          {"PNM", "P4", 2, di_pnm_decode},
+    {"PNM", "P5", 2, di_pnm_decode},          {"PNM", "P6", 2, di_pnm_decode},
+    {"PAM", "P7", 2, di_pnm_decode},          {"PFM", "PF", 2, di_pnm_decode},
+    {"PFM", "Pf", 2, di_pnm_decode},          {"GIF", "GIF8", 4, NULL},
+    {"TIFF", "II*\0", 4, NULL},               {"TIFF", "MM\0*", 4, NULL},
+    {"WebP or another RIFF", "RIFF", 4, NULL}, {"BMP", "BM", 2, NULL},
+    {"JPEG 2000", "\0\0\0\xcjP  ", 8, NULL},
+};
+
+distac_status di_image_decode(distac_context *context, const char *name, const uint8_t *bytes, size_t count,
+                              int32_t channels, distac_image **out) {
+    if (count == 0) return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: an empty file", name);
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        const format *f = &formats[i];
+        if (count < f->bytes || memcmp(bytes, f->magic, f->bytes) != 0) continue;
+        if (f->decode) return f->decode(context, name, bytes, count, channels, out);
+        return di_fail_at(DISTAC_EUNSUPPORTED, "distac_image_load", "%s: a %s file; JPEG, PNG and PNM are read",
+                          name, f->name);
+    }
+    char seen[32] = "";
+    for (size_t i = 0; i < count && i < 8; i++) snprintf(seen + 3 * i, 4, " %02x", bytes[i]);
+    return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: not a JPEG, PNG or PNM file (it begins with%s)", name,
+                      seen);
+}
+
 distac_status distac_image_load(distac_context *context, const char *path, int32_t channels, distac_image **out) {
     DI_REQUIRE(context && path && out, "context, path and out are needed");
     if (channels != 0 && channels != 1 && channels != 3)
@@ -67,7 +104,7 @@ distac_status distac_image_load(distac_context *context, const char *path, int32
     uint8_t *bytes;
     size_t count;
     DI_TRY(di_read_file(context, path, DI_IMAGE_FILE, &bytes, &count));
-    distac_status status = di_png_decode(context, path, bytes, count, channels, out);
+    distac_status status = di_image_decode(context, path, bytes, count, channels, out);
     di_free(context, bytes, count);
     return status;
 }
@@ -115,50 +152,6 @@ distac_status distac_image_pixels(const distac_image *image, distac_tensor **out
     DI_TRY(di_tensor_new(image->context, DISTAC_U8, 3, shape, false, out));
     memcpy((*out)->data, image->pixels, image->bytes);
     return DISTAC_OK;
-}
-
-distac_status distac_image_resize(const distac_image *image, int32_t width, int32_t height, distac_image **out) {
-    DI_REQUIRE(image && out, "image and out are needed");
-    distac_image *result = NULL;
-    DI_TRY(di_image_new(image->context, width, height, image->channels, &result));
-    distac_status status = di_resample(image->context, image->channels, image->width, image->height, image->pixels,
-                                       width, height, result->pixels);
-    if (status != DISTAC_OK) {
-        distac_image_release(result);
-        return status;
-    }
-    *out = result;
-    return DISTAC_OK;
-}
-
-/* Half of an odd excess is rounded to the even number, as the reference preprocessing does. */
-static int64_t centre(int64_t excess) {
-    int64_t half = excess / 2;
-    return excess % 2 != 0 && half % 2 != 0 ? half + 1 : half;
-}
-
-distac_status distac_image_fit(const distac_image *image, int32_t size, distac_image **out) {
-    DI_REQUIRE(image && out, "image and out are needed");
-    if (size < 1 || size > 16384) return di_fail(DISTAC_EINVAL, "size %d: 1 to 16384", size);
-    bool wide = image->width > image->height;
-    int64_t shorter = wide ? image->height : image->width, longer = wide ? image->width : image->height;
-    int64_t stretched = (int64_t)size * longer / shorter;
-    if (stretched > DI_IMAGE_SIDE)
-        return di_fail(DISTAC_EINVAL, "an image of %d x %d cannot be fitted to %d: its longer side would be %lld",
-                       image->width, image->height, size, (long long)stretched);
-    distac_image *whole, *result = NULL;
-    DI_TRY(distac_image_resize(image, wide ? (int32_t)stretched : size, wide ? size : (int32_t)stretched, &whole));
-    distac_status status = di_image_new(image->context, size, size, image->channels, &result);
-    if (status == DISTAC_OK) {
-        int64_t offset = centre(stretched - size), x = wide ? offset : 0, y = wide ? 0 : offset;
-        size_t row = (size_t)size * (size_t)image->channels;
-        for (int64_t i = 0; i < size; i++)
-            memcpy(result->pixels + (size_t)i * row,
-                   whole->pixels + ((y + i) * whole->width + x) * whole->channels, row);
-        *out = result;
-    }
-    distac_image_release(whole);
-    return status;
 }
 
 void di_image_planes(const distac_image *image, uint8_t *planes) {
