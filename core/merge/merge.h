@@ -85,8 +85,8 @@ double di_run_lambda(const di_merge_run *run);
  * elements (NULL for task vectors). */
 bool di_run_load(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, const double *base,
                  double *out);
-/* The base's elements in double. */
-void di_run_base(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *out);
+/* The base's elements in double; false if one of them is not finite. */
+bool di_run_base(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *out);
 /* Fails with ENUMERIC and names the first non-finite element at or after `first` of an entry. */
 distac_status di_run_nonfinite(const di_merge_run *run, int64_t entry, int64_t first);
 /* A lane's numbers: models task vectors of DI_STEP elements, then the base, then the result. */

@@ -116,42 +116,67 @@ static bool is_aligned_f32(const di_entry *entry, const uint8_t *bytes) {
     return entry->type->dtype == DISTAC_F32 && (uintptr_t)bytes % sizeof(float) == 0;
 }
 
-/* The elements in double, whatever their type. */
-DI_CLONES static void widen(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n,
-                            double *restrict out) {
-    if (bytes && is_aligned_f32(entry, bytes)) {
-        const float *restrict x = (const float *)(const void *)bytes + first;
-        for (int64_t i = 0; i < n; i++) out[i] = (double)x[i];
-        return;
+/* Elements ahead of those being read that are asked for already: a merge reads more streams at once than the
+ * processor follows by itself. */
+enum { AHEAD = 256 };
+
+/* The elements in double, whatever their type, less the base's if there is one. A number that is not finite has an
+ * exponent of all ones; plus one it carries into the sign bit of the result: no branches, so this runs on vectors. */
+DI_CLONES static uint64_t widen_f32(const float *restrict x, int64_t n, double *restrict out) {
+    uint32_t seen = 0;
+    for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(x + i + AHEAD);
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        seen |= (bits & 0x7f800000u) + 0x00800000u;
+        out[i] = (double)x[i];
     }
-    di_entry_f64(entry, bytes, first, n, out);
+    return seen >> 31;
 }
 
-void di_run_base(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *out) {
-    widen(run->base->entries[entry], run->base_bytes.bytes[entry], first, n, out);
+DI_CLONES static uint64_t widen_less_f32(const float *restrict x, int64_t n, const double *restrict base,
+                                         double *restrict out) {
+    uint32_t seen = 0;
+    for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(x + i + AHEAD);
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        seen |= (bits & 0x7f800000u) + 0x00800000u;
+        out[i] = (double)x[i] - base[i];
+    }
+    return seen >> 31;
 }
 
-DI_CLONES static void subtract(int64_t n, const double *restrict base, double *restrict out) {
-    for (int64_t i = 0; i < n; i++) out[i] -= base[i];
-}
-
-/* An exponent of all ones plus one carries into the sign bit: no branches, so this runs on vectors. */
-DI_CLONES static bool all_finite(const double *values, int64_t n) {
+DI_CLONES static uint64_t subtract(int64_t n, const double *restrict base, double *restrict out) {
     uint64_t seen = 0;
     for (int64_t i = 0; i < n; i++) {
         uint64_t bits;
-        memcpy(&bits, &values[i], sizeof bits);
+        if (base) out[i] -= base[i];
+        memcpy(&bits, &out[i], sizeof bits);
         seen |= (bits & UINT64_C(0x7ff0000000000000)) + UINT64_C(0x0010000000000000);
     }
-    return !(seen >> 63);
+    return seen >> 63;
+}
+
+/* True if all is finite. The base's own elements are looked at through what is left of the models' after it. */
+static bool read_f64(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n, const double *base,
+                     double *out) {
+    if (bytes && is_aligned_f32(entry, bytes)) {
+        const float *x = (const float *)(const void *)bytes + first;
+        return (base ? widen_less_f32(x, n, base, out) : widen_f32(x, n, out)) == 0;
+    }
+    di_entry_f64(entry, bytes, first, n, out);
+    return subtract(n, base, out) == 0;
+}
+
+bool di_run_base(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *out) {
+    return read_f64(run->base->entries[entry], run->base_bytes.bytes[entry], first, n, NULL, out);
 }
 
 bool di_run_load(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, const double *base,
                  double *restrict out) {
     int64_t partner = run->partner[t * run->base->count + entry];
-    widen(run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner], first, n, out);
-    if (base) subtract(n, base, out);
-    return all_finite(out, n);
+    return read_f64(run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner], first, n, base, out);
 }
 
 double *const *di_run_rows(const di_merge_run *run, int32_t lane) {
@@ -161,7 +186,7 @@ double *const *di_run_rows(const di_merge_run *run, int32_t lane) {
 bool di_run_step(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *const *rows) {
     bool fine = true;
     double *base = run->whole ? rows[run->models] : NULL;
-    if (base) di_run_base(run, entry, first, n, base);
+    if (base) fine = di_run_base(run, entry, first, n, base);
     for (int32_t t = 0; t < run->models; t++) fine &= di_run_load(run, t, entry, first, n, base, rows[t]);
     return fine;
 }
@@ -176,8 +201,7 @@ distac_status di_run_nonfinite(const di_merge_run *run, int64_t entry, int64_t f
             return di_fail_at(DISTAC_ENUMERIC, run->function, "%s: tensor \"%s\", element %lld is %g",
                               label(run, -1, buffer, sizeof buffer), at->name, (long long)i, di_shown(base));
         for (int32_t t = 0; t < run->models; t++) {
-            int64_t partner = run->partner[t * run->base->count + entry];
-            widen(run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner], i, 1, &value);
+            di_run_load(run, t, entry, i, 1, NULL, &value);
             if (!isfinite(value) || !isfinite(value - base))
                 return di_fail_at(DISTAC_ENUMERIC, run->function, "%s: tensor \"%s\", element %lld is %g",
                                   label(run, t, buffer, sizeof buffer), at->name, (long long)i, di_shown(value));
