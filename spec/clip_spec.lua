@@ -2,6 +2,7 @@
 -- agree to 1e-12 in float64. float64 here is held to 1e-9; float32 to 2e-5 on normalised features and to 1e-4 of its
 -- tensor's norm on every gradient.
 local distac = require "distac"
+local raw = require "distac.raw"
 
 local FOLDER = "spec/golden/clip/"
 local LIMITS = { f32 = { feature = 2e-5, gradient = 1e-4 }, f64 = { feature = 1e-9, gradient = 1e-9 } }
@@ -70,8 +71,15 @@ local function check(model, all, dtype)
     end
 end
 
+-- The file as it is, brought to the names of the image encoder.
+local function converted(path)
+    return raw.checkpoint_convert(raw.checkpoint_open(distac.context(), path), "open_clip")
+end
+
 local FILES = {
-    { "open_clip's naming", "open_clip.safetensors" },
+    { "open_clip's naming", "open_clip.safetensors", distac.load },
+    { "transformers' naming", "hf/model.safetensors", converted },
+    { "prefixed naming", "prefixed.safetensors", converted },
 }
 
 for _, activation in ipairs { "quick_gelu", "gelu" } do
@@ -80,7 +88,7 @@ for _, activation in ipairs { "quick_gelu", "gelu" } do
         for _, file in ipairs(FILES) do
             for _, dtype in ipairs { "f32", "f64" } do
                 it("from " .. file[1] .. ", " .. dtype .. ": features and every gradient", function()
-                    local ck = distac.load(FOLDER .. file[2])
+                    local ck = file[3](FOLDER .. file[2])
                     check(distac.vit(ck, { activation = activation, heads = 2, dtype = dtype }), all, dtype)
                 end)
             end
