@@ -21,8 +21,12 @@ static distac_status NAME(layernorm_tile)(void *arg, int64_t index) {
     for (int64_t r = index * j->rows; r < end; r++) {
         const T *x = j->x + r * j->x_stride;
         T *y = j->y + r * C;
-        T mean = NAME(sum)(C, x) / (T)C;
-        T variance = NAME(spread)(C, x, mean) / (T)C;
+        T mean = NAME(sum)(C, x) / (T)C, shift;
+        T variance = NAME(spread)(C, x, mean, &shift) / (T)C;
+        shift /= (T)C; /* what the first sum lost: much of a row that is far from zero and nearly constant */
+        mean += shift;
+        variance -= shift * shift;
+        if (variance < 0) variance = 0;
         T rstd = (T)(1 / sqrt((double)variance + 1e-5));
         SIMD for (int64_t i = 0; i < C; i++) y[i] = (x[i] - mean) * rstd * gamma[i] + beta[i];
         if (j->mean) j->mean[r] = mean;

@@ -122,22 +122,25 @@ INLINE T NAME(inner)(int64_t n, const T *x, const T *y) {
     return NAME(fold)(s) + rest;
 }
 
-/* sum (x - c)^2 */
-INLINE T NAME(spread)(int64_t n, const T *x, T c) {
-    V s[LANES] = {{0}}, center = SPLAT(c);
+/* sum (x - c)^2; *shift = sum (x - c) */
+INLINE T NAME(spread)(int64_t n, const T *x, T c, T *shift) {
+    V s[LANES] = {{0}}, t[LANES] = {{0}}, center = SPLAT(c);
     int64_t i = 0;
     for (; i + LANES * VL <= n; i += LANES * VL) {
         UNROLL(8) for (int l = 0; l < LANES; l++) {
             V d = LOAD(x + i + l * VL) - center;
             s[l] += d * d;
+            t[l] += d;
         }
     }
     for (; i + VL <= n; i += VL) {
         V d = LOAD(x + i) - center;
         s[0] += d * d;
+        t[0] += d;
     }
-    T rest = 0;
-    for (; i < n; i++) rest += (x[i] - c) * (x[i] - c);
+    T rest = 0, far = 0;
+    for (; i < n; i++) rest += (x[i] - c) * (x[i] - c), far += x[i] - c;
+    *shift = NAME(fold)(t) + far;
     return NAME(fold)(s) + rest;
 }
 
