@@ -1,8 +1,8 @@
-/* test_numerics.c: the kernels where numbers are awkward: attention at the sizes of published models, LayerNorm far
- * from zero, softmax and norms at the ends of their range; and the activations' worked values. */
+/* test_numerics.c: the kernels where numbers are awkward: attention at the sizes of published models, LayerNorm
+ * far from zero, softmax and norms at the ends of their range; and the activations' worked values. */
 #include "kernel_reference.h"
 
-/* Tokens of ViT-B/32, ViT-B/16 and ViT-L/14, heads of 64; sharp: scores so far apart that most weights are zero. */
+/* Tokens of ViT-B/32, B/16 and L/14, heads of 64; sharp: scores so far apart that most weights are zero. */
 static void attention_case(world *w, int64_t N, int64_t H, double sharp, double growth) {
     int64_t W = 64 * H;
     array *qkv = input(w, N * 3 * W), *out = output(w, N * W), *dout = input(w, N * W);

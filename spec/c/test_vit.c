@@ -188,6 +188,35 @@ static void initialisation(void **state) {
     distac_context_release(c);
 }
 
+/* Parameters and tensors of the published image towers; the memory is never touched. */
+static void published_sizes(void **state) {
+    (void)state;
+    static const struct {
+        int32_t patch, width, layers, dim;
+        int64_t elements, tensors, tokens;
+    } towers[3] = {{32, 768, 12, 512, 87849216, 152, 50}, {16, 768, 12, 512, 86192640, 152, 197},
+                   {14, 1024, 24, 768, 303966208, 296, 257}};
+    for (int32_t i = 0; i < 3; i++) {
+        distac_context *c = context_with(1);
+        const distac_vit_config config = {.image = 224, .patch = towers[i].patch, .channels = 3,
+                                          .width = towers[i].width, .layers = towers[i].layers,
+                                          .heads = towers[i].width / 64, .mlp = 4 * towers[i].width,
+                                          .dim = towers[i].dim, .activation = QUICK};
+        distac_vit *vit = NULL;
+        distac_tensor *flat = NULL, *position = NULL;
+        OK(distac_vit_create(c, &config, DISTAC_F32, &vit));
+        OK(distac_vit_params(vit, &flat));
+        assert_int_equal(distac_tensor_numel(flat), towers[i].elements);
+        assert_int_equal(distac_vit_param_count(vit), towers[i].tensors);
+        OK(distac_vit_param(vit, param_index(vit, "visual.positional_embedding"), &position));
+        assert_int_equal(distac_tensor_size(position, 0), towers[i].tokens);
+        distac_tensor_release(position);
+        distac_tensor_release(flat);
+        distac_vit_release(vit);
+        distac_context_release(c);
+    }
+}
+
 static void bad_configurations(void **state) {
     (void)state;
     distac_context *c = context_with(1);
@@ -309,6 +338,7 @@ int main(void) {
         cmocka_unit_test(backward_needs_a_forward),
         cmocka_unit_test(clone_shares_nothing),
         cmocka_unit_test(initialisation),
+        cmocka_unit_test(published_sizes),
         cmocka_unit_test(bad_configurations),
         cmocka_unit_test(checkpoint_round_trip),
         cmocka_unit_test(misfits_are_listed_at_once),
