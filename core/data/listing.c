@@ -1,5 +1,5 @@
-/* listing.c: which files a data set has: walks through folders in one fixed order, paths found whatever their letter
- * case, lists in text files. */
+/* listing.c: which files a data set has: walks through folders in one fixed order, paths found whatever their
+ * letter case, lists in text files. */
 #include "sets.h"
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +50,8 @@ static char *find_one(const char *folder, const char *name) {
     if (distac_path_list(folder, &names) != DISTAC_OK) return NULL;
     path = NULL;
     for (int64_t i = 0; i < distac_strings_count(names) && !path; i++)
-        if (strcasecmp(distac_strings_get(names, i), name) == 0) path = di_join(folder, distac_strings_get(names, i));
+        if (strcasecmp(distac_strings_get(names, i), name) == 0)
+            path = di_join(folder, distac_strings_get(names, i));
     distac_strings_release(names);
     return path;
 }
@@ -90,8 +91,10 @@ distac_status di_subfolders(const char *folder, distac_strings **out) {
     for (int64_t i = 0; status == DISTAC_OK && i < distac_strings_count(names); i++) {
         const char *name = distac_strings_get(names, i);
         char *path = name[0] == '.' ? NULL : di_join(folder, name);
-        if (path && distac_path_kind(path) == 2) status = di_strings_add(found, name);
-        else if (!path && name[0] != '.') status = DISTAC_ENOMEM;
+        if (path && distac_path_kind(path) == 2)
+            status = di_strings_add(found, name);
+        else if (!path && name[0] != '.')
+            status = DISTAC_ENOMEM;
         free(path);
     }
     distac_strings_release(names);

@@ -1,5 +1,5 @@
-/* sample.c: the pixels of one sample, from wherever they are: fitted in memory, of their own size in memory, or in a
- * file. */
+/* sample.c: the pixels of one sample, from wherever they are: fitted in memory, of their own size in memory, or in
+ * a file. */
 #include "data.h"
 #include <string.h>
 

@@ -1,5 +1,6 @@
-/* set_dtd.c: Describable Textures. Prepared: train/CLASS and val/CLASS (the test images); the archive: images/CLASS
- * with lists labels/{train,val,test}1.txt, of which train and val are the training part and test the test part. */
+/* set_dtd.c: Describable Textures. Prepared: train/CLASS and val/CLASS (the test images); the archive:
+ * images/CLASS with lists labels/{train,val,test}1.txt, of which train and val are the training part and test the
+ * test part. */
 #include "sets.h"
 #include <stdlib.h>
 #include <string.h>
@@ -8,12 +9,13 @@ enum { CLASSES = 47 };
 
 static const char *const folders[] = {"dtd/dtd", "dtd", NULL};
 static const char *const class_folders[CLASSES] = {
-    "banded",   "blotchy",    "braided",  "bubbly",   "bumpy",         "chequered",    "cobwebbed", "cracked",
-    "crosshatched", "crystalline", "dotted", "fibrous", "flecked",     "freckled",     "frilly",    "gauzy",
-    "grid",     "grooved",    "honeycombed", "interlaced", "knitted",  "lacelike",     "lined",     "marbled",
-    "matted",   "meshed",     "paisley",  "perforated", "pitted",      "pleated",      "polka-dotted", "porous",
-    "potholed", "scaly",      "smeared",  "spiralled", "sprinkled",    "stained",      "stratified", "striped",
-    "studded",  "swirly",     "veined",   "waffled",  "woven",         "wrinkled",     "zigzagged"};
+    "banded",    "blotchy",      "braided",      "bubbly",     "bumpy",       "chequered",  "cobwebbed",
+    "cracked",   "crosshatched", "crystalline",  "dotted",     "fibrous",     "flecked",    "freckled",
+    "frilly",    "gauzy",        "grid",         "grooved",    "honeycombed", "interlaced", "knitted",
+    "lacelike",  "lined",        "marbled",      "matted",     "meshed",      "paisley",    "perforated",
+    "pitted",    "pleated",      "polka-dotted", "porous",     "potholed",    "scaly",      "smeared",
+    "spiralled", "sprinkled",    "stained",      "stratified", "striped",     "studded",    "swirly",
+    "veined",    "waffled",      "woven",        "wrinkled",   "zigzagged"};
 
 typedef struct reading {
     const char *images;
@@ -25,8 +27,8 @@ static distac_status add_line(void *arg, const char *path, int64_t number, char 
     reading *r = arg;
     char *slash = strchr(line, '/');
     if (!slash || slash != strrchr(line, '/') || !di_stays_below(line))
-        return di_fail_at(DISTAC_EFORMAT, "distac_dataset_task", "%s:%lld: no line like banded/banded_0002.jpg", path,
-                          (long long)number);
+        return di_fail_at(DISTAC_EFORMAT, "distac_dataset_task", "%s:%lld: no line like banded/banded_0002.jpg",
+                          path, (long long)number);
     *slash = 0;
     int64_t label = di_set_label(path, line, CLASSES, class_folders);
     *slash = '/';
@@ -58,10 +60,13 @@ static distac_status open_files(distac_context *context, const char *home, int p
                                 di_samples **out) {
     static const char *const tests[] = {"test", "val", NULL};
     char *folder = part == DI_PART_TRAIN ? di_find(home, "train", 2) : di_find_first(home, tests, 2);
-    char *images = folder ? NULL : di_find(home, "images", 2), *labels = images ? di_find(home, "labels", 2) : NULL;
+    char *images = folder ? NULL : di_find(home, "images", 2),
+         *labels = images ? di_find(home, "labels", 2) : NULL;
     distac_status status = DISTAC_ENOTFOUND;
-    if (folder) status = di_set_walk(context, folder, CLASSES, class_folders, size, out);
-    else if (images && labels) status = from_lists(context, home, images, part, size, out);
+    if (folder)
+        status = di_set_walk(context, folder, CLASSES, class_folders, size, out);
+    else if (images && labels)
+        status = from_lists(context, home, images, part, size, out);
     free(folder);
     free(images);
     free(labels);
@@ -71,7 +76,8 @@ static distac_status open_files(distac_context *context, const char *home, int p
 const di_set di_set_dtd = {
     .name = "dtd",
     .folders = folders,
-    .layout = "dtd/{train,val}/CLASS (val: the test images), or dtd/images/CLASS with dtd/labels/{train,val,test}1.txt",
+    .layout =
+        "dtd/{train,val}/CLASS (val: the test images), or dtd/images/CLASS with dtd/labels/{train,val,test}1.txt",
     .classes = CLASSES,
     .train = 3760,
     .test = 1880,

@@ -6,9 +6,9 @@
 #include <string.h>
 
 static const char *const folders[] = {"EuroSAT_splits", "EuroSAT", "EuroSAT_RGB", NULL};
-static const char *const class_folders[] = {
-    "AnnualCrop", "Forest",        "HerbaceousVegetation", "Highway", "Industrial",
-    "Pasture",    "PermanentCrop", "Residential",          "River",   "SeaLake"};
+static const char *const class_folders[] = {"AnnualCrop", "Forest",  "HerbaceousVegetation", "Highway",
+                                            "Industrial", "Pasture", "PermanentCrop",        "Residential",
+                                            "River",      "SeaLake"};
 static const char *const names[] = {"annual crop land",
                                     "forest",
                                     "brushland or shrubland",
@@ -72,11 +72,12 @@ static distac_status open_files(distac_context *context, const char *home, int p
     if (images && list)
         status = from_list(context, images, list, size, out);
     else if (images)
-        status = di_fail_at(DISTAC_EFORMAT, "distac_dataset_task",
-                            "%s holds EuroSAT without a split, and the archive defines none: give EuroSAT_splits/"
-                            "{train,val,test}/CLASS, put lists eurosat-{train,val,test}.txt beside it, or have them "
-                            "made by `distac data split %s`",
-                            images, home);
+        status =
+            di_fail_at(DISTAC_EFORMAT, "distac_dataset_task",
+                       "%s holds EuroSAT without a split, and the archive defines none: give EuroSAT_splits/"
+                       "{train,val,test}/CLASS, put lists eurosat-{train,val,test}.txt beside it, or have them "
+                       "made by `distac data split %s`",
+                       images, home);
     free(images);
     free(list);
     return status;

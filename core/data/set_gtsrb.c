@@ -1,5 +1,5 @@
-/* set_gtsrb.c: German traffic signs, PPM images in 43 class folders; the test images lie in one folder, their classes
- * in a table with ';' between columns. */
+/* set_gtsrb.c: German traffic signs, PPM images in 43 class folders; the test images lie in one folder, their
+ * classes in a table with ';' between columns. */
 #include "sets.h"
 #include <stdlib.h>
 #include <string.h>
@@ -9,11 +9,10 @@ enum { CLASSES = 43 };
 
 static const char *const folders[] = {"gtsrb", NULL};
 static const char *const class_folders[CLASSES] = {
-    "00000", "00001", "00002", "00003", "00004", "00005", "00006", "00007", "00008", "00009",
-    "00010", "00011", "00012", "00013", "00014", "00015", "00016", "00017", "00018", "00019",
-    "00020", "00021", "00022", "00023", "00024", "00025", "00026", "00027", "00028", "00029",
-    "00030", "00031", "00032", "00033", "00034", "00035", "00036", "00037", "00038", "00039",
-    "00040", "00041", "00042"};
+    "00000", "00001", "00002", "00003", "00004", "00005", "00006", "00007", "00008", "00009", "00010",
+    "00011", "00012", "00013", "00014", "00015", "00016", "00017", "00018", "00019", "00020", "00021",
+    "00022", "00023", "00024", "00025", "00026", "00027", "00028", "00029", "00030", "00031", "00032",
+    "00033", "00034", "00035", "00036", "00037", "00038", "00039", "00040", "00041", "00042"};
 static const char *const names[CLASSES] = {
     "red and white circle 20 kph speed limit",
     "red and white circle 30 kph speed limit",
@@ -98,7 +97,8 @@ static distac_status read_row(void *arg, const char *path, int64_t number, char 
     }
     size_t digits = text ? strspn(text, "0123456789") : 0;
     int label = digits >= 1 && digits <= 2 && text[digits] == 0
-                    ? digits == 2 ? 10 * (text[0] - '0') + text[1] - '0' : text[0] - '0' : -1;
+                    ? digits == 2 ? 10 * (text[0] - '0') + text[1] - '0' : text[0] - '0'
+                    : -1;
     if (!file || strchr(file, '/') || !di_stays_below(file) || label < 0 || label >= CLASSES)
         return di_fail_at(DISTAC_EFORMAT, "distac_dataset_task",
                           "%s:%lld: no row with a file name and a class from 0 to 42", path, (long long)number);
@@ -143,8 +143,9 @@ static distac_status open_files(distac_context *context, const char *home, int p
 const di_set di_set_gtsrb = {
     .name = "gtsrb",
     .folders = folders,
-    .layout = "gtsrb/GTSRB/Training/00000/*.ppm (or Final_Training/Images); gtsrb/GTSRB/Final_Test/Images/*.ppm with "
-              "gtsrb/GT-final_test.csv",
+    .layout =
+        "gtsrb/GTSRB/Training/00000/*.ppm (or Final_Training/Images); gtsrb/GTSRB/Final_Test/Images/*.ppm with "
+        "gtsrb/GT-final_test.csv",
     .classes = CLASSES,
     .train = 26640, /* GTSRB-Training_fixed; the larger archive Final_Training has 39209 */
     .test = 12630,

@@ -28,8 +28,8 @@ static distac_status from_idx(distac_context *context, const char *images, dista
     di_samples *s = d->samples;
     if (s->channels != 1 || s->classes > 10)
         return di_fail_at(DISTAC_EFORMAT, "distac_dataset_task",
-                          "%s: %d channels and labels up to %lld; MNIST has grey digits 0 to 9", images, s->channels,
-                          (long long)s->classes - 1);
+                          "%s: %d channels and labels up to %lld; MNIST has grey digits 0 to 9", images,
+                          s->channels, (long long)s->classes - 1);
     distac_tensor *raw = s->pixels;
     int64_t *labels = s->labels;
     s->pixels = NULL;

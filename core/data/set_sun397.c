@@ -1,6 +1,6 @@
-/* set_sun397.c: SUN397. Prepared: {train,val}/a_abbey (val: the test images); the archive: a/abbey/sun_x.jpg with the
- * lists of its first partition. Classes are the folders of both parts, sorted, so that labels do not depend on the
- * part. */
+/* set_sun397.c: SUN397. Prepared: {train,val}/a_abbey (val: the test images); the archive: a/abbey/sun_x.jpg with
+ * the lists of its first partition. Classes are the folders of both parts, sorted, so that labels do not depend on
+ * the part. */
 #include "sets.h"
 #include <stdlib.h>
 #include <string.h>
@@ -118,14 +118,13 @@ static distac_status from_lists(distac_context *context, const char *const list[
 
 static distac_status open_files(distac_context *context, const char *home, int part, int32_t size,
                                 di_samples **out) {
-    static const char *const paths[5][6] = {
-        {"train", NULL},
-        {"test", "val", NULL},
-        {"Training_01.txt", "Partitions/Training_01.txt", "SUN397/Training_01.txt",
-         "SUN397/Partitions/Training_01.txt", NULL},
-        {"Testing_01.txt", "Partitions/Testing_01.txt", "SUN397/Testing_01.txt",
-         "SUN397/Partitions/Testing_01.txt", NULL},
-        {"SUN397/a", "a", NULL}};
+    static const char *const paths[5][6] = {{"train", NULL},
+                                            {"test", "val", NULL},
+                                            {"Training_01.txt", "Partitions/Training_01.txt",
+                                             "SUN397/Training_01.txt", "SUN397/Partitions/Training_01.txt", NULL},
+                                            {"Testing_01.txt", "Partitions/Testing_01.txt",
+                                             "SUN397/Testing_01.txt", "SUN397/Partitions/Testing_01.txt", NULL},
+                                            {"SUN397/a", "a", NULL}};
     int wanted = part == DI_PART_TEST;
     char *found[5];
     for (int i = 0; i < 5; i++) found[i] = di_find_first(home, paths[i], i == 2 || i == 3 ? 1 : 2);
@@ -147,7 +146,8 @@ static distac_status open_files(distac_context *context, const char *home, int p
 const di_set di_set_sun397 = {
     .name = "sun397",
     .folders = folders,
-    .layout = "sun397/{train,val}/a_abbey (val: the test images), or SUN397/a/abbey with {Training,Testing}_01.txt",
+    .layout =
+        "sun397/{train,val}/a_abbey (val: the test images), or SUN397/a/abbey with {Training,Testing}_01.txt",
     .classes = 397,
     .train = 19850,
     .test = 19850,

@@ -1,12 +1,12 @@
-/* sets.c: the registry of the eight tasks' data sets, and what their readers share: labels of class folders, samples
- * of file lists and of arrays, the validation split. A data set more is one file and one line here. */
+/* sets.c: the registry of the eight tasks' data sets, and what their readers share: labels of class folders,
+ * samples of file lists and of arrays, the validation split. A data set more is one file and one line here. */
 #include "sets.h"
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-static const di_set *const sets[] = {&di_set_dtd,   &di_set_eurosat,  &di_set_gtsrb,
-                                     &di_set_mnist, &di_set_resisc45, &di_set_sun397};
+static const di_set *const sets[] = {&di_set_cars,  &di_set_dtd,      &di_set_eurosat, &di_set_gtsrb,
+                                     &di_set_mnist, &di_set_resisc45, &di_set_sun397,  &di_set_svhn};
 enum { SETS = sizeof sets / sizeof *sets };
 
 static distac_status find_set(const char *function, const char *task, const di_set **out) {
@@ -76,7 +76,8 @@ distac_status di_set_walk(distac_context *context, const char *folder, int64_t c
     }
     distac_strings_release(folders);
     if (status == DISTAC_OK && list.count == 0)
-        status = di_fail_at(DISTAC_EFORMAT, "distac_dataset_task", "%s holds no class folders with images", folder);
+        status =
+            di_fail_at(DISTAC_EFORMAT, "distac_dataset_task", "%s holds no class folders with images", folder);
     if (status == DISTAC_OK) status = di_set_samples(context, &list, classes, size, out);
     di_listing_free(&list);
     return status;
@@ -85,19 +86,22 @@ distac_status di_set_walk(distac_context *context, const char *folder, int64_t c
 /* ---- opening ---- */
 
 /* The first home under root where the part's files are: a folder of the set's own name, else the root itself. */
-static distac_status open_part(distac_context *context, const di_set *set, const char *root, int part, int32_t size,
-                               di_samples **out) {
+static distac_status open_part(distac_context *context, const di_set *set, const char *root, int part,
+                               int32_t size, di_samples **out) {
     *out = NULL;
     for (const char *const *name = set->folders;; name++) {
         char *home = *name ? di_find(root, *name, 2) : di_strdup(root);
         distac_status status = home ? set->open(context, home, part, size, out) : DISTAC_ENOTFOUND;
         free(home);
-        if (status != DISTAC_ENOTFOUND) return status;
+        if (status != DISTAC_ENOTFOUND) {
+            if (status != DISTAC_OK) di_samples_release(*out);
+            return status;
+        }
         if (!*name) break;
     }
     static const char *const parts[] = {"training", "validation", "test"};
-    return di_fail_at(DISTAC_ENOTFOUND, "distac_dataset_task", "%s: no %s files under '%s'; looked for %s", set->name,
-                      parts[part], root, set->layout);
+    return di_fail_at(DISTAC_ENOTFOUND, "distac_dataset_task", "%s: no %s files under '%s'; looked for %s",
+                      set->name, parts[part], root, set->layout);
 }
 
 static distac_status name_classes(const di_set *set, di_samples *samples) {

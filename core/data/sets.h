@@ -1,5 +1,5 @@
-/* sets.h: the data sets of the eight CLIP tasks: one set_NAME.c each, one line in sets.c. A reader finds the files of
- * one part in a layout that people have on disk and gives samples that are decoded when asked for; names, split
+/* sets.h: the data sets of the eight CLIP tasks: one set_NAME.c each, one line in sets.c. A reader finds the files
+ * of one part in a layout that people have on disk and gives samples that are decoded when asked for; names, split
  * and limits are the same for all and live in sets.c. */
 #ifndef DISTAC_SETS_H
 #define DISTAC_SETS_H

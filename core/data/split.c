@@ -12,8 +12,7 @@ typedef struct twister {
 
 static void seed_with(twister *t, uint32_t seed) {
     t->word[0] = seed;
-    for (uint32_t i = 1; i < WORDS; i++)
-        t->word[i] = 1812433253u * (t->word[i - 1] ^ t->word[i - 1] >> 30) + i;
+    for (uint32_t i = 1; i < WORDS; i++) t->word[i] = 1812433253u * (t->word[i - 1] ^ t->word[i - 1] >> 30) + i;
     t->at = WORDS;
 }
 
