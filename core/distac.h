@@ -832,7 +832,7 @@ DISTAC_API distac_status distac_augment_glyphs(const distac_dataset *glyphs, con
                                                uint64_t seed, uint64_t stream, int64_t n_indices,
                                                const int64_t *indices, distac_tensor **out);
 
-/* ---- Text: CLIP's tokenizer ---------------------------------------------------------------------- */
+/* ---- Text: CLIP's tokenizer and text encoder ----------------------------------------------------- */
 
 typedef struct distac_tokenizer distac_tokenizer;
 /* [new] CLIP's byte-level BPE. path: `bpe_simple_vocab_16e6.txt.gz` (or unpacked), vocab.json or merges.txt (the
@@ -861,6 +861,34 @@ DISTAC_API distac_status distac_tokenizer_row(const distac_tokenizer *tokenizer,
  * U+FFFD. Errors: EINVAL (an id outside the vocabulary). */
 DISTAC_API distac_status distac_tokenizer_decode(const distac_tokenizer *tokenizer, int64_t n_ids,
                                                  const int64_t *ids, distac_strings **out);
+
+typedef struct distac_text distac_text; /* CLIP's text encoder, for inference */
+typedef struct distac_text_config {
+    int32_t context;    /* positions, 77 */
+    int32_t vocabulary; /* rows of the token embedding, 49408 */
+    int32_t width;
+    int32_t layers;
+    int32_t heads;
+    int32_t mlp;
+    int32_t dim;        /* D, the feature dimension: that of the image encoder */
+    int32_t activation; /* DISTAC_ACT_GELU or DISTAC_ACT_QUICK_GELU */
+} distac_text_config;
+/* [new] Reads the text encoder of a whole CLIP in the canonical layout ("token_embedding.weight",
+ * "transformer.resblocks.0…", "ln_final.weight", "text_projection"). activation -1: from the metadata
+ * "text.activation", else "vit.activation", else an error. heads 0: from the metadata "text.heads", else width/64.
+ * dtype F32 or F64. Errors: ENOTFOUND, ESHAPE (all misfits at once; a checkpoint whose text blocks were taken out
+ * is told as such), EINVAL. */
+DISTAC_API distac_status distac_text_open(distac_context *context, const distac_checkpoint *checkpoint,
+                                          int32_t activation, int32_t heads, int32_t dtype, distac_text **out);
+DISTAC_API void distac_text_release(distac_text *text);
+DISTAC_API distac_status distac_text_get_config(const distac_text *text, distac_text_config *out);
+/* [new] Features [B,D], not normalised, of ids I64 [B,n], n at most the context: those at the first of the largest
+ * ids of each row, which is the end of the text. Errors: ESHAPE, EINVAL (an id outside the vocabulary). */
+DISTAC_API distac_status distac_text_features(distac_text *text, const distac_tensor *ids, distac_tensor **out);
+/* exp(logit_scale): what cosines are multiplied by. Errors: ENOTFOUND (the checkpoint had none). */
+DISTAC_API distac_status distac_text_logit_scale(const distac_text *text, double *out);
+/* [new] SHA-256 over configuration and weights, as the one item. */
+DISTAC_API distac_status distac_text_hash(const distac_text *text, distac_strings **out);
 
 /* ---- Charts -------------------------------------------------------------------------------------- */
 

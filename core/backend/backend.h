@@ -54,6 +54,9 @@ typedef struct di_kernels {
     /* out [B,N,W]; probs [B,H,N,N] is kept for the backward pass, NULL: not wanted. scale = 1/sqrt(W/H). */
     distac_status (*attention)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H, const void *qkv,
                                void *probs, void *out);
+    /* The same where token i sees tokens 0 … i only, for inference. */
+    distac_status (*attention_causal)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H,
+                                      const void *qkv, void *out);
     /* dqkv [B,N,3W] is overwritten. */
     distac_status (*attention_backward)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H,
                                         const void *qkv, const void *probs, const void *dout, void *dqkv);

@@ -66,23 +66,28 @@ static const di_follower *merge_of(const distac_tokenizer *t, int32_t left, int3
     int32_t low = t->first[left], high = t->first[left + 1];
     while (low < high) {
         int32_t middle = low + (high - low) / 2;
-        if (t->followers[middle].right < right) low = middle + 1;
-        else high = middle;
+        if (t->followers[middle].right < right)
+            low = middle + 1;
+        else
+            high = middle;
     }
     const di_follower *f = t->followers + low;
     return low < t->first[left + 1] && f->right == right ? f : NULL;
 }
 
-/* Pushes the pair that begins at i onto a heap or a list. */
+/* The merge of the pair that begins at i, NULL if there is none. */
 static const di_follower *pair_at(const distac_tokenizer *t, const di_merger *m, int32_t i) {
-    return i >= 0 && m->symbol[i] >= 0 && m->next[i] >= 0 ? merge_of(t, m->symbol[i], m->symbol[m->next[i]]) : NULL;
+    return i >= 0 && m->symbol[i] >= 0 && m->next[i] >= 0 ? merge_of(t, m->symbol[i], m->symbol[m->next[i]])
+                                                          : NULL;
 }
 
-static uint64_t item_of(const di_follower *f, int32_t i) { return (uint64_t)f->rank << 32 | (uint32_t)i; }
+static uint64_t item_of(const di_follower *f, int32_t i) {
+    return (uint64_t)f->rank << 32 | (uint32_t)i;
+}
 
-/* Merges in place; the symbols left are those from 0 along next. The heap grows from the front of its memory; pairs
- * made during a round wait at the back. Together they are never more than two for each symbol, since a merge takes
- * one out and makes at most two of one symbol less. */
+/* Merges in place; the symbols left are those from 0 along next. The heap grows from the front of its memory;
+ * pairs made during a round wait at the back. Together they are never more than two for each symbol, since a merge
+ * takes one out and makes at most two of one symbol less. */
 static void merge_all(const distac_tokenizer *t, di_merger *m, int32_t n) {
     size_t heap = 0;
     for (int32_t i = 0; i < n; i++) {

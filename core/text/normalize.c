@@ -71,7 +71,9 @@ distac_status di_points_decode(distac_context *context, const char *text, size_t
 static bool is_space(uint32_t c) {
     return c < 0x80 ? c == ' ' || (c >= '\t' && c <= '\r') : uc_is_property_white_space(c);
 }
-static bool is_stripped(uint32_t c) { return is_space(c) || (c >= 0x1c && c <= 0x1f); }
+static bool is_stripped(uint32_t c) {
+    return is_space(c) || (c >= 0x1c && c <= 0x1f);
+}
 
 void di_points_collapse(di_points *points) {
     uint32_t *p = points->at;

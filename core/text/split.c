@@ -1,6 +1,6 @@
-/* split.c: a cleaned, lower-case text cut into words by CLIP's pattern, whose alternatives are tried in this order:
- * the special texts, 's 't 're 've 'm 'll 'd, letters, one number character, everything else but whitespace. The
- * pattern ignores case, so the long s, which lower-casing leaves alone, stands for an s. */
+/* split.c: a cleaned, lower-case text cut into words by CLIP's pattern, whose alternatives are tried in this
+ * order: the special texts, 's 't 're 've 'm 'll 'd, letters, one number character, everything else but
+ * whitespace. The pattern ignores case, so the long s, which lower-casing leaves alone, stands for an s. */
 #include "text.h"
 #include <unictype.h>
 
@@ -23,8 +23,10 @@ static size_t begins(const di_points *p, size_t at, const char *wanted, bool *ex
     for (; wanted[n]; n++) {
         if (at + n >= p->count) return 0;
         uint32_t c = p->at[at + n];
-        if (c == LONG_S && wanted[n] == 's') *exact = false;
-        else if (c != (uint32_t)wanted[n]) return 0;
+        if (c == LONG_S && wanted[n] == 's')
+            *exact = false;
+        else if (c != (uint32_t)wanted[n])
+            return 0;
     }
     return n;
 }
@@ -62,8 +64,10 @@ bool di_word_next(const di_points *points, size_t *at, size_t *from, di_word_kin
     }
     uint32_t c = points->at[i];
     size_t length = 0;
-    if (c == '<') length = special(points, i, kind);
-    else if (c == '\'') length = contraction(points, i);
+    if (c == '<')
+        length = special(points, i, kind);
+    else if (c == '\'')
+        length = contraction(points, i);
     if (length > 0) {
         i += length;
     } else if (is_letter(c)) {

@@ -9,10 +9,10 @@
 #include "../tensor/tensor.h"
 
 enum {
-    DI_TEXT_LIMIT = 16 << 20,       /* bytes of a text */
-    DI_VOCAB_LIMIT = 32 << 20,      /* bytes of a vocabulary file, unpacked */
-    DI_SYMBOL_LIMIT = 1 << 20,      /* symbols of a vocabulary */
-    DI_SYMBOL_BYTES = 1024,         /* bytes of a symbol */
+    DI_TEXT_LIMIT = 16 << 20,        /* bytes of a text */
+    DI_VOCAB_LIMIT = 32 << 20,       /* bytes of a vocabulary file, unpacked */
+    DI_SYMBOL_LIMIT = 1 << 20,       /* symbols of a vocabulary */
+    DI_SYMBOL_BYTES = 1024,          /* bytes of a symbol */
     DI_CLIP_MERGES = 49152 - 256 - 2 /* of bpe_simple_vocab_16e6.txt, which has more lines than CLIP uses */
 };
 

@@ -25,20 +25,30 @@ distac_status distac_tokenizer_open(distac_context *context, const char *path, d
     di_context_retain(context);
     tokenizer->context = context;
     distac_status status = di_vocab_read(tokenizer, path);
-    if (status == DISTAC_OK) *out = tokenizer;
-    else distac_tokenizer_release(tokenizer);
+    if (status == DISTAC_OK)
+        *out = tokenizer;
+    else
+        distac_tokenizer_release(tokenizer);
     return status;
 }
 
-int64_t distac_tokenizer_size(const distac_tokenizer *tokenizer) { return tokenizer ? tokenizer->count : 0; }
-int64_t distac_tokenizer_start(const distac_tokenizer *tokenizer) { return tokenizer ? tokenizer->start : -1; }
-int64_t distac_tokenizer_end(const distac_tokenizer *tokenizer) { return tokenizer ? tokenizer->end : -1; }
-const char *distac_tokenizer_hash(const distac_tokenizer *tokenizer) { return tokenizer ? tokenizer->hash : NULL; }
+int64_t distac_tokenizer_size(const distac_tokenizer *tokenizer) {
+    return tokenizer ? tokenizer->count : 0;
+}
+int64_t distac_tokenizer_start(const distac_tokenizer *tokenizer) {
+    return tokenizer ? tokenizer->start : -1;
+}
+int64_t distac_tokenizer_end(const distac_tokenizer *tokenizer) {
+    return tokenizer ? tokenizer->end : -1;
+}
+const char *distac_tokenizer_hash(const distac_tokenizer *tokenizer) {
+    return tokenizer ? tokenizer->hash : NULL;
+}
 
 /* ---- encoding ---- */
 
-static distac_status add_words(const distac_tokenizer *t, const di_points *points, di_merger *merger, di_points *word,
-                               di_ids *ids) {
+static distac_status add_words(const distac_tokenizer *t, const di_points *points, di_merger *merger,
+                               di_points *word, di_ids *ids) {
     size_t at = 0, from;
     di_word_kind kind;
     while (di_word_next(points, &at, &from, &kind)) {
@@ -63,8 +73,8 @@ static distac_status add_words(const distac_tokenizer *t, const di_points *point
 /* Appends the ids of a text. */
 static distac_status encode(const distac_tokenizer *t, const char *text, size_t bytes, di_ids *ids) {
     if (bytes > DI_TEXT_LIMIT)
-        return di_fail_at(DISTAC_EINVAL, "distac_tokenizer_encode", "the text has %zu bytes, more than %d MiB", bytes,
-                          (int)(DI_TEXT_LIMIT >> 20));
+        return di_fail_at(DISTAC_EINVAL, "distac_tokenizer_encode", "the text has %zu bytes, more than %d MiB",
+                          bytes, (int)(DI_TEXT_LIMIT >> 20));
     di_points raw = {0}, points = {0}, word = {0};
     di_merger merger = {0};
     DI_TRY(di_points_decode(t->context, text, bytes, &raw));
@@ -98,7 +108,8 @@ distac_status distac_tokenizer_row(const distac_tokenizer *tokenizer, const char
     DI_REQUIRE(tokenizer && text && out && bytes >= 0, "tokenizer, text and out are needed");
     *out = NULL;
     if (length < 2 || length > LONGEST_ROW)
-        return di_fail(DISTAC_EINVAL, "length is %lld, it must be from 2 to %d", (long long)length, (int)LONGEST_ROW);
+        return di_fail(DISTAC_EINVAL, "length is %lld, it must be from 2 to %d", (long long)length,
+                       (int)LONGEST_ROW);
     di_ids ids = {0};
     distac_tensor *row = NULL;
     distac_status status = encode(tokenizer, text, (size_t)bytes, &ids);
@@ -106,9 +117,9 @@ distac_status distac_tokenizer_row(const distac_tokenizer *tokenizer, const char
     if (status == DISTAC_OK && count + 2 > length && !truncate) {
         size_t shown = bytes < 60 ? (size_t)bytes : 60;
         while (shown > 0 && shown < (size_t)bytes && ((uint8_t)text[shown] & 0xc0) == 0x80) shown--;
-        status = di_fail(DISTAC_EINVAL, "a text needs %lld positions, there are %lld: '%.*s%s'; truncate cuts it",
-                         (long long)count + 2, (long long)length, (int)shown, text,
-                         shown < (size_t)bytes ? "…" : "");
+        status =
+            di_fail(DISTAC_EINVAL, "a text needs %lld positions, there are %lld: '%.*s%s'; truncate cuts it",
+                    (long long)count + 2, (long long)length, (int)shown, text, shown < (size_t)bytes ? "…" : "");
     }
     if (status == DISTAC_OK) status = di_tensor_new(tokenizer->context, DISTAC_I64, 1, &length, true, &row);
     if (status == DISTAC_OK) {
@@ -160,7 +171,8 @@ static distac_status add_valid(di_text *text, const char *bytes, size_t count) {
             uint8_t high = s[0] == 0xed ? 0x9f : s[0] == 0xf4 ? 0x8f : 0xbf;
             size_t whole = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
             if (s[1] >= low && s[1] <= high)
-                for (bad = 2; bad < whole && i + bad < count && (s[bad] & 0xc0) == 0x80; bad++) {}
+                for (bad = 2; bad < whole && i + bad < count && (s[bad] & 0xc0) == 0x80; bad++) {
+                }
         }
         di_text_add(text, "\xef\xbf\xbd");
         i += bad;
@@ -187,12 +199,15 @@ distac_status distac_tokenizer_decode(const distac_tokenizer *tokenizer, int64_t
     di_text text = {0};
     size_t count = 0;
     distac_status status = strings ? DISTAC_OK : DISTAC_ENOMEM;
-    for (int64_t i = 0; status == DISTAC_OK && i < n_ids; i++) count += symbol_bytes(tokenizer, ids[i], bytes + count);
+    for (int64_t i = 0; status == DISTAC_OK && i < n_ids; i++)
+        count += symbol_bytes(tokenizer, ids[i], bytes + count);
     if (status == DISTAC_OK) status = add_valid(&text, bytes, count);
     if (status == DISTAC_OK) status = di_strings_add(strings, text.bytes ? text.bytes : "");
     di_text_free(&text);
     di_free(tokenizer->context, bytes, room);
-    if (status == DISTAC_OK) *out = strings;
-    else distac_strings_release(strings);
+    if (status == DISTAC_OK)
+        *out = strings;
+    else
+        distac_strings_release(strings);
     return status;
 }

@@ -113,8 +113,10 @@ void di_points_unescape(di_points *points) {
         uint32_t out[2];
         size_t left = points->count - i - 1, used = 0, written = 0;
         const uint32_t *in = p + i + 1;
-        if (left > 0 && in[0] == '#') written = numeric(in, left, &used, out);
-        else if (left > 0) written = by_name(in, left, &used, out);
+        if (left > 0 && in[0] == '#')
+            written = numeric(in, left, &used, out);
+        else if (left > 0)
+            written = by_name(in, left, &used, out);
         if (used == 0) {
             p[to++] = '&';
             i++;

@@ -21,8 +21,10 @@ int32_t di_vocab_find(const distac_tokenizer *t, const char *text, size_t bytes)
         int32_t middle = low + (high - low) / 2;
         size_t n;
         const char *s = di_vocab_text(t, t->sorted[middle], &n);
-        if (compare_texts(s, n, text, bytes) <= 0) low = middle + 1;
-        else high = middle;
+        if (compare_texts(s, n, text, bytes) <= 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
     if (low == 0) return -1;
     size_t n;
@@ -111,16 +113,18 @@ static distac_status half(const distac_tokenizer *t, const char *file, const di_
                           size_t bytes, int32_t *out) {
     *out = di_vocab_find(t, text, bytes);
     if (*out >= 0) return DISTAC_OK;
-    return di_fail_at(DISTAC_EFORMAT, "distac_tokenizer_open", "%s, line %d: '%.*s' is no symbol of the vocabulary",
-                      file, (int)m->line, (int)(bytes < 80 ? bytes : 80), text);
+    return di_fail_at(DISTAC_EFORMAT, "distac_tokenizer_open",
+                      "%s, line %d: '%.*s' is no symbol of the vocabulary", file, (int)m->line,
+                      (int)(bytes < 80 ? bytes : 80), text);
 }
 
 static distac_status look_up(const distac_tokenizer *t, const char *file, int32_t rank, const di_merge_line *m,
                              known_merge *out) {
     char joined[2 * DI_SYMBOL_BYTES];
     if (m->left_bytes + m->right_bytes > DI_SYMBOL_BYTES)
-        return di_fail_at(DISTAC_EFORMAT, "distac_tokenizer_open", "%s, line %d: a symbol of %zu bytes, more than %d",
-                          file, (int)m->line, m->left_bytes + m->right_bytes, (int)DI_SYMBOL_BYTES);
+        return di_fail_at(DISTAC_EFORMAT, "distac_tokenizer_open",
+                          "%s, line %d: a symbol of %zu bytes, more than %d", file, (int)m->line,
+                          m->left_bytes + m->right_bytes, (int)DI_SYMBOL_BYTES);
     out->follower.rank = rank;
     DI_TRY(half(t, file, m, m->left, m->left_bytes, &out->left));
     DI_TRY(half(t, file, m, m->right, m->right_bytes, &out->follower.right));
@@ -156,8 +160,8 @@ static distac_status find_bytes(distac_tokenizer *t, const char *file) {
             t->symbol[byte][end] = di_vocab_find(t, text, n);
             if (t->symbol[byte][end] < 0)
                 return di_fail_at(DISTAC_EFORMAT, "distac_tokenizer_open",
-                                  "%s: the vocabulary has no symbol '%.*s', which stands for byte %d%s", file, (int)n,
-                                  text, (int)byte, end ? " at the end of a word" : "");
+                                  "%s: the vocabulary has no symbol '%.*s', which stands for byte %d%s", file,
+                                  (int)n, text, (int)byte, end ? " at the end of a word" : "");
         }
     return DISTAC_OK;
 }

@@ -1,5 +1,5 @@
-/* vocab_read.c: vocabularies from files: CLIP's bpe_simple_vocab_16e6.txt (plain or gzip), which numbers its symbols
- * itself, or vocab.json and merges.txt as Hugging Face writes them. */
+/* vocab_read.c: vocabularies from files: CLIP's bpe_simple_vocab_16e6.txt (plain or gzip), which numbers its
+ * symbols itself, or vocab.json and merges.txt as Hugging Face writes them. */
 #include "../data/data.h"
 #include "text.h"
 #include <errno.h>
@@ -46,10 +46,14 @@ static distac_status inflate_all(distac_context *context, const char *path, z_st
         } else if (code == Z_MEM_ERROR) {
             return di_fail_at(DISTAC_ENOMEM, FUNCTION, "%s: no memory to inflate", path);
         } else if (code != Z_OK && !(code == Z_BUF_ERROR && z->avail_out == 0)) {
-            return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: broken gzip stream near byte %lu: %s", path, z->total_in,
-                              code == Z_BUF_ERROR ? "it is cut" : z->msg ? z->msg : "unknown");
+            return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: broken gzip stream near byte %lu: %s", path,
+                              z->total_in,
+                              code == Z_BUF_ERROR ? "it is cut"
+                              : z->msg            ? z->msg
+                                                  : "unknown");
         } else if (z->avail_in == 0 && z->avail_out > 0) {
-            return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: the gzip stream is cut at byte %lu", path, z->total_in);
+            return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: the gzip stream is cut at byte %lu", path,
+                              z->total_in);
         }
     }
 }
@@ -125,8 +129,10 @@ static distac_status read_merges(const char *name, const char *text, size_t coun
         line++;
         if (line == 1) {
             bool header = false;
-            for (size_t k = 0; k + 8 <= shown && k < 256; k++) header = header || !memcmp(text + i + k, "#version", 8);
-            if (!header) return bad_line(name, 1, "wanted a header with '#version': is this a file of BPE merges?");
+            for (size_t k = 0; k + 8 <= shown && k < 256; k++)
+                header = header || !memcmp(text + i + k, "#version", 8);
+            if (!header)
+                return bad_line(name, 1, "wanted a header with '#version': is this a file of BPE merges?");
         } else if (shown > 0 || i + length + 1 < count) { /* the last line may be empty */
             DI_TRY(read_merge(name, line, text + i, shown, out));
         }
@@ -165,14 +171,16 @@ typedef struct named_id {
     size_t bytes;
 } named_id;
 
-static distac_status place_ids(distac_tokenizer *t, const char *name, json_t *root, named_id *by_id, size_t count) {
+static distac_status place_ids(distac_tokenizer *t, const char *name, json_t *root, named_id *by_id,
+                               size_t count) {
     const char *key;
     json_t *value;
     json_object_foreach(root, key, value) {
         size_t n = strlen(key);
         json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         if (id < 0 || id >= (json_int_t)count)
-            return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: '%.80s' has no id from 0 to %zu", name, key, count - 1);
+            return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: '%.80s' has no id from 0 to %zu", name, key,
+                              count - 1);
         if (n == 0 || n > DI_SYMBOL_BYTES)
             return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: the symbol of id %lld has %zu bytes", name,
                               (long long)id, n);
@@ -256,8 +264,10 @@ static distac_status read_folder(distac_tokenizer *t, const char *folder, bool h
         for (int i = 0; i < 2 && status == DISTAC_ENOTFOUND; i++) {
             di_text file = {0};
             di_text_add(&file, "%s/%s", folder, own[i]);
-            if (file.failed) status = di_fail_at(DISTAC_ENOMEM, FUNCTION, "out of memory");
-            else if (distac_path_kind(file.bytes) == 1) status = read_own(t, file.bytes);
+            if (file.failed)
+                status = di_fail_at(DISTAC_ENOMEM, FUNCTION, "out of memory");
+            else if (distac_path_kind(file.bytes) == 1)
+                status = read_own(t, file.bytes);
             di_text_free(&file);
         }
         if (status == DISTAC_ENOTFOUND)

@@ -10,6 +10,7 @@ local checkpoint = require "distac.checkpoint"
 local model = require "distac.model"
 local head = require "distac.head"
 local tokenizer = require "distac.tokenizer"
+local text = require "distac.text"
 local loss = require "distac.loss"
 local optimizer = require "distac.optimizer"
 local steps = require "distac.steps"
@@ -76,6 +77,7 @@ local distac = {
     vit = model.vit,
     head = head.head,
     tokenizer = tokenizer.tokenizer,
+    text = text.text,
     loss = strict("distac.loss", { cross_entropy = loss.cross_entropy, focal = loss.focal, mixup = loss.mixup,
         kd = loss.kd }),
     adamw = optimizer.adamw,

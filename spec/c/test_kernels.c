@@ -210,6 +210,28 @@ static void attention(world *w) {
         attention_case(w, shapes[s / 2][0], shapes[s / 2][1], shapes[s / 2][2], shapes[s / 2][3], s & 1);
 }
 
+/* Token i of a causal attention is the last token of one over tokens 0 … i. */
+static void causal_attention(world *w) {
+    static const int64_t shapes[][4] = {{1, 1, 1, 1}, {2, 2, 4, 2}, {2, 5, 30, 3}, {0, 3, 4, 2},
+                                        {2, 17, 128, 4}, {1, 77, 26, 2}};
+    for (int s = 0; s < COUNT(shapes); s++) {
+        int64_t B = shapes[s][0], N = shapes[s][1], W = shapes[s][2], H = shapes[s][3];
+        array *qkv = input(w, B * N * 3 * W), *out = output(w, B * N * W);
+        double *probs = malloc((size_t)(H * N * N) * sizeof *probs);
+        double *part = malloc((size_t)(N * W) * sizeof *part);
+        assert_true(probs && part);
+        for (int64_t b = 0; b < B; b++)
+            for (int64_t n = 1; n <= N; n++) {
+                ref_attention(1, n, W, H, qkv->want + b * N * 3 * W, probs, part);
+                memcpy(out->want + (b * N + n - 1) * W, part + (n - 1) * W, (size_t)W * sizeof *part);
+            }
+        free(probs);
+        free(part);
+        OK(w->k->attention_causal(w->context, B, N, W, H, qkv->data, out->data));
+        check(w, 30);
+    }
+}
+
 static void embedding(world *w) {
     static const int64_t shapes[][4] = {{1, 1, 1, 1}, {2, 3, 8, 4}, {3, 1, 28, 7},
                                         {2, 3, 6, 2}, {0, 3, 4, 2}, {33, 2, 4, 4}};
@@ -285,7 +307,7 @@ static void rows(world *w) {
 static const kernel_case cases[] = {
     {"gemm", gemm},           {"linear", linear},       {"activations", activations},
     {"layernorm", layernorm}, {"attention", attention}, {"embedding", embedding},
-    {"rows", rows},
+    {"rows", rows},         {"causal attention", causal_attention},
 };
 
 static void every_table(void **state) {

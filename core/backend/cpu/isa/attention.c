@@ -21,6 +21,7 @@ typedef struct {
     int64_t group, groups;     /* heads of a tile, tiles of an image */
     int64_t rows, wide, deep;  /* rows of a block; N and size rounded up to whole registers */
     T scale;
+    bool causal;    /* a token sees itself and those before it */
     size_t scratch; /* bytes */
     const T *qkv, *dout;
     const T *saved;
@@ -63,7 +64,7 @@ static void NAME(head_forward)(const NAME(attention_job) *j, int64_t b, int64_t 
     T *padded = values + N * deep, *mask = padded + j->rows * deep;
     bool direct = deep == size;
     int64_t vld = ld;
-    for (int64_t i = 0; i < wide; i++) mask[i] = i < N ? 0 : (T)-INFINITY;
+    for (int64_t i = 0; i < wide; i++) mask[i] = i < N && !j->causal ? 0 : (T)-INFINITY;
     NAME(turn)(N, size, k, ld, wide, turned);
     if (!direct || N > WHOLE) { /* rows of the big matrix lie on a page each: copy if they are used often */
         NAME(pad)(N, size, v, ld, deep, values);
@@ -73,7 +74,10 @@ static void NAME(head_forward)(const NAME(attention_job) *j, int64_t b, int64_t 
     for (int64_t r = 0; r < N; r += j->rows) {
         int64_t rows = di_cpu_min(j->rows, N - r);
         NAME(small)(rows, wide, size, q + r * ld, ld, 1, turned, wide, j->scale, false, scores, wide);
-        for (int64_t i = 0; i < rows; i++) NAME(softmax_row)(wide, mask, scores + i * wide);
+        for (int64_t i = 0; i < rows; i++) {
+            mask[r + i] = 0; /* rows come in order: one token more is seen each time */
+            NAME(softmax_row)(wide, mask, scores + i * wide);
+        }
         if (probs) NAME(unpad)(rows, N, scores, wide, probs + r * N, N);
         if (direct) {
             NAME(small)(rows, size, N, scores, wide, 1, v, vld, 1, false, out + r * W, W);
@@ -166,6 +170,12 @@ distac_status NAME(attention)(distac_context *c, int64_t B, int64_t N, int64_t W
                               void *probs, void *out) {
     NAME(attention_job) j = {.N = N, .W = W, .heads = heads, .qkv = qkv, .probs = probs, .out = out};
     return NAME(attention_run)(c, "attention", B, &j);
+}
+
+distac_status NAME(attention_causal)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads,
+                                     const void *qkv, void *out) {
+    NAME(attention_job) j = {.N = N, .W = W, .heads = heads, .causal = true, .qkv = qkv, .out = out};
+    return NAME(attention_run)(c, "attention_causal", B, &j);
 }
 
 distac_status NAME(attention_backward)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads,

@@ -17,6 +17,8 @@ distac_status NAME(layernorm_backward)(distac_context *c, int64_t M, int64_t C, 
                                        bool accumulate, void *dx, void *dgamma, void *dbeta);
 distac_status NAME(attention)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads, const void *qkv,
                               void *probs, void *out);
+distac_status NAME(attention_causal)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads,
+                                     const void *qkv, void *out);
 distac_status NAME(attention_backward)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads,
                                        const void *qkv, const void *probs, const void *dout, void *dqkv);
 distac_status NAME(patches)(distac_context *c, int64_t B, int64_t C, int64_t S, int64_t p, const void *images,

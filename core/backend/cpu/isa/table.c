@@ -18,6 +18,7 @@ const di_kernels NAME(kernels) = {
     .layernorm = NAME(layernorm),
     .layernorm_backward = NAME(layernorm_backward),
     .attention = NAME(attention),
+    .attention_causal = NAME(attention_causal),
     .attention_backward = NAME(attention_backward),
     .patches = NAME(patches),
     .tokens = NAME(tokens),

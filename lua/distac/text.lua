@@ -1,0 +1,69 @@
+-- TextEncoder: CLIP's text tower, for inference: what zero-shot heads are made with.
+local raw = require "distac.raw"
+local check = require "distac.check"
+local context = require "distac.context"
+local dtype = require "distac.dtype"
+local errors = require "distac.error"
+local checkpoint = require "distac.checkpoint"
+
+local M = {}
+local methods, meta = {}, {}
+
+local ACTIVATION_CODE = { gelu = raw.ACT_GELU, quick_gelu = raw.ACT_QUICK_GELU }
+local ACTIVATION_NAME = { [raw.ACT_GELU] = "gelu", [raw.ACT_QUICK_GELU] = "quick_gelu" }
+
+-- text(checkpoint [, { activation =, heads =, dtype = }]) reads the text encoder of a whole CLIP.
+function M.text(ck, options)
+    local fname = "distac.text"
+    check.handle(fname, "checkpoint", ck, "checkpoint")
+    if checkpoint.is_taskvector(ck) then
+        errors.raise("EINVAL", "%s: wanted a Checkpoint, got a TaskVector; add it to its base first", fname)
+    end
+    local o = check.options(fname, options, {
+        activation = { "choice", list = { "gelu", "quick_gelu" } }, heads = { "integer", min = 1 },
+        dtype = { "string", default = "f32" },
+    })
+    return raw.text_open(context.get(), ck, o.activation and ACTIVATION_CODE[o.activation] or -1, o.heads or 0,
+        dtype.float_code(fname, o.dtype))
+end
+
+function methods.config(t)
+    local config = raw.text_get_config(t)
+    return {
+        context = config.context, vocabulary = config.vocabulary, width = config.width, layers = config.layers,
+        heads = config.heads, mlp = config.mlp, dim = config.dim, activation = ACTIVATION_NAME[config.activation],
+    }
+end
+
+-- Features [B,D], not normalised, of ids: a Tensor i64 [B,n] or a list of lists of one length.
+function methods.features(t, ids)
+    local fname = "TextEncoder:features"
+    if type(ids) == "table" then
+        ids = require("distac.tensor").tensor(ids, { dtype = "i64" })
+    end
+    check.tensor(fname, "ids", ids)
+    if raw.tensor_dtype(ids) ~= raw.I64 then
+        ids = raw.tensor_cast(ids, raw.I64)
+    end
+    return raw.text_features(t, ids)
+end
+
+-- exp(logit_scale), what cosines are multiplied by.
+function methods.logit_scale(t)
+    return raw.text_logit_scale(t)
+end
+
+-- SHA-256 of configuration and weights.
+function methods.hash(t)
+    return check.strings(raw.text_hash(t))[1]
+end
+
+function meta.__tostring(t)
+    local c = methods.config(t)
+    return string.format("TextEncoder of %.0f positions, %.0f ids, width %.0f, %.0f layers, %.0f heads, mlp %.0f, " ..
+        "features %.0f, %s", c.context, c.vocabulary, c.width, c.layers, c.heads, c.mlp, c.dim, c.activation)
+end
+
+check.class("text", methods, meta)
+
+return M
