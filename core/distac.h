@@ -537,11 +537,11 @@ DISTAC_API distac_status distac_vit_set_recompute(distac_vit *vit, int32_t on);
 DISTAC_API int32_t distac_vit_get_recompute(const distac_vit *vit);
 /* Bytes of workspace for a batch; training 0: of distac_vit_features, else of distac_vit_forward and
  * distac_vit_backward, as recomputation is set now. The workspace is kept: a later pass on a batch as large or
- * smaller allocates none. A pass holds this, the tensor that it returns, and while a kernel runs its scratch: at
- * most twice the bytes of the largest weight and 1 MiB per thread. In elements, with N tokens, W width, H heads,
- * F mlp, X = max(3W,F), p = channels*patch*patch and I = 7W + 2F + H*N + 4 for the inside of a block, training takes
- * at most B*N*(p + 4W + X + 2) + B*(5W + 2) + L*B*N*W + B*N*I*(recompute ? 1 : L), every buffer rounded up to 64
- * bytes. */
+ * smaller allocates none. In elements, with N tokens, W width, H heads, F mlp, X = max(3W,F), p = channels*patch^2
+ * and I = 7W + 2F + H*N + 4 for the inside of a block, training takes at most B*N*(p + 4W + X + 2) + B*(5W + 2) +
+ * L*B*N*W + B*N*I*(recompute ? 1 : L), every buffer rounded up to 64 bytes. A pass holds this, the tensor that it
+ * returns, and while a kernel runs its scratch: a packed factor, so at most max(W,B*N)*(max(X,p) + 64) elements,
+ * and 1 MiB per thread. */
 DISTAC_API int64_t distac_vit_workspace(const distac_vit *vit, int64_t batch, int32_t training);
 
 /* ---- Head: logits = weight . f / |f| ------------------------------------------------------------- */

@@ -36,6 +36,12 @@ function fit.new(model, limit)
     local image = 4 * config.channels * config.image * config.image
     local can_recompute = type(model.recompute) == "function"
     local known = {}
+    -- What a kernel holds while it runs, as distac_vit_workspace's comment has it.
+    local grid = config.image / config.patch
+    local widest = math.max(3 * config.width, config.mlp, config.channels * config.patch * config.patch) + 64
+    local function scratch(slice)
+        return 4 * math.max(config.width, slice * (grid * grid + 1)) * widest + 2 ^ 20 * engine().context_info().threads
+    end
     local function workspace(slice, recompute)
         local key = slice .. (recompute and "r" or "")
         if not known[key] then
@@ -50,7 +56,7 @@ function fit.new(model, limit)
         local fixed = copies[kind] * weights + 3 * s.batch * image
         local function need(micro, recompute)
             local slice = math.min(micro > 0 and micro or slice_limit, s.batch)
-            local bytes = fixed + workspace(slice, recompute)
+            local bytes = fixed + workspace(slice, recompute) + scratch(slice)
             if kind == "condition" then bytes = bytes + model:workspace(slice, false) end
             return bytes
         end

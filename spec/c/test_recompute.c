@@ -96,8 +96,11 @@ static void memory_is_what_is_promised(void **state) {
     enum { THREADS = 2, IMAGES = 129 };
     for (size_t which = 0; which < 3; which++) {
         const distac_vit_config *config = &configs[which];
-        int64_t took[2], widest = 3 * config->width > config->mlp ? 3 * config->width : config->mlp;
-        const int64_t scratch = 2 * 4 * widest * config->width + THREADS * (1 << 20);
+        int64_t took[2], grid = config->image / config->patch, rows = IMAGES * (grid * grid + 1);
+        int64_t widest = 3 * config->width > config->mlp ? 3 * config->width : config->mlp;
+        int64_t patch = (int64_t)config->channels * config->patch * config->patch;
+        if (patch > widest) widest = patch;
+        const int64_t scratch = 4 * rows * (widest + 64) + THREADS * (1 << 20);
         setting s = make(config, DISTAC_F32, IMAGES, THREADS);
         distac_tensor *grads = like(&s, s.flat);
         for (int32_t on = 0; on < 2; on++) {
