@@ -31,6 +31,17 @@ char *di_path_join(const char *folder, const char *name) {
     return NULL;
 }
 
+char *di_path_folder(const char *path) {
+    const char *slash = strrchr(path, '/');
+    di_text text = {0};
+    if (!slash) return di_strdup(".");
+    di_text_add(&text, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    if (!text.failed) return text.bytes;
+    di_text_free(&text);
+    (void)di_fail(DISTAC_ENOMEM, "out of memory");
+    return NULL;
+}
+
 /* ---- reading fields ---- */
 
 /* A whole number, or the format's own default where it is not written. */
@@ -50,7 +61,7 @@ static distac_status word(const config *c, const json_t *object, const char *key
     const char *text = value && !json_is_null(value) ? json_string_value(value) : otherwise;
     if (!text || strlen(text) > 31)
         return di_fail_at(DISTAC_EFORMAT, "open", "%s: %s must be a short text", c->path, key);
-    strcpy(out, text);
+    memcpy(out, text, strlen(text) + 1);
     return DISTAC_OK;
 }
 
@@ -112,7 +123,7 @@ static distac_status read_open_clip(config *c, const json_t *root) {
         facts *f = &c->towers[DI_VISION];
         int64_t head_width;
         f->said = true;
-        strcpy(f->activation, activation);
+        memcpy(f->activation, activation, strlen(activation) + 1);
         DI_TRY(number(c, vision, "width", 768, &f->width));
         DI_TRY(number(c, vision, "layers", 12, &f->layers));
         DI_TRY(number(c, vision, "head_width", 64, &head_width));
@@ -123,7 +134,7 @@ static distac_status read_open_clip(config *c, const json_t *root) {
     if (json_is_object(text) && !json_object_get(text, "hf_model_name")) {
         facts *f = &c->towers[DI_TEXT];
         f->said = true;
-        strcpy(f->activation, activation);
+        memcpy(f->activation, activation, strlen(activation) + 1);
         DI_TRY(number(c, text, "heads", 8, &f->heads));
         DI_TRY(number(c, text, "width", 512, &f->width));
         DI_TRY(number(c, text, "layers", 12, &f->layers));
@@ -139,7 +150,7 @@ static distac_status take(const config *c, distac_checkpoint *checkpoint, int32_
     size_t length = strlen(prefixes[tower]);
     memcpy(key, prefixes[tower], length);
     key[length] = '.';
-    strcpy(key + length + 1, what);
+    memcpy(key + length + 1, what, strlen(what) + 1);
     const char *before = distac_checkpoint_metadata(checkpoint, key);
     if (!before) return di_checkpoint_pair(checkpoint, key, value);
     if (strcmp(before, value) == 0) return DISTAC_OK;

@@ -252,9 +252,8 @@ distac_status di_index_open(distac_checkpoint *checkpoint, const char *path, con
     distac_status status = di_index_parse(path, map.data, map.bytes, ending, &o.index);
     di_map_close(&map);
     DI_TRY(status);
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
-    if (!folder) status = di_fail(DISTAC_ENOMEM, "out of memory");
+    char *folder = di_path_folder(path);
+    if (!folder) status = DISTAC_ENOMEM;
     for (int32_t i = 0; status == DISTAC_OK && i < o.index.shard_count; i++)
         status = open_shard(&o, folder, i, read);
     if (status == DISTAC_OK) status = check_whole(&o);

@@ -37,6 +37,8 @@ distac_status di_index_open(distac_checkpoint *checkpoint, const char *path, con
 distac_status di_config_apply(distac_checkpoint *checkpoint, const char *folder);
 /* "FOLDER/NAME" as one text; free() it. NULL sets the error. */
 char *di_path_join(const char *folder, const char *name);
+/* The folder of a file, "." where its path has none; free() it. NULL sets the error. */
+char *di_path_folder(const char *path);
 /* A JSON file as an object, without keys that stand twice. json_decref *out. */
 distac_status di_json_parse(const char *path, const uint8_t *data, size_t bytes, json_t **out);
 

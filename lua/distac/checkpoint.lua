@@ -32,6 +32,25 @@ local function kind_of(v)
     return check.describe(v)
 end
 
+-- Names of the layouts, and what else `layout` may be.
+local function layout_names(...)
+    local names = { ... }
+    for i = 1, raw.layout_count() do
+        names[#names + 1] = raw.layout_name(i - 1)
+    end
+    return names
+end
+
+local function check_layout(fname, layout, ...)
+    local names = layout_names(...)
+    for _, name in ipairs(names) do
+        if name == layout then
+            return layout
+        end
+    end
+    errors.raise("ENOTFOUND", "%s: layout: there is no %q%s", fname, layout, check.hint(layout, names))
+end
+
 -- ---- What is inside -----------------------------------------------------------------------------------
 
 function methods.names(ck)
@@ -48,6 +67,28 @@ end
 
 function methods.path(ck)
     return raw.checkpoint_path(ck)
+end
+
+-- "open_clip", "hf", or "plain": whose names the tensors have.
+function methods.layout(ck)
+    return raw.checkpoint_layout(ck)
+end
+
+-- What stands before all of CLIP's names ("model."), "" if nothing does.
+function methods.prefix(ck)
+    return raw.checkpoint_prefix(ck)
+end
+
+-- CLIP's architecture, read from the shapes: { image =, patch =, width =, ..., text_width =, ... }; sizes of a tower
+-- that is not there are 0.
+function methods.clip(ck)
+    return raw.checkpoint_clip(ck)
+end
+
+-- The same tensors under another layout's names, shared as far as they can be.
+function methods.convert(ck, layout)
+    local fname = "Checkpoint:convert"
+    return raw.checkpoint_convert(ck, check_layout(fname, check.string(fname, "layout", layout), "plain"))
 end
 
 -- All entries as a table, or the value of one key (nil if absent).
@@ -78,15 +119,18 @@ function methods.norm(ck)
     return raw.checkpoint_norm(ck)
 end
 
-local function is_float(t)
-    return not dtype.is_integer(t)
+local FLOATS = { f64 = true, f32 = true, f16 = true, bf16 = true }
+
+-- Is tensor `index` (from 0) one of numbers with a point? Asked without reading it.
+local function is_float(ck, index)
+    return FLOATS[raw.dtype_name(raw.checkpoint_get_info(ck, index).dtype)] == true
 end
 
 -- { name = norm } of the float tensors.
 function methods.norms(ck)
     local out = {}
     for i = 1, raw.checkpoint_count(ck) do
-        if is_float(raw.checkpoint_tensor(ck, i - 1)) then
+        if is_float(ck, i - 1) then
             out[raw.checkpoint_name(ck, i - 1)] = raw.checkpoint_tensor_norm(ck, i - 1)
         end
     end
@@ -97,9 +141,8 @@ end
 function methods.nonfinite(ck)
     local out = {}
     for i = 1, raw.checkpoint_count(ck) do
-        local t = raw.checkpoint_tensor(ck, i - 1)
-        if is_float(t) then
-            local count, first = t:nonfinite()
+        if is_float(ck, i - 1) then
+            local count, first = raw.checkpoint_tensor(ck, i - 1):nonfinite()
             if count > 0 then
                 out[#out + 1] = { name = raw.checkpoint_name(ck, i - 1), count = count, first = first }
             end
@@ -147,7 +190,7 @@ end
 function meta.__tostring(ck)
     local count, elements = raw.checkpoint_count(ck), 0
     for i = 1, count do
-        elements = elements + raw.tensor_numel(raw.checkpoint_tensor(ck, i - 1))
+        elements = elements + raw.checkpoint_get_info(ck, i - 1).numel
     end
     local path = raw.checkpoint_path(ck)
     local text = string.format("%s of %.0f tensors, %.0f elements",
@@ -291,15 +334,35 @@ function M.checkpoint(tensors, metadata, fname)
     return ck
 end
 
-function M.load(path)
-    return raw.checkpoint_open(context.get(), check.string("distac.load", "path", path))
+-- The checkpoint under the names of a layout; itself if it has them already.
+function M.convert(ck, layout)
+    if raw.checkpoint_layout(ck) == layout and raw.checkpoint_prefix(ck) == "" then
+        return ck
+    end
+    return raw.checkpoint_convert(ck, layout)
 end
 
--- save(path, checkpoint, model or { name = tensor } [, { metadata = { key = text }, dtype = "f16" }])
+-- load(path [, { layout = "open_clip" | "hf" | "file" }]): a file of tensors, an index of several, or a folder with a
+-- configuration. A CLIP model comes under the canonical names ("open_clip") whoever published it, all else under
+-- the file's own names.
+function M.load(path, options)
+    local fname = "distac.load"
+    check.string(fname, "path", path)
+    local o = check.options(fname, options, { layout = { "string" } })
+    local layout = o.layout and check_layout(fname, o.layout, "file")
+    local ck = raw.checkpoint_open(context.get(), path)
+    if layout == "file" or (layout == nil and raw.checkpoint_layout(ck) == "plain") then
+        return ck
+    end
+    return M.convert(ck, layout or "open_clip")
+end
+
+-- save(path, checkpoint, model or { name = tensor } [, { metadata = { key = text }, dtype = "f16", layout = "hf" }])
 function M.save(path, what, options)
     local fname = "distac.save"
     check.string(fname, "path", path)
-    local o = check.options(fname, options, { metadata = { "table" }, dtype = { "string" } })
+    local o = check.options(fname, options, { metadata = { "table" }, dtype = { "string" }, layout = { "string" } })
+    local layout = o.layout and check_layout(fname, o.layout, "plain")
     local ck = what
     if raw.type(what) == "vit" then
         ck = raw.vit_checkpoint(what, 0)
@@ -308,9 +371,15 @@ function M.save(path, what, options)
     elseif not is_checkpoint(what) then
         check.wanted(fname, "checkpoint", "a Checkpoint, a Model or a table { name = Tensor }", what)
     end
-    if o.metadata then
-        ck = complete(raw.checkpoint_create(context.get()), ck)
+    if layout and layout ~= "plain" then
+        ck = M.convert(ck, layout)
+    end
+    if o.metadata or layout == "hf" then
+        ck = raw.checkpoint_clone(ck)
         set_metadata(ck, o.metadata, fname)
+        if layout == "hf" then -- transformers reads no file without it
+            raw.checkpoint_set_metadata(ck, "format", "pt")
+        end
     end
     raw.checkpoint_save(ck, path, o.dtype and dtype.code(fname, o.dtype) or -1)
 end

@@ -37,6 +37,11 @@ function M.absolute(path)
     return check.strings(raw.path_absolute(check.string("distac.fs.absolute", "path", path)))[1]
 end
 
+-- Gives a file or folder another name. A file of that name is replaced; a folder changes places with it.
+function M.rename(from, to)
+    raw.path_rename(check.string("distac.fs.rename", "from", from), check.string("distac.fs.rename", "to", to))
+end
+
 -- Replaces a file's content; its name never shows half of it.
 function M.write(path, text)
     check.string("distac.fs.write", "path", path)
@@ -57,6 +62,27 @@ function M.read(path)
     return text
 end
 
+-- The files of a model: itself, or an index or folder with all that belongs to it, sorted.
+function M.model_files(path)
+    check.string("distac.fs.model_files", "path", path)
+    local folder, index = path, nil
+    if M.kind(path) ~= "folder" then
+        if not path:find("%.index%.json$") then
+            return { path }
+        end
+        folder, index = path:match("^(.*)/[^/]*$") or ".", path:match("[^/]*$")
+    end
+    local files = {}
+    for _, name in ipairs(M.list(folder)) do
+        local config = not index and name:find("config%.json$")
+        if (name:find("%.safetensors$") or name:find("%.bin$") or name:find("%.index%.json$") or config)
+            and M.kind(folder .. "/" .. name) == "file" then
+            files[#files + 1] = folder .. "/" .. name
+        end
+    end
+    return files
+end
+
 -- SHA-256 as 64 hexadecimal digits.
 M.hash = {
     text = function(text)
@@ -67,5 +93,18 @@ M.hash = {
         return check.strings(raw.hash_file(check.string("distac.hash.file", "path", path)))[1]
     end,
 }
+
+-- Of a model in one file: that file's; of one in several: of all their names and hashes.
+function M.hash.model(path)
+    local files = M.model_files(check.string("distac.hash.model", "path", path))
+    if #files == 1 and files[1] == path then
+        return M.hash.file(path)
+    end
+    local lines = {}
+    for i, file in ipairs(files) do
+        lines[i] = file:match("[^/]*$") .. " " .. M.hash.file(file)
+    end
+    return M.hash.text(table.concat(lines, "\n"))
+end
 
 return M

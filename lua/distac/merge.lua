@@ -218,14 +218,45 @@ function Operator.__call(op, base, taus)
     return checkpoint.add_scaled(base, op.values.lambda, op:delta(taus, base))
 end
 
+-- A merge works on the canonical form, where queries, keys and values are one matrix; another layout is written from
+-- it, which lies beside the output until then.
+local function files_as(op, base, models, path, o)
+    local canonical = {}
+    for i, model in ipairs(models) do
+        canonical[i] = checkpoint.convert(model, "open_clip")
+    end
+    local between = path .. ".canonical"
+    local done, err = pcall(function()
+        op:files(checkpoint.convert(base, "open_clip"), canonical, between, { dtype = o.dtype, metadata = o.metadata })
+        local merged = raw.checkpoint_open(context.get(), between)
+        checkpoint.save(path, merged, { layout = o.layout })
+        raw.release(merged)
+    end)
+    raw.path_remove(between)
+    if not done then
+        error(err, 0)
+    end
+end
+
 -- Merges whole models and streams the result to a file: op:files(base, { model, ... }, path [, { dtype =,
--- metadata = }]).
+-- metadata =, layout = }]). layout: CLIP's names in the output; the models may come in any.
 function Operator.files(op, base, models, path, options)
     local fname = "distac.merge." .. op.method
     check.handle(fname, "base", base, "checkpoint")
     checkpoints(fname, "models", models)
     check.string(fname, "path", path)
-    local o = check.options(fname, options, { dtype = { "string" }, metadata = { "table" } })
+    local o = check.options(fname, options, { dtype = { "string" }, metadata = { "table" }, layout = { "string" } })
+    if o.layout and o.layout ~= "plain" then
+        if o.layout ~= "open_clip" then
+            return files_as(op, base, models, path, o)
+        end
+        base = checkpoint.convert(base, "open_clip")
+        local canonical = {}
+        for i, model in ipairs(models) do
+            canonical[i] = checkpoint.convert(model, "open_clip")
+        end
+        models = canonical
+    end
     if op.fn then
         local taus = {}
         for i, model in ipairs(models) do
@@ -241,7 +272,7 @@ function Operator.files(op, base, models, path, options)
                 end
             end
         end
-        return checkpoint.save(path, merged, o)
+        return checkpoint.save(path, merged, { dtype = o.dtype, metadata = o.metadata })
     end
     local metadata
     if o.metadata then

@@ -19,6 +19,21 @@ function common.file(path, what)
     return path
 end
 
+function common.is_model_folder(path)
+    local kind = fs().kind
+    return kind(path) == "folder"
+        and (kind(path .. "/config.json") == "file" or kind(path .. "/open_clip_config.json") == "file")
+end
+
+-- A model: a file, or a folder with a configuration.
+function common.weights(path, what)
+    if common.is_model_folder(path) then return path end
+    if fs().kind(path) == "folder" then
+        usage(what .. ": the folder '" .. path .. "' holds no config.json: it is no model's folder")
+    end
+    return common.file(path, what)
+end
+
 function common.folder(path, what)
     if fs().kind(path) ~= "folder" then usage(what .. ": there is no folder '" .. path .. "'") end
     return path

@@ -51,7 +51,7 @@ commands.eval = {
     run = function(o)
         local distac = require "distac"
         if #o.args == 0 then common.usage("no model given") end
-        for _, path in ipairs(o.args) do common.file(path, "model") end
+        for _, path in ipairs(o.args) do common.weights(path, "model") end
         if (o.suite == nil) == (o.data == nil) then common.usage("give --suite S or --data DIR") end
         local split = o.split or "test"
         if split ~= "train" and split ~= "validation" and split ~= "test" then

@@ -1,4 +1,4 @@
--- distac norms, inspect, convert, doctor and version: looking at files and at the engine.
+-- distac norms, inspect, doctor and version: looking at files and at the engine.
 
 local common = require "distac.commands.common"
 local json = require "distac.json"
@@ -13,9 +13,9 @@ commands.norms = {
         { "per-layer", "flag", nil, "the same" },
     },
     run = function(o)
-        local base_path = common.file(common.need(o, "base", "the base model"), "--base")
+        local base_path = common.weights(common.need(o, "base", "the base model"), "--base")
         if #o.args == 0 then common.usage("no model given") end
-        for _, path in ipairs(o.args) do common.file(path, "model") end
+        for _, path in ipairs(o.args) do common.weights(path, "model") end
         local base = common.model(base_path)
         local list, sum, layers = json.array {}, 0, o.layers or o.per_layer
         for i, path in ipairs(o.args) do
@@ -40,11 +40,53 @@ commands.norms = {
     end,
 }
 
+-- What is known of a CLIP model; nil for anything else. One that is not whole says what is wrong with it.
+local function describe(ck)
+    local out = { layout = ck:layout(), prefix = ck:prefix() }
+    if out.layout == "plain" then return nil end
+    local fine, c = pcall(ck.clip, ck)
+    if not fine then
+        out.mistakes = c.message
+        return out
+    end
+    local function tower(name, width, rest)
+        rest.width = width
+        rest.heads = tonumber(ck:metadata(name .. ".heads") or nil) or (width % 64 == 0 and width / 64 or nil)
+        rest.activation = ck:metadata(name .. ".activation")
+        return rest
+    end
+    if c.image > 0 then
+        out.image = tower("vit", c.width, { image = c.image, patch = c.patch, channels = c.channels,
+            layers = c.layers, mlp = c.mlp, dim = c.dim > 0 and c.dim or nil })
+    end
+    if c.vocab > 0 then
+        out.text = tower("text", c.text_width, { vocab = c.vocab, context = c.context, layers = c.text_layers,
+            mlp = c.text_mlp, dim = c.text_dim > 0 and c.text_dim or nil })
+    end
+    return out
+end
+
+local function describe_text(clip, lines)
+    if not clip then return end
+    lines[#lines + 1] = "  layout " .. clip.layout .. (clip.prefix ~= "" and ", prefix " .. clip.prefix or "")
+    if clip.mistakes then lines[#lines + 1] = "  " .. clip.mistakes end
+    local function tower(t, first)
+        lines[#lines + 1] = string.format("  %s, width %d, %d layers, %s, MLP %d, %s, activation %s", first, t.width,
+            t.layers, t.heads and string.format("%d heads", t.heads) or "heads not said", t.mlp,
+            t.dim and string.format("features %d", t.dim) or "no projection",
+            t.activation or "not said (--activation gives it)")
+    end
+    local i, t = clip.image, clip.text
+    if i then tower(i, string.format("image tower: ViT %dx%dx%d, patch %d", i.channels, i.image, i.image, i.patch)) end
+    if t then tower(t, string.format("text tower: %d tokens, context %d", t.vocab, t.context)) end
+end
+
 local function inspect_file(path)
     local distac = require "distac"
-    local ck = distac.load(path)
-    local out = { path = path, bytes = distac.fs.bytes(path), metadata = ck:metadata(), tensors = json.array {},
-                  parameters = 0, nonfinite = 0 }
+    local ck = distac.load(path, { layout = "file" })
+    local out = { path = path, bytes = 0, metadata = ck:metadata(), tensors = json.array {},
+                  parameters = 0, nonfinite = 0, clip = describe(ck) }
+    for _, file in ipairs(distac.fs.model_files(path)) do out.bytes = out.bytes + distac.fs.bytes(file) end
     local norms = ck:norms()
     for i, name in ipairs(ck:names()) do
         local t = ck[name]
@@ -64,6 +106,7 @@ local function inspect_text(file)
     local lines = { string.format("%s: %d tensors, %s elements, %s%s", file.path, #file.tensors,
         json.number(file.parameters), require("distac.plan").bytes_text(file.bytes),
         file.nonfinite > 0 and ", " .. json.number(file.nonfinite) .. " NOT FINITE" or "") }
+    describe_text(file.clip, lines)
     for _, t in ipairs(file.tensors) do
         lines[#lines + 1] = string.format("  %-52s %-5s %-18s %s%s", t.name, t.dtype,
             "[" .. table.concat(t.shape, ", ") .. "]",
@@ -79,12 +122,12 @@ local function inspect_text(file)
 end
 
 commands.inspect = {
-    usage = "FILE|DIR", text = "tensors, shapes, types, norms, non-finite values, metadata",
+    usage = "FILE|DIR", text = "layout, architecture, tensors, shapes, types, norms, non-finite values, metadata",
     run = function(o)
         local fs = require("distac").fs
         if #o.args ~= 1 then common.usage("wanted one file or folder, got " .. #o.args) end
         local path = o.args[1]
-        if fs.kind(path) == "folder" then
+        if fs.kind(path) == "folder" and not common.is_model_folder(path) then
             local files, lines = json.array {}, {}
             for _, name in ipairs(fs.list(path)) do
                 if name:find("%.safetensors$") then
@@ -95,25 +138,8 @@ commands.inspect = {
             if #files == 0 then common.usage("'" .. path .. "' holds no .safetensors file") end
             return { path = path, files = files }, table.concat(lines, "\n")
         end
-        local file = inspect_file(common.file(path, "FILE"))
+        local file = inspect_file(common.weights(path, "FILE"))
         return file, inspect_text(file)
-    end,
-}
-
-commands.convert = {
-    usage = "IN OUT [--dtype TYPE]", text = "a model file in another element type",
-    options = {
-        { "dtype", "text", "TYPE", "f32, f16 or bf16 (default: as it is)" },
-        { "force", "flag", nil, "overwrite the output" },
-    },
-    run = function(o)
-        local distac = require "distac"
-        if #o.args ~= 2 then common.usage("wanted IN and OUT, got " .. #o.args .. " names") end
-        local input = common.file(o.args[1], "IN")
-        o.output = o.args[2]
-        local out = common.output(o, { input })
-        distac.save(out, distac.load(input), { dtype = common.dtype(o) })
-        return { input = input, output = out, bytes = distac.fs.bytes(out) }, input .. " -> " .. out
     end,
 }
 

@@ -65,6 +65,18 @@ local function parameter(method, key, text, n_models)
         .. require("distac.schema").did_you_mean(key, names))
 end
 
+-- The output's layout: as asked for, else the base's. nil: nothing of CLIP.
+local function output_layout(o, base)
+    local own = base:layout()
+    if o.to == nil then return own ~= "plain" and own or nil end
+    if o.to ~= "open_clip" and o.to ~= "hf" then
+        common.usage("--to: unknown layout '" .. o.to .. "'"
+            .. require("distac.schema").did_you_mean(o.to, { "open_clip", "hf" }))
+    end
+    if own == "plain" then common.usage("--to " .. o.to .. ": no CLIP model is recognised in the base") end
+    return o.to
+end
+
 commands.merge = {
     usage = "--base B --method M [--lambda X] [--PARAM V]... -o OUT MODEL...",
     text = "merge fine-tuned models into one",
@@ -74,6 +86,7 @@ commands.merge = {
         { "method", "text", "NAME", "how to merge" },
         { "output", "text", "FILE", "the merged model" },
         { "dtype", "text", "TYPE", "f32, f16 or bf16 (default: the base's)" },
+        { "to", "text", "LAYOUT", "CLIP's names in the output: open_clip or hf (default: the base's)" },
         { "force", "flag", nil, "overwrite the output" },
     },
     more = function()
@@ -92,10 +105,10 @@ commands.merge = {
     run = function(o)
         local distac = require "distac"
         check_known(o)
-        local base_path = common.file(common.need(o, "base", "the base model"), "--base")
+        local base_path = common.weights(common.need(o, "base", "the base model"), "--base")
         local method = find_method(common.need(o, "method", "the name of a method"))
         if #o.args == 0 then common.usage("no model to merge") end
-        for _, path in ipairs(o.args) do common.file(path, "model") end
+        for _, path in ipairs(o.args) do common.weights(path, "model") end
         local params = {}
         for _, key in ipairs(o.extra_order) do params[key] = parameter(method, key, o.extra[key], #o.args) end
         local dtype = common.dtype(o)
@@ -105,19 +118,21 @@ commands.merge = {
         local good, operator = pcall(distac.merge[method.name], params)
         if not good then common.usage(operator.message or tostring(operator)) end
         local begun = distac.clock()
-        local base, models, hashes = distac.load(base_path), {}, {}
+        local base, models, hashes = distac.load(base_path, { layout = "file" }), {}, {}
+        local layout = output_layout(o, base)
+        if base:layout() ~= "plain" then base = distac.load(base_path) end
         for i, path in ipairs(o.args) do
             models[i] = distac.load(path)
-            hashes[i] = distac.hash.file(path)
+            hashes[i] = distac.hash.model(path)
         end
         local metadata = base:metadata()
         metadata["distac.method"] = json.encode({ name = method.name, params = operator:params() },
             { nonfinite = "null" })
         metadata["distac.engine"] = distac.version
         metadata["distac.seed"] = json.number(o.seed or 0)
-        metadata["distac.base"] = distac.hash.file(base_path)
+        metadata["distac.base"] = distac.hash.model(base_path)
         metadata["distac.models"] = json.encode(json.array(hashes))
-        operator:files(base, models, out, { dtype = dtype, metadata = metadata })
+        operator:files(base, models, out, { dtype = dtype, metadata = metadata, layout = layout })
         local seconds = distac.clock() - begun
         local result = { method = method.name, params = operator:params(), base = base_path,
                          models = json.array(o.args), output = out, bytes = distac.fs.bytes(out),

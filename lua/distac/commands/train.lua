@@ -91,11 +91,11 @@ commands.condition = {
     },
     run = function(o)
         local distac = require "distac"
-        local base_path = common.file(common.need(o, "base", "the base model"), "--base")
+        local base_path = common.weights(common.need(o, "base", "the base model"), "--base")
         local head_path = common.file(common.need(o, "head", "the task's head"), "--head")
         local folder = common.folder(common.need(o, "images", "a folder of images"), "--images")
         if #o.args ~= 1 then common.usage("wanted one model, got " .. #o.args) end
-        local source_path = common.file(o.args[1], "model")
+        local source_path = common.weights(o.args[1], "model")
         common.dtype(o)
         local s = settings(o, { steps = 500, batch = 128, weight_decay = 0 })
         s.kappa = number(o, "kappa", 1, 0, 1000)
@@ -109,8 +109,8 @@ commands.condition = {
         local head = common.head(head_path)
         common.same_classes(head, images, head_path, folder)
         local tau_norm = (source - base):norm()
-        local desc = { command = "condition", settings = s, seed = o.seed or 0, base = distac.hash.file(base_path),
-                       source = distac.hash.file(source_path), head = distac.hash.file(head_path),
+        local desc = { command = "condition", settings = s, seed = o.seed or 0, base = distac.hash.model(base_path),
+                       source = distac.hash.model(source_path), head = distac.hash.file(head_path),
                        data = images:hash() }
         local store, key = beside(out, desc)
         local bar = progress(o)
@@ -155,7 +155,7 @@ commands.finetune = {
     },
     run = function(o)
         local distac = require "distac"
-        local base_path = common.file(common.need(o, "base", "the base model"), "--base")
+        local base_path = common.weights(common.need(o, "base", "the base model"), "--base")
         local head_path = common.file(common.need(o, "head", "the task's head"), "--head")
         local folder = common.folder(common.need(o, "data", "a folder of class folders"), "--data")
         if #o.args ~= 0 then common.usage("unexpected '" .. o.args[1] .. "'") end
@@ -169,7 +169,7 @@ commands.finetune = {
         local head = common.head(head_path)
         if not images:labelled() then common.usage("--data: '" .. folder .. "' has no class folders") end
         common.same_classes(head, images, head_path, folder)
-        local desc = { command = "finetune", settings = s, seed = o.seed or 0, base = distac.hash.file(base_path),
+        local desc = { command = "finetune", settings = s, seed = o.seed or 0, base = distac.hash.model(base_path),
                        loss = loss.desc, head = distac.hash.file(head_path), data = images:hash() }
         local store, key = beside(out, desc)
         local bar = progress(o)

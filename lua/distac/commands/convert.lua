@@ -1,0 +1,138 @@
+-- distac convert: a model under other names, in another element type.
+
+local common = require "distac.commands.common"
+
+local commands = {}
+
+-- "500MB", "2GB", "1000000" as bytes.
+local function size(text)
+    local units = { [""] = 1, kb = 1e3, mb = 1e6, gb = 1e9, kib = 1024, mib = 1024 ^ 2, gib = 1024 ^ 3 }
+    local number, unit = text:match("^([%d.]+)%s*(%a*)$")
+    local value = number and tonumber(number) and units[unit:lower()] and tonumber(number) * units[unit:lower()]
+    if not value or value < 1 then
+        common.usage("--shard-size: wanted a size like 500MB or 2GB, got '" .. text .. "'")
+    end
+    return value
+end
+
+local function check_activation(o)
+    for _, key in ipairs { "activation", "text_activation" } do
+        local name = o[key]
+        if name and name ~= "gelu" and name ~= "quick_gelu" then
+            common.usage("--" .. key:gsub("_", "-") .. ": wanted gelu or quick_gelu, got '" .. name .. "'")
+        end
+    end
+end
+
+-- What the file will say of the model that its tensors do not: given where it does not say it already.
+local function facts(o, ck)
+    local out = {}
+    local c = ck:clip()
+    local function put(key, value, option)
+        local said = ck:metadata(key)
+        if not value then return end
+        if said and said ~= value then
+            common.usage("--" .. option .. " " .. value .. ": the file says " .. key .. " = " .. said)
+        end
+        out[key] = value
+    end
+    if c.image > 0 then
+        put("vit.activation", o.activation, "activation")
+        put("vit.heads", o.attention_heads and string.format("%.0f", o.attention_heads), "attention-heads")
+    end
+    if c.vocab > 0 then
+        put("text.activation", o.text_activation or o.activation, "text-activation")
+        put("text.heads", o.text_heads and string.format("%.0f", o.text_heads), "text-heads")
+    end
+    return out
+end
+
+-- What a program that reads this layout will miss.
+local function missing(ck, layout)
+    local c, list = ck:clip(), {}
+    if layout ~= "open_clip" then return nil end
+    if c.image == 0 then list[#list + 1] = "the image tower" end
+    if c.image > 0 and c.dim == 0 then list[#list + 1] = "visual.proj" end
+    if c.vocab == 0 then list[#list + 1] = "the text tower" end
+    if c.vocab > 0 and c.text_dim == 0 then list[#list + 1] = "text_projection" end
+    if c.scale == 0 then list[#list + 1] = "logit_scale" end
+    if #list == 0 then return nil end
+    return "no whole CLIP: " .. table.concat(list, ", ") .. (#list > 1 and " are" or " is")
+        .. " not in it; open_clip.create_model(pretrained = FILE) wants all of them"
+end
+
+local function check_folder(o, out)
+    local fs = require("distac").fs
+    local ending = out:lower():match("%.(%a+)$")
+    if ending == "safetensors" or ending == "bin" or ending == "pt" or ending == "pth" then
+        common.usage("--to hf writes a folder, got '" .. out .. "'; name it '" .. out:gsub("%.%a+$", "") .. "'")
+    end
+    local kind = fs.kind(out)
+    if kind == "file" then common.usage("OUT: '" .. out .. "' is a file, --to hf writes a folder") end
+    if kind == "folder" and #fs.list(out) > 0 then
+        local fine, other = require("distac.hf").replaceable(out)
+        if not fine then common.usage("OUT: '" .. out .. "' holds '" .. other .. "', which is no part of a model") end
+        if not o.force then common.usage("OUT: '" .. out .. "' exists; --force replaces it") end
+    end
+    local folder = out:gsub("/+$", ""):match("^(.*)/[^/]*$")
+    if folder and folder ~= "" and fs.kind(folder) ~= "folder" then
+        common.usage("OUT: there is no folder '" .. folder .. "'")
+    end
+    return out
+end
+
+commands.convert = {
+    usage = "IN OUT [--to LAYOUT] [--dtype TYPE]", text = "a model under other names, in another element type",
+    options = {
+        { "to", "text", "LAYOUT", "open_clip: one file; hf: a folder for transformers; plain (default): names as they "
+            .. "are" },
+        { "dtype", "text", "TYPE", "f32, f16 or bf16 (default: as it is)" },
+        { "activation", "text", "NAME", "gelu or quick_gelu, where the file does not say" },
+        { "text-activation", "text", "NAME", "of the text tower (default: the same)" },
+        { "attention-heads", "integer", "N", "of the image tower, where the file does not say" },
+        { "text-heads", "integer", "N", "of the text tower, where the file does not say" },
+        { "shard-size", "text", "SIZE", "--to hf: several files of at most SIZE (2GB)" },
+        { "force", "flag", nil, "overwrite the output" },
+    },
+    run = function(o)
+        local distac = require "distac"
+        if #o.args ~= 2 then common.usage("wanted IN and OUT, got " .. #o.args .. " names") end
+        local input, out, to = common.weights(o.args[1], "IN"), o.args[2], o.to or "plain"
+        if to ~= "plain" and to ~= "open_clip" and to ~= "hf" then
+            common.usage("--to: unknown layout '" .. to .. "'"
+                .. require("distac.schema").did_you_mean(to, { "open_clip", "hf", "plain" }))
+        end
+        check_activation(o)
+        if o.shard_size and to ~= "hf" then common.usage("--shard-size goes with --to hf") end
+        local shard_size = o.shard_size and size(o.shard_size)
+        local dtype = common.dtype(o)
+        if to == "hf" then
+            check_folder(o, out)
+        else
+            o.output = out
+            common.output(o, distac.fs.model_files(input))
+        end
+        local ck = distac.load(input, { layout = "file" })
+        local from = ck:layout()
+        local metadata = from ~= "plain" and facts(o, ck) or {}
+        local result = { input = input, output = out, from = from, to = to }
+        if to == "hf" then
+            result.class = require("distac.hf").save(out, ck, {
+                dtype = dtype, metadata = metadata, activation = o.activation, text_activation = o.text_activation,
+                heads = o.attention_heads, text_heads = o.text_heads, shard_size = shard_size, force = o.force,
+            })
+        else
+            if to ~= "plain" then ck = ck:convert(to) end
+            distac.save(out, ck, { dtype = dtype, metadata = next(metadata) and metadata or nil })
+            result.note = from ~= "plain" and missing(ck, to) or nil
+        end
+        result.bytes = 0
+        for _, file in ipairs(distac.fs.model_files(out)) do
+            result.bytes = result.bytes + distac.fs.bytes(file)
+        end
+        return result, input .. " -> " .. out .. (result.class and " (" .. result.class .. ")" or "")
+            .. (result.note and "\n" .. result.note or "")
+    end,
+}
+
+return commands
