@@ -325,11 +325,13 @@ DISTAC_API double distac_clock(void);
 typedef struct distac_checkpoint distac_checkpoint;
 
 /* [new] Opens a model's weights, tensors under the file's own names, mapped and read when touched: a
- * safetensors file, the *.safetensors.index.json of a sharded one (its shards beside it), or a folder with
- * config.json (transformers) or open_clip_config.json and one of those. What the configuration says becomes
- * metadata: vit.activation, vit.heads, text.activation, text.heads. Every rule of a format is checked (and
- * duplicates, unknown fields, holes). Errors: EIO, EFORMAT (text names file, place and rule), ENOTFOUND (a
- * folder without weights or configuration), ESHAPE (the configuration contradicts the tensors). */
+ * safetensors file; a PyTorch file (.pt, .pth, .bin: archive, legacy stack or whole module, read as data:
+ * nothing in it is ever called); the index of a model in several files (*.safetensors.index.json,
+ * *.bin.index.json, the files beside it); a folder with config.json (transformers) or open_clip_config.json and
+ * one of those. What the configuration says becomes metadata: vit.activation, vit.heads, text.activation,
+ * text.heads. Every rule of a format is checked (and duplicates, unknown fields, holes). Errors: EIO, EFORMAT
+ * (text names file, place and rule), ENOTFOUND (a folder without weights or configuration), ESHAPE (the
+ * configuration contradicts the tensors). */
 DISTAC_API distac_status distac_checkpoint_open(distac_context *context, const char *path,
                                                 distac_checkpoint **out);
 /* [new] An empty checkpoint in memory. */

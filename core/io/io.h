@@ -101,6 +101,8 @@ distac_status di_check_text(const char *what, const char *text);
 distac_status di_entry_bytes(const di_entry *entry, const uint8_t **bytes, distac_tensor **copy);
 /* Elements first … first+n-1 of a float entry. bytes: from di_sources; a lazy entry is not made for it. */
 void di_entry_f64(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n, double *out);
+/* Where these elements lie side by side, NULL if they do not. */
+const uint8_t *di_entry_run(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n);
 
 /* ---- lazy.c ---- */
 /* [new] rows of `source` from row first on (dimension 0), nothing copied. */

@@ -179,6 +179,18 @@ void di_lazy_fill(const di_entry *entry, uint8_t *out) {
         for (size_t j = 0; j < columns; j++, out += width) memcpy(out, from + (j * rows + i) * width, width);
 }
 
+const uint8_t *di_entry_run(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n) {
+    const di_lazy *lazy = entry->lazy;
+    int64_t width = entry->type->bits / 8;
+    if (bytes || !lazy) return bytes ? bytes + first * width : NULL;
+    for (int32_t p = 0; !lazy->transposed && p < lazy->count; p++) {
+        const di_lazy_part *part = &lazy->parts[p];
+        if (first < part->numel) return n <= part->numel - first ? part->bytes + first * width : NULL;
+        first -= part->numel;
+    }
+    return NULL;
+}
+
 void di_entry_f64(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n, double *out) {
     const di_lazy *lazy = entry->lazy;
     int32_t dtype = entry->type->dtype;

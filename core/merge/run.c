@@ -161,8 +161,9 @@ DI_CLONES static uint64_t subtract(int64_t n, const double *restrict base, doubl
 /* True if all is finite. The base's own elements are looked at through what is left of the models' after it. */
 static bool read_f64(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n, const double *base,
                      double *out) {
-    if (bytes && is_aligned_f32(entry, bytes)) {
-        const float *x = (const float *)(const void *)bytes + first;
+    const uint8_t *run = di_entry_run(entry, bytes, first, n);
+    if (run && is_aligned_f32(entry, run)) {
+        const float *x = (const float *)(const void *)run;
         return (base ? widen_less_f32(x, n, base, out) : widen_f32(x, n, out)) == 0;
     }
     di_entry_f64(entry, bytes, first, n, out);
