@@ -792,6 +792,9 @@ DISTAC_API distac_status distac_dataset_labels(const distac_dataset *dataset, in
                                                distac_tensor **out);
 /* [new] SHA-256 over pixels, labels, shape and normalisation, as the one item. */
 DISTAC_API distac_status distac_dataset_hash(const distac_dataset *dataset, distac_strings **out);
+/* [new] SHA-256 in hex of what the data set is read from, without decoding it: order, labels, geometry, names and
+ * sizes of image files; the bytes of arrays in memory. A file changed in place to another of its size is not seen. */
+DISTAC_API distac_status distac_dataset_fingerprint(const distac_dataset *dataset, distac_strings **out);
 /* [new] Logits [count,C] of samples start … start+count-1; batch images are computed at a time. */
 DISTAC_API distac_status distac_dataset_logits(const distac_dataset *dataset, distac_vit *vit,
                                                const distac_head *head, int64_t start, int64_t count,

@@ -177,6 +177,11 @@ function methods.hash(ds)
     return check.strings(raw.dataset_hash(ds))[1]
 end
 
+-- SHA-256 over names and sizes of the image files, labels and order: known without decoding.
+function methods.fingerprint(ds)
+    return check.strings(raw.dataset_fingerprint(ds))[1]
+end
+
 local RANGE = { first = { "integer" }, count = { "integer" }, batch = { "integer", min = 1, default = 256 } }
 
 -- Logits [count,C] of the samples: ds:logits(model, head [, { first =, count =, batch = }]).

@@ -22,7 +22,7 @@ local schema = require "distac.schema"
 
 local suites = {}
 
-local names = { "mini8" }
+local names = { "mini8", "clip8" }
 
 -- What the suite fills in where a recipe says nothing; known without its data.
 function suites.defaults(value)

@@ -1,0 +1,56 @@
+/* fingerprint.c: what a data set is made of, known without decoding its images: which files, how large, with which
+ * labels, in which order. Stands for the pixels where hashing them would mean decoding a whole data set. */
+#include "data.h"
+#include <stdio.h>
+#include <string.h>
+
+/* The file's name with its folder's: the same wherever the data lies. */
+static const char *tail(const char *path) {
+    const char *end = path + strlen(path), *at = end;
+    for (int slashes = 0; at > path; at--) {
+        if (at[-1] == '/' && ++slashes == 2) break;
+    }
+    return at;
+}
+
+static void add_file(di_sha256 *hash, const char *path) {
+    char text[32];
+    const char *name = tail(path);
+    di_sha256_update(hash, name, strlen(name));
+    int n = snprintf(text, sizeof text, " %lld\n", (long long)distac_path_bytes(path));
+    di_sha256_update(hash, text, (size_t)n);
+}
+
+distac_status distac_dataset_fingerprint(const distac_dataset *dataset, distac_strings **out) {
+    DI_REQUIRE(dataset && out, "dataset and out are needed");
+    const di_samples *s = dataset->samples;
+    if (!s->files && !s->raw) return distac_dataset_hash(dataset, out);
+    di_sha256 hash;
+    di_sha256_init(&hash);
+    char text[160];
+    int n = snprintf(text, sizeof text, "%lld %lld %d %d %d %d\n", (long long)dataset->size, (long long)s->classes,
+                     s->channels, s->height, s->width, s->labels ? 1 : 0);
+    di_sha256_update(&hash, text, (size_t)n);
+    for (int32_t c = 0; c < s->channels; c++) {
+        n = snprintf(text, sizeof text, "%a %a\n", dataset->mean[c], dataset->std[c]);
+        di_sha256_update(&hash, text, (size_t)n);
+    }
+    for (int64_t i = 0; i < dataset->size; i++) {
+        int64_t at = dataset->order ? dataset->order[i] : i;
+        n = snprintf(text, sizeof text, "%lld %lld ", (long long)at, s->labels ? (long long)s->labels[at] : -1LL);
+        di_sha256_update(&hash, text, (size_t)n);
+        if (s->files) add_file(&hash, s->files[at]);
+    }
+    if (!s->files) di_sha256_update(&hash, s->raw->data, (size_t)s->raw->numel);
+    char digits[65];
+    di_sha256_hex(&hash, digits);
+    distac_strings *strings = di_strings_new();
+    if (!strings) return DISTAC_ENOMEM;
+    distac_status status = di_strings_add(strings, digits);
+    if (status != DISTAC_OK) {
+        distac_strings_release(strings);
+        return status;
+    }
+    *out = strings;
+    return DISTAC_OK;
+}

@@ -1,0 +1,279 @@
+-- The paper's suite: CLIP and eight data sets of images in their original formats, in the paper's order. The model
+-- is any CLIP checkpoint; heads come from its text tower and the data sets' prompts, or from files.
+
+local clip_heads = require "distac.suites.clip_heads"
+local parts = require "distac.parts"
+local schema = require "distac.schema"
+
+local clip8 = {}
+
+local tasks = { "cars", "dtd", "eurosat", "gtsrb", "mnist", "resisc45", "sun397", "svhn" }
+local splits = { "train", "validation", "test" }
+local options = { "root", "model", "tokenizer", "heads", "activation", "attention_heads", "cache", "tasks" }
+-- Raised when the readers make other samples of the same files.
+local data_version = "1"
+local clip_mean = { 0.48145466, 0.4578275, 0.40821073 }
+local clip_std = { 0.26862954, 0.26130258, 0.27577711 }
+
+local crops = { scale = { 0.9, 1 }, ratio = { 3 / 4, 4 / 3 } }
+
+-- The paper's Appendix B; conditioning without weight decay, as the authors' code has it.
+clip8.defaults = {
+    finetune = { steps = 2000, batch = 128, lr = 1e-5, weight_decay = 0.1, warmup = 200, clip = 1, crops = crops },
+    condition = { steps = 500, batch = 128, lr = 1e-5, weight_decay = 0, warmup = 200, clip = 1, beta = 0.5,
+                  crops = crops },
+    curves = 100,
+    lambda = parts.grid(0, 1, 0.05),
+}
+
+local Suite = {}
+Suite.__index = Suite
+
+local function engine() return require "distac" end
+
+local function message_of(err) return type(err) == "table" and err.message or tostring(err) end
+
+-- The run that the suite serves: heads and packed data are kept among its stages.
+function Suite:use(run) self.store_folder = run.store.folder end
+
+-- ---- The model ------------------------------------------------------------------------------------------
+
+function Suite:checkpoint()
+    self.file = self.file or engine().load(self.options.model)
+    return self.file
+end
+
+-- The image tower of the base, opened once. Its parameters are the base.
+function Suite:vit()
+    self.base_model = self.base_model or engine().vit(self:checkpoint(),
+        { activation = self.options.activation, heads = self.options.attention_heads })
+    return self.base_model
+end
+
+function Suite:base()
+    self.base_checkpoint = self.base_checkpoint or require("distac.raw").vit_checkpoint(self:vit(), 0)
+    return self.base_checkpoint
+end
+
+function Suite:base_hash()
+    local o = self.options
+    self.base_sum = self.base_sum or require("distac.suites").file_hash(o.model)
+    return self.base_sum .. (o.activation and "/" .. o.activation or "")
+        .. (o.attention_heads and "/" .. o.attention_heads or "")
+end
+
+function Suite:model(checkpoint)
+    local model = self:vit():clone()
+    return checkpoint and model:load(checkpoint) or model
+end
+
+-- ---- Sources --------------------------------------------------------------------------------------------
+
+local text_tower = { "^transformer%.", "^token_embedding%.", "^positional_embedding$", "^ln_final%.",
+                     "^text_projection", "^logit_scale$", "^logit_bias$", "^input_resolution$", "^context_length$",
+                     "^vocab_size$" }
+
+local function of_text(name)
+    for _, pattern in ipairs(text_tower) do
+        if name:find(pattern) then return true end
+    end
+    return false
+end
+
+-- The image tower of a published fine-tuned model. A vision-only file without the projection keeps the base's: its
+-- task vector is zero there. A text tower is left out: the heads are frozen.
+function Suite:source(checkpoint)
+    local base, tensors, notes, left_out, same = self:base(), {}, {}, 0, true
+    for _, name in ipairs(checkpoint:names()) do
+        if base:has(name) or not of_text(name) then
+            tensors[name] = checkpoint[name]
+        else
+            left_out, same = left_out + 1, false
+        end
+    end
+    if not checkpoint:has("visual.proj") and base:has("visual.proj") then
+        tensors["visual.proj"], same = base["visual.proj"], false
+        notes[1] = "visual.proj is not in the file: the base's is kept, the task vector is zero there"
+    end
+    if left_out > 0 then notes[#notes + 1] = string.format("%d tensors of the text tower left out", left_out) end
+    if same then return checkpoint, notes end
+    return engine().checkpoint(tensors), notes
+end
+
+-- ---- Data -----------------------------------------------------------------------------------------------
+
+function Suite:dataset(task, split)
+    local key = task .. "/" .. split
+    if not self.open[key] then
+        -- Training images of one task at a time: some are whole in memory.
+        if split == "train" then
+            for other in pairs(self.open) do
+                if other:find("/train$") then self.open[other] = nil end
+            end
+        end
+        local ds = engine().dataset.task(self.options.root, task, split, { size = self:vit():config().image })
+        self.open[key] = ds:normalize(clip_mean, clip_std)
+    end
+    return self.open[key]
+end
+
+function Suite:dataset_hash(task, split)
+    local key = task .. "/" .. split
+    self.prints[key] = self.prints[key] or self:dataset(task, split):fingerprint() .. "/" .. data_version
+    return self.prints[key]
+end
+
+-- ---- Heads ----------------------------------------------------------------------------------------------
+
+function Suite:head(task)
+    self.head_cache[task] = self.head_cache[task] or clip_heads.head(self, task)
+    return self.head_cache[task]
+end
+
+function Suite:head_hash(task)
+    self.head_sums[task] = self.head_sums[task] or clip_heads.hash(self, task)
+    return self.head_sums[task]
+end
+
+-- ---- What can be wrong, and what plan says ------------------------------------------------------------
+
+function Suite:check(report)
+    local ok, err = pcall(self.vit, self)
+    if not ok then
+        report("data.model", message_of(err) .. (message_of(err):find("activation", 1, true)
+            and " (--set data.activation=quick_gelu or gelu)" or ""))
+        return
+    end
+    local config = self:vit():config()
+    if config.channels ~= 3 then
+        report("data.model", string.format("'%s' takes images of %d channels, clip8 has 3", self.options.model,
+            config.channels))
+    end
+    self.counts = {}
+    for _, task in ipairs(self.tasks) do
+        local counts = {}
+        for _, split in ipairs(splits) do
+            local good, ds = pcall(self.dataset, self, task, split)
+            if not good then
+                report("data.root", message_of(ds) .. " (distac data check " .. self.options.root .. ")")
+                break
+            end
+            counts[split], counts.classes = ds:size(), ds:classes()
+            if ds:size() == 0 then
+                report("data.root", task .. ": no image of the split " .. split .. " under '" .. self.options.root .. "'")
+            end
+        end
+        self.counts[task] = counts
+    end
+    clip_heads.check(self, report)
+end
+
+function Suite:about()
+    local distac, lines, data = engine(), {}, { tasks = {} }
+    local function line(...) lines[#lines + 1] = string.format(...) end
+    local config, ck = self:vit():config(), self:checkpoint()
+    local layout = ck.layout and ck:layout()
+    line("base: %s%s, ViT %dx%d, patch %d, width %d, %d layers, %s%s", self.options.model,
+        layout and " (" .. layout .. ")" or "", config.image, config.image, config.patch, config.width, config.layers,
+        config.activation, clip_heads.has_text(ck) and ", with a text tower" or ", without a text tower")
+    for _, text in ipairs(clip_heads.about(self)) do lines[#lines + 1] = text end
+    line("data: %s", self.options.root)
+    line("  %-10s %8s %8s %10s %8s", "", "classes", "train", "validation", "test")
+    for _, task in ipairs(self.tasks) do
+        local found, wanted, notes = self.counts[task] or {}, distac.dataset.task_info(task), {}
+        for _, split in ipairs(splits) do
+            if found[split] ~= wanted[split] then
+                notes[#notes + 1] = string.format("%s %d", split, wanted[split])
+            end
+        end
+        line("  %-10s %8d %8d %10d %8d%s", task, found.classes, found.train, found.validation, found.test,
+            #notes > 0 and "  (published: " .. table.concat(notes, ", ") .. ")" or "")
+        data.tasks[task] = found
+    end
+    return lines, data
+end
+
+-- ---- Making ---------------------------------------------------------------------------------------------
+
+local function chosen_tasks(value, wrong)
+    if value == nil then return tasks end
+    local list, wanted, out = {}, {}, {}
+    if type(value) == "string" then
+        for name in value:gmatch("[^,%s]+") do list[#list + 1] = name end
+    else
+        for _, name in ipairs(value) do list[#list + 1] = name end
+    end
+    for _, name in ipairs(list) do
+        local known = false
+        for _, task in ipairs(tasks) do known = known or task == name end
+        if not known then
+            wrong("data.tasks", "clip8 has no task '" .. name .. "'" .. schema.did_you_mean(name, tasks))
+        end
+        wanted[name] = true
+    end
+    for _, task in ipairs(tasks) do
+        if wanted[task] then out[#out + 1] = task end
+    end
+    if #list == 0 then wrong("data.tasks", "no task is named; one or more of: " .. table.concat(tasks, ", ")) end
+    return out
+end
+
+function clip8.describe(data, folder, report)
+    local suites, fs = require "distac.suites", engine().fs
+    local bad, o = false, {}
+    local function wrong(path, what)
+        report(path, what)
+        bad = true
+    end
+    for key in pairs(data) do
+        local known = false
+        for _, name in ipairs(options) do known = known or name == key end
+        if not known then
+            wrong("data." .. key, "unknown option of the suite clip8" .. schema.did_you_mean(key, options))
+        end
+    end
+    local function find(key, what, remedy)
+        if data[key] == nil then
+            if remedy then wrong("data." .. key, remedy) end
+            return
+        end
+        if type(data[key]) ~= "string" then
+            wrong("data." .. key, "wanted a path, got " .. schema.show(data[key]))
+            return
+        end
+        o[key] = suites.find_path(data[key], folder)
+        if not o[key] then wrong("data." .. key, "there is no " .. what .. " '" .. data[key] .. "'") end
+    end
+    find("root", "folder", "clip8 needs the folder that holds the data sets: --set data.root=DIR "
+        .. "(distac data check DIR says what is there)")
+    if o.root and fs.kind(o.root) ~= "folder" then wrong("data.root", "'" .. o.root .. "' is not a folder") end
+    find("model", "file or folder", "clip8 needs a CLIP checkpoint as the base: --set data.model=PATH "
+        .. "(open_clip or Hugging Face, safetensors or PyTorch)")
+    find("tokenizer", "file or folder")
+    if type(data.heads) == "table" then
+        o.heads = {}
+        for task, path in pairs(data.heads) do
+            o.heads[task] = suites.find_path(path, folder)
+            if not o.heads[task] then wrong("data.heads." .. tostring(task), "there is no file '" .. path .. "'") end
+        end
+    else
+        find("heads", "file or folder")
+    end
+    if data.activation ~= nil and data.activation ~= "gelu" and data.activation ~= "quick_gelu" then
+        wrong("data.activation", "wanted gelu or quick_gelu, got " .. schema.show(data.activation))
+    end
+    o.activation, o.cache = data.activation, data.cache
+    if data.attention_heads ~= nil then
+        o.attention_heads = tonumber(data.attention_heads)
+        if not o.attention_heads or o.attention_heads < 1 or o.attention_heads % 1 ~= 0 then
+            wrong("data.attention_heads", "wanted a whole number of at least 1, got "
+                .. schema.show(data.attention_heads))
+        end
+    end
+    local chosen = chosen_tasks(data.tasks, wrong)
+    if bad then return nil end
+    return setmetatable({ name = "clip8", tasks = chosen, options = o, makes_models = true, open = {}, prints = {},
+                          head_cache = {}, head_sums = {} }, Suite)
+end
+
+return clip8

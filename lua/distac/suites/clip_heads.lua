@@ -1,0 +1,177 @@
+-- Heads of CLIP's tasks: built from the text tower by the prompts of each data set and kept by hash beside the
+-- run's stages, or read from files: one with a tensor per task, or one per task (weight [C,D], the logit scale
+-- in it, as published heads have it).
+
+local heads = {}
+
+local function engine() return require "distac" end
+
+local function message_of(err) return type(err) == "table" and err.message or tostring(err) end
+
+function heads.has_text(checkpoint)
+    return checkpoint:has("text_projection") and checkpoint:has("token_embedding.weight")
+end
+
+-- ---- Given -------------------------------------------------------------------------------------------
+
+local endings = { "safetensors", "pt", "pth", "bin" }
+
+-- The file of a task's head in a folder: TASK.pt, head_TASK.pt, head_TASKVal.pt in any case; nil if none.
+local function in_folder(folder, task)
+    for _, name in ipairs(engine().fs.list(folder)) do
+        local stem, ending = name:lower():match("^(.*)%.(%w+)$")
+        for _, known in ipairs(ending and endings or {}) do
+            if ending == known then
+                stem = stem:gsub("^head_", "")
+                if stem == task or stem == task .. "val" then return folder .. "/" .. name end
+            end
+        end
+    end
+end
+
+-- The file that gives the head of a task, nil if it is built.
+local function file_of(suite, task)
+    local given = suite.options.heads
+    if type(given) == "table" then return given[task] end
+    if given and engine().fs.kind(given) == "folder" then return in_folder(given, task) end
+    return given
+end
+
+local function read(path, task)
+    local ck = engine().load(path)
+    local names = ck:names()
+    local bias = ck:has("bias") and ck["bias"]
+    if bias then
+        for _, value in ipairs(bias:table()) do
+            if value ~= 0 then error(path .. ": the head has a bias; heads here are a matrix alone", 0) end
+        end
+    end
+    for _, name in ipairs { task, "weight", task .. ".weight" } do
+        if ck:has(name) then return ck[name] end
+    end
+    if #names == 1 then return ck[names[1]] end
+    error(path .. ": which of its tensors is the head of '" .. task .. "'? Wanted '" .. task .. "' or 'weight', there is "
+        .. table.concat(names, ", "), 0)
+end
+
+local function shape_text(tensor) return table.concat(tensor:shape(), "x") end
+
+-- ---- Built ------------------------------------------------------------------------------------------
+
+-- The vocabulary: as given, or beside the model.
+function heads.tokenizer_path(suite)
+    if suite.options.tokenizer then return suite.options.tokenizer end
+    local fs, model = engine().fs, suite.options.model
+    local folder = fs.kind(model) == "folder" and model or model:match("^(.*)/[^/]*$") or "."
+    for _, name in ipairs { "vocab.json", "bpe_simple_vocab_16e6.txt.gz" } do
+        if fs.kind(folder .. "/" .. name) == "file" then return name == "vocab.json" and folder or folder .. "/" .. name end
+    end
+end
+
+local function prompts_text(task)
+    local prompts = engine().prompts[task]
+    return table.concat(prompts.classes, "\n") .. "\n\n" .. table.concat(prompts.templates, "\n")
+end
+
+function heads.hash(suite, task)
+    local path = file_of(suite, task)
+    if path then return engine().hash.file(path) .. "/" .. task end
+    suite.vocabulary = suite.vocabulary or require("distac.suites").file_hash(heads.tokenizer_path(suite))
+    return engine().hash.text(table.concat({ "text", suite:base_hash(), suite.vocabulary, prompts_text(task) }, "\n"))
+end
+
+-- Where a built head is kept: data.cache, else beside the stages; nil where there is neither.
+local function kept_at(suite, task)
+    local folder = suite.options.cache or suite.store_folder
+    return folder and folder .. "/heads/" .. task .. "-" .. heads.hash(suite, task):sub(1, 32) .. ".safetensors"
+end
+
+local function build(suite, task)
+    local distac = engine()
+    local o = suite.options
+    if not suite.text then
+        suite.text = distac.text(suite:checkpoint(), { activation = o.activation })
+        suite.tokenizer = distac.tokenizer(heads.tokenizer_path(suite))
+    end
+    return distac.zero_shot_head { text = suite.text, tokenizer = suite.tokenizer, dataset = task }
+end
+
+function heads.head(suite, task)
+    local distac = engine()
+    local path = file_of(suite, task)
+    if path then return distac.head(read(path, task)) end
+    local kept = kept_at(suite, task)
+    if kept and distac.fs.kind(kept) == "file" then return distac.head(distac.load(kept)["weight"]) end
+    local head = build(suite, task)
+    if kept then
+        distac.fs.make(kept:match("^(.*)/[^/]*$"))
+        distac.save(kept, { weight = head:weight() }, { metadata = { ["distac.head"] = task } })
+    end
+    -- The text tower goes when the last head is made.
+    local left = false
+    for _, name in ipairs(suite.tasks) do left = left or (name ~= task and not suite.head_cache[name]) end
+    if not left then suite.text, suite.tokenizer = nil, nil end
+    return head
+end
+
+-- ---- Mistakes, and what plan says ---------------------------------------------------------------------
+
+function heads.check(suite, report)
+    local distac = engine()
+    local dim, to_build = suite:vit():config().dim, 0
+    for _, task in ipairs(suite.tasks) do
+        local path = file_of(suite, task)
+        if path then
+            local ok, weight = pcall(read, path, task)
+            if not ok then
+                report("data.heads", message_of(weight))
+            else
+                local shape, classes = weight:shape(), distac.dataset.task_info(task).classes
+                if #shape ~= 2 or shape[1] ~= classes or shape[2] ~= dim then
+                    report("data.heads", string.format("%s: the head of '%s' is %s, wanted %dx%d (classes x features)",
+                        path, task, shape_text(weight), classes, dim))
+                end
+            end
+        else
+            to_build = to_build + 1
+            if suite.options.heads then
+                report("data.heads", "no head of '" .. task .. "' in '" .. tostring(type(suite.options.heads) == "string"
+                    and suite.options.heads or "the table") .. "' (looked for " .. task .. ".safetensors, head_" .. task
+                    .. "Val.pt)")
+            end
+        end
+    end
+    if to_build == 0 or suite.options.heads then return end
+    if not heads.has_text(suite:checkpoint()) then
+        report("data.model", "'" .. suite.options.model .. "' has no text tower to build the heads from; give them: "
+            .. "--set data.heads=FILE")
+        return
+    end
+    local path = heads.tokenizer_path(suite)
+    if not path then
+        report("data.tokenizer", "the heads are built by the text tower, and there is no vocabulary beside '"
+            .. suite.options.model .. "': --set data.tokenizer=bpe_simple_vocab_16e6.txt.gz (or a folder with "
+            .. "vocab.json and merges.txt)")
+        return
+    end
+    local ok, err = pcall(distac.tokenizer, path)
+    if not ok then report("data.tokenizer", message_of(err)) end
+end
+
+function heads.about(suite)
+    local words, lines = {}, {}
+    local built = false
+    for i, task in ipairs(suite.tasks) do
+        local path, kept = file_of(suite, task), nil
+        if not path then
+            built = true
+            kept = kept_at(suite, task)
+        end
+        words[i] = task .. (path and " given" or kept and engine().fs.kind(kept) == "file" and " cached" or " to build")
+    end
+    lines[1] = "heads: " .. table.concat(words, ", ")
+    if built then lines[2] = "tokenizer: " .. heads.tokenizer_path(suite) end
+    return lines
+end
+
+return heads
