@@ -172,7 +172,8 @@ function Suite:about()
     local distac, lines, data = engine(), {}, { tasks = {} }
     local function line(...) lines[#lines + 1] = string.format(...) end
     local config, ck = self:vit():config(), self:checkpoint()
-    local layout = ck.layout and ck:layout()
+    local known, layout = pcall(function() return ck:layout() end)
+    layout = known and layout or nil
     line("base: %s%s, ViT %dx%d, patch %d, width %d, %d layers, %s%s", self.options.model,
         layout and " (" .. layout .. ")" or "", config.image, config.image, config.patch, config.width, config.layers,
         config.activation, clip_heads.has_text(ck) and ", with a text tower" or ", without a text tower")
