@@ -75,6 +75,9 @@ typedef struct distac_context_desc {
     uint64_t seed;        /* default seed of everything random */
     const char *device;   /* "cpu", "cuda", "cuda:1"; NULL: "cpu" */
     const char *kernels;  /* "auto", "scalar", "avx2", "avx512"; NULL: "auto" */
+    /* Factors of the matrix products inside f32 encoders: "f32", or "bf16": rounded to bfloat16 (to nearest, ties to
+     * even) where they enter a product, sums, weights and everything else in f32. NULL: "f32" */
+    const char *products;
 } distac_context_desc;
 
 typedef struct distac_context_info {
@@ -85,6 +88,8 @@ typedef struct distac_context_info {
     uint64_t seed;
     const char *device;
     const char *kernels; /* the vector kernels in use: "scalar", "avx2", "avx512" */
+    const char *products; /* "f32", "bf16", or "bf16 (emulated)": rounded factors multiplied as f32, which differs from
+                             a processor with bfloat16 products in the order of the sums only */
 } distac_context_info;
 
 typedef struct distac_device_info {

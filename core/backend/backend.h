@@ -99,13 +99,18 @@ typedef struct di_kernels {
 /* The table for F32 or F64 on the context's device; NULL for other types. */
 const di_kernels *di_kernels_for(const distac_context *context, int32_t dtype);
 
+/* The table for models of this type: its matrix products are of the kind that the context asks for. What is computed
+ * outside of models (merging, heads) takes di_kernels_for. */
+const di_kernels *di_kernels_for_models(const distac_context *context, int32_t dtype);
+
 /* ---- backends: one folder each; this is all that base/context.c knows of them ---- */
 typedef struct di_backend {
     const char *name; /* "cpu" */
     int32_t (*device_count)(void);
     distac_status (*device_info)(int32_t index, distac_device_info *out);
-    /* Fills context->kernels_f32, kernels_f64, isa for device `index`; kernels: "auto" or an instruction set. */
-    distac_status (*open)(distac_context *context, int32_t index, const char *kernels);
+    /* Fills context->kernels_*, isa and products for device `index`; kernels: "auto" or an instruction set; products:
+     * "f32" or "bf16". */
+    distac_status (*open)(distac_context *context, int32_t index, const char *kernels, const char *products);
 } di_backend;
 extern const di_backend di_backend_cpu;
 

@@ -50,7 +50,9 @@ struct distac_context {
     di_cache *cache;                        /* freed big blocks, kept for the next request of their size */
     const struct di_kernels *kernels_f32;   /* see backend/backend.h */
     const struct di_kernels *kernels_f64;
+    const struct di_kernels *kernels_model; /* what f32 models compute with: kernels_f32, or its bf16 products */
     const char *isa;                        /* "scalar", "avx2", "avx512" */
+    const char *products;                   /* "f32", "bf16", "bf16 (emulated)" */
     struct di_events *events;
 };
 void di_context_retain(distac_context *context);

@@ -67,7 +67,8 @@ distac_status distac_context_create(const distac_context_desc *desc, distac_cont
     context->events = di_events_create();
     distac_status status = DISTAC_ENOMEM; /* whoever could not be made has set the text */
     if (context->pool && context->cache && context->events)
-        status = di_backend_cpu.open(context, device, desc->kernels ? desc->kernels : "auto");
+        status = di_backend_cpu.open(context, device, desc->kernels ? desc->kernels : "auto",
+                                     desc->products ? desc->products : "f32");
     if (status != DISTAC_OK) {
         destroy(context);
         return status;
@@ -95,6 +96,7 @@ distac_status distac_context_get_info(distac_context *context, distac_context_in
         .seed = context->seed,
         .device = "cpu",
         .kernels = context->isa ? context->isa : "scalar",
+        .products = context->products,
     };
     return DISTAC_OK;
 }

@@ -59,7 +59,7 @@ distac_status distac_vit_create(distac_context *context, const distac_vit_config
     DI_REQUIRE(context && config && out, "context, config and out are needed");
     *out = NULL;
     DI_TRY(di_vit_config_check(config));
-    const di_kernels *kernels = di_kernels_for(context, dtype);
+    const di_kernels *kernels = di_kernels_for_models(context, dtype);
     if (!kernels) {
         const char *name = distac_dtype_name(dtype);
         return di_fail(DISTAC_EDTYPE, "dtype is %s, it must be f32 or f64", name ? name : "unknown");

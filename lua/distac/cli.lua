@@ -46,7 +46,7 @@ end
 local function configure(o)
     local distac = require "distac"
     local ok, err = pcall(distac.configure, { threads = o.threads, device = o.device, memory = o.memory,
-                                              seed = o.seed, kernels = o.kernels })
+                                              seed = o.seed, kernels = o.kernels, products = o.products })
     if ok then ok, err = pcall(distac.context) end
     if not ok then cli.usage(message_of(err)) end
 end

@@ -30,7 +30,7 @@ end
 local function open()
     current = raw.context_create {
         threads = wish.threads or 0, memory_limit = wish.memory or 0, seed = wish.seed or 0,
-        device = wish.device, kernels = wish.kernels,
+        device = wish.device, kernels = wish.kernels, products = wish.products,
     }
     return current
 end
@@ -39,21 +39,23 @@ function M.get()
     return current or open()
 end
 
--- configure{threads=, device=, seed=, memory=, kernels=}: before or after the first use. A new device or new
--- kernels open a new context; what was made before stays on the old one.
+-- configure{threads=, device=, seed=, memory=, kernels=, products=}: before or after the first use. A new device, new
+-- kernels or other products open a new context; what was made before stays on the old one.
 function M.configure(options)
     local fname = "distac.configure"
     local o = check.options(fname, options, {
         threads = { "integer", min = 0, max = 4096 }, device = { "string" }, seed = { "integer", min = 0 },
         memory = { "any" }, kernels = { "choice", list = { "auto", "scalar", "avx2", "avx512" } },
+        products = { "choice", list = { "f32", "bf16" } },
     })
     if o.memory ~= nil then
         o.memory = M.bytes(fname, "memory", o.memory)
     end
     local reopen = (o.device and o.device ~= (wish.device or "cpu"))
         or (o.kernels and o.kernels ~= (wish.kernels or "auto"))
+        or (o.products and o.products ~= (wish.products or "f32"))
     local old_wish, old = {}, current
-    for _, key in ipairs { "threads", "device", "seed", "memory", "kernels" } do
+    for _, key in ipairs { "threads", "device", "seed", "memory", "kernels", "products" } do
         old_wish[key] = wish[key]
         if o[key] ~= nil then
             wish[key] = o[key]

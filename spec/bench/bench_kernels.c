@@ -236,12 +236,14 @@ static void layer(const char *name, int64_t out, int64_t in) {
 
 int main(int argc, char **argv) {
     bool only_peak = argc > 1 && strcmp(argv[1], "--peak") == 0;
-    if (only_peak) argc--, argv++;
-    distac_context_desc desc = {.threads = argc > 1 ? atoi(argv[1]) : 0, .kernels = argc > 2 ? argv[2] : "auto"};
+    bool bf16 = argc > 1 && strcmp(argv[1], "--bf16") == 0;
+    if (only_peak || bf16) argc--, argv++;
+    distac_context_desc desc = {.threads = argc > 1 ? atoi(argv[1]) : 0, .kernels = argc > 2 ? argv[2] : "auto",
+                                .products = bf16 ? "bf16" : "f32"};
     if (distac_context_create(&desc, &context) != DISTAC_OK)
         return fprintf(stderr, "%s\n", distac_last_error()), 1;
     if (argc > 6) W = atoll(argv[3]), H = atoll(argv[4]), N = atoll(argv[5]), B = atoll(argv[6]);
-    k = di_kernels_for(context, DISTAC_F32);
+    k = di_kernels_for_models(context, DISTAC_F32);
     distac_context_info info;
     distac_context_get_info(context, &info);
     limit = peak(info.threads);

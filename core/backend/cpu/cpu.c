@@ -6,17 +6,17 @@
 
 typedef struct choice {
     const char *name, *text;
-    const di_kernels *f32, *f64;
+    const di_kernels *f32, *bf16, *f64;
 } choice;
 
 /* Worst first. */
 static const choice choices[] = {
 #if defined(__x86_64__)
-    {"scalar", "x86-64 processor", &di_kernels_f32_scalar, &di_kernels_f64_scalar},
-    {"avx2", "x86-64 processor with AVX2 and FMA", &di_kernels_f32_avx2, &di_kernels_f64_avx2},
-    {"avx512", "x86-64 processor with AVX-512", &di_kernels_f32_avx512, &di_kernels_f64_avx512},
+    {"scalar", "x86-64 processor", &di_kernels_f32_scalar, &di_kernels_bf16_scalar, &di_kernels_f64_scalar},
+    {"avx2", "x86-64 processor with AVX2 and FMA", &di_kernels_f32_avx2, &di_kernels_bf16_avx2, &di_kernels_f64_avx2},
+    {"avx512", "x86-64 processor with AVX-512", &di_kernels_f32_avx512, &di_kernels_bf16_avx512, &di_kernels_f64_avx512},
 #else
-    {"scalar", "processor", &di_kernels_f32_scalar, &di_kernels_f64_scalar},
+    {"scalar", "processor", &di_kernels_f32_scalar, &di_kernels_bf16_scalar, &di_kernels_f64_scalar},
 #endif
 };
 enum { CHOICES = sizeof choices / sizeof choices[0] };
@@ -50,7 +50,18 @@ static distac_status device_info(int32_t index, distac_device_info *out) {
     return DISTAC_OK;
 }
 
-static distac_status open_cpu(distac_context *context, int32_t index, const char *kernels) {
+bool di_cpu_multiplies_bf16(void) {
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
+static distac_status open_cpu(distac_context *context, int32_t index, const char *kernels, const char *products) {
+    bool bf16 = strcmp(products, "bf16") == 0;
+    if (!bf16 && strcmp(products, "f32") != 0)
+        return di_fail(DISTAC_EINVAL, "products is \"%.40s\", choose f32 or bf16", products);
     if (index != 0) return di_fail(DISTAC_EDEVICE, "device cpu:%d does not exist, there is only cpu", (int)index);
     int most = best(), chosen = most;
     if (kernels && strcmp(kernels, "auto") != 0) {
@@ -65,7 +76,10 @@ static distac_status open_cpu(distac_context *context, int32_t index, const char
     }
     context->kernels_f32 = choices[chosen].f32;
     context->kernels_f64 = choices[chosen].f64;
+    context->kernels_model = bf16 ? choices[chosen].bf16 : choices[chosen].f32;
     context->isa = choices[chosen].name;
+    context->products = "f32";
+    if (bf16) context->products = chosen == 2 && di_cpu_multiplies_bf16() ? "bf16" : "bf16 (emulated)";
     return DISTAC_OK;
 }
 
@@ -75,4 +89,8 @@ const di_kernels *di_kernels_for(const distac_context *context, int32_t dtype) {
     if (dtype == DISTAC_F32) return context->kernels_f32;
     if (dtype == DISTAC_F64) return context->kernels_f64;
     return NULL;
+}
+
+const di_kernels *di_kernels_for_models(const distac_context *context, int32_t dtype) {
+    return dtype == DISTAC_F32 ? context->kernels_model : di_kernels_for(context, dtype);
 }

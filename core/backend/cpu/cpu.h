@@ -13,6 +13,9 @@ typedef distac_status (*di_cpu_tile)(void *arg, int64_t index);
  * the error text is set here, on the caller's thread, and starts with `kernel`. */
 distac_status di_cpu_run(distac_context *context, const char *kernel, int64_t count, di_cpu_tile tile, void *arg);
 
+/* Whether the processor multiplies pairs of bfloat16, which the AVX-512 kernels then do. */
+bool di_cpu_multiplies_bf16(void);
+
 static inline int64_t di_cpu_min(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
@@ -27,10 +30,10 @@ static inline int64_t di_cpu_piece(int64_t total, int64_t wanted, int64_t least,
     return di_cpu_ceil(length, step) * step;
 }
 
-extern const di_kernels di_kernels_f32_scalar, di_kernels_f64_scalar;
+extern const di_kernels di_kernels_f32_scalar, di_kernels_bf16_scalar, di_kernels_f64_scalar;
 #if defined(__x86_64__)
-extern const di_kernels di_kernels_f32_avx2, di_kernels_f64_avx2;
-extern const di_kernels di_kernels_f32_avx512, di_kernels_f64_avx512;
+extern const di_kernels di_kernels_f32_avx2, di_kernels_bf16_avx2, di_kernels_f64_avx2;
+extern const di_kernels di_kernels_f32_avx512, di_kernels_bf16_avx512, di_kernels_f64_avx512;
 #endif
 
 #endif

@@ -10,6 +10,15 @@ distac_status NAME(linear_backward_input)(distac_context *c, int64_t M, int64_t 
                                           void *dx);
 distac_status NAME(linear_backward_weight)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x,
                                            const void *dy, void *dweight, void *dbias);
+#if DI_REAL == 32 /* factors rounded to bfloat16 */
+distac_status NAME(linear_bf16)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x, const void *weight,
+                           const void *bias, int32_t act, void *pre, const void *residual, void *y);
+distac_status NAME(linear_backward_input_bf16)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *dy,
+                                          const void *weight, int32_t act, const void *pre, bool accumulate,
+                                          void *dx);
+distac_status NAME(linear_backward_weight_bf16)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x,
+                                           const void *dy, void *dweight, void *dbias);
+#endif
 distac_status NAME(layernorm)(distac_context *c, int64_t M, int64_t C, const void *x, int64_t x_stride,
                               const void *gamma, const void *beta, void *y, void *mean, void *rstd);
 distac_status NAME(layernorm_backward)(distac_context *c, int64_t M, int64_t C, const void *x, int64_t x_stride,

@@ -187,4 +187,22 @@ distac_status NAME(linear_backward_weight)(distac_context *c, int64_t M, int64_t
                                            const void *dy, void *dweight, void *dbias) {
     return NAME(weight)(c, PRODUCTS_PLAIN, M, N, K, x, dy, dweight, dbias);
 }
+#if DI_REAL == 32
+static int NAME(bf16)(void) {
+    return PAIRS && di_cpu_multiplies_bf16() ? PRODUCTS_PAIRS : PRODUCTS_ROUNDED;
+}
+distac_status NAME(linear_bf16)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x, const void *weight,
+                           const void *bias, int32_t act, void *pre, const void *residual, void *y) {
+    return NAME(forward)(c, NAME(bf16)(), M, N, K, x, weight, bias, act, pre, residual, y);
+}
+distac_status NAME(linear_backward_input_bf16)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *dy,
+                                          const void *weight, int32_t act, const void *pre, bool accumulate,
+                                          void *dx) {
+    return NAME(input)(c, NAME(bf16)(), M, N, K, dy, weight, act, pre, accumulate, dx);
+}
+distac_status NAME(linear_backward_weight_bf16)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x,
+                                           const void *dy, void *dweight, void *dbias) {
+    return NAME(weight)(c, NAME(bf16)(), M, N, K, x, dy, dweight, dbias);
+}
+#endif
 #endif

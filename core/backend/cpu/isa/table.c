@@ -8,6 +8,24 @@
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
 
+#define COMMON                                                                                                    \
+    .layernorm = NAME(layernorm),                                                                                 \
+    .layernorm_backward = NAME(layernorm_backward),                                                               \
+    .attention = NAME(attention),                                                                                 \
+    .attention_causal = NAME(attention_causal),                                                                   \
+    .attention_backward = NAME(attention_backward),                                                               \
+    .patches = NAME(patches),                                                                                     \
+    .tokens = NAME(tokens),                                                                                       \
+    .tokens_backward = NAME(tokens_backward),                                                                     \
+    .normalize = NAME(normalize),                                                                                 \
+    .normalize_backward = NAME(normalize_backward),                                                               \
+    .softmax = NAME(softmax),                                                                                     \
+    .axpby = NAME(axpby),                                                                                         \
+    .sumsq = NAME(sumsq),                                                                                         \
+    .dot = NAME(dot),                                                                                             \
+    .anchor = NAME(anchor),                                                                                       \
+    .adamw = NAME(adamw),
+
 const di_kernels NAME(kernels) = {
     .name = "cpu/" TEXT(DI_ISA) "/" TEXT(DI_SUFFIX),
     .dtype = DI_REAL == 32 ? DISTAC_F32 : DISTAC_F64,
@@ -15,23 +33,18 @@ const di_kernels NAME(kernels) = {
     .linear = NAME(linear),
     .linear_backward_input = NAME(linear_backward_input),
     .linear_backward_weight = NAME(linear_backward_weight),
-    .layernorm = NAME(layernorm),
-    .layernorm_backward = NAME(layernorm_backward),
-    .attention = NAME(attention),
-    .attention_causal = NAME(attention_causal),
-    .attention_backward = NAME(attention_backward),
-    .patches = NAME(patches),
-    .tokens = NAME(tokens),
-    .tokens_backward = NAME(tokens_backward),
-    .normalize = NAME(normalize),
-    .normalize_backward = NAME(normalize_backward),
-    .softmax = NAME(softmax),
-    .axpby = NAME(axpby),
-    .sumsq = NAME(sumsq),
-    .dot = NAME(dot),
-    .anchor = NAME(anchor),
-    .adamw = NAME(adamw),
-};
+    COMMON};
+#if DI_REAL == 32
+const di_kernels PASTE3(di_kernels, bf16, DI_ISA) = {
+    .name = "cpu/" TEXT(DI_ISA) "/bf16",
+    .dtype = DISTAC_F32,
+    .gemm = NAME(gemm),
+    .linear = NAME(linear_bf16),
+    .linear_backward_input = NAME(linear_backward_input_bf16),
+    .linear_backward_weight = NAME(linear_backward_weight_bf16),
+    COMMON};
+#endif
+#undef COMMON
 #undef TEXT
 #undef TEXT_
 #endif
