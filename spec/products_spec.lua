@@ -17,7 +17,7 @@ local function run(products)
                                         optimizer = distac.adamw { lr = 1e-3 } }
     local losses, norms = {}, {}
     for i = 1, 30 do
-        local stats = step(images, labels)
+        local _, stats = step(images, labels)
         losses[i], norms[i] = stats.loss, stats.grad_norm
     end
     return { features = features, losses = losses, norms = norms, info = distac.context_info() }
