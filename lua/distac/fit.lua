@@ -45,9 +45,10 @@ function fit.new(model, limit)
     local function workspace(slice, recompute)
         local key = slice .. (recompute and "r" or "")
         if not known[key] then
+            local was = can_recompute and model:recompute()
             if can_recompute then model:recompute(recompute) end
             known[key] = model:workspace(slice, true)
-            if can_recompute then model:recompute(false) end
+            if can_recompute then model:recompute(was) end
         end
         return known[key]
     end
