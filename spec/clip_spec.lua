@@ -2,7 +2,7 @@
 -- agree to 1e-12 in float64. float64 here is held to 1e-9; float32 to 2e-5 on normalised features and to 1e-4 of its
 -- tensor's norm on every gradient.
 local distac = require "distac"
-local raw = require "distac.raw"
+local helper = require "spec.helper"
 
 local FOLDER = "spec/golden/clip/"
 local LIMITS = { f32 = { feature = 2e-5, gradient = 1e-4 }, f64 = { feature = 1e-9, gradient = 1e-9 } }
@@ -71,15 +71,12 @@ local function check(model, all, dtype)
     end
 end
 
--- The file as it is, brought to the names of the image encoder.
-local function converted(path)
-    return raw.checkpoint_convert(raw.checkpoint_open(distac.context(), path), "open_clip")
-end
-
 local FILES = {
-    { "open_clip's naming", "open_clip.safetensors", distac.load },
-    { "transformers' naming", "hf/model.safetensors", converted },
-    { "prefixed naming", "prefixed.safetensors", converted },
+    { name = "open_clip's naming", path = "open_clip.safetensors", text = true },
+    { name = "transformers' naming", path = "hf/model.safetensors", text = true },
+    { name = "transformers' folder", path = "hf", text = true },
+    { name = "OpenAI's archive in half precision", path = "openai.pt", text = true },
+    { name = "prefixed naming without text blocks", path = "prefixed.safetensors" },
 }
 
 for _, activation in ipairs { "quick_gelu", "gelu" } do
@@ -87,10 +84,17 @@ for _, activation in ipairs { "quick_gelu", "gelu" } do
         local all = distac.load(FOLDER .. "expected_" .. activation .. ".safetensors")
         for _, file in ipairs(FILES) do
             for _, dtype in ipairs { "f32", "f64" } do
-                it("from " .. file[1] .. ", " .. dtype .. ": features and every gradient", function()
-                    local ck = file[3](FOLDER .. file[2])
-                    check(distac.vit(ck, { activation = activation, heads = 2, dtype = dtype }), all, dtype)
+                local options = { activation = activation, heads = 2, dtype = dtype }
+                it("from " .. file.name .. ", " .. dtype .. ": features and every gradient", function()
+                    check(distac.vit(distac.load(FOLDER .. file.path), options), all, dtype)
                 end)
+                if file.text then
+                    it("from " .. file.name .. ", " .. dtype .. ": text features", function()
+                        local text = distac.text(distac.load(FOLDER .. file.path), options)
+                        local got = normalised(text:features(all.tokens))
+                        assert.is_true(furthest(got, normalised(all.text_features)) <= LIMITS[dtype].feature)
+                    end)
+                end
             end
         end
 
@@ -101,6 +105,42 @@ for _, activation in ipairs { "quick_gelu", "gelu" } do
         end)
     end)
 end
+
+describe("one CLIP under many names", function()
+    local reference = distac.load(FOLDER .. "open_clip.safetensors")
+
+    for _, file in ipairs(FILES) do
+        it("is the same weights from " .. file.name, function()
+            local ck, count = distac.load(FOLDER .. file.path), 0
+            for _, name in ipairs(ck:names()) do
+                if reference:has(name) then
+                    assert.is_true(ck[name]:to("f32"):equal(reference[name]))
+                    count = count + 1
+                end
+            end
+            assert.equal(file.text and #reference or 38, count)
+        end)
+    end
+
+    it("knows heads and activation from transformers' configuration", function()
+        local ck = distac.load(FOLDER .. "hf")
+        local config = distac.vit(ck):config()
+        assert.same({ 2, "quick_gelu" }, { config.heads, config.activation })
+        assert.equal(2, distac.text(ck):config().heads)
+    end)
+
+    it("says what it needs where a file cannot tell", function()
+        for _, path in ipairs { "open_clip.safetensors", "hf/model.safetensors", "openai.pt" } do
+            helper.raises("EINVAL", "vit.activation", distac.vit, distac.load(FOLDER .. path), { heads = 2 })
+            helper.raises("EINVAL", "text.activation", distac.text, distac.load(FOLDER .. path), { heads = 2 })
+        end
+    end)
+
+    it("has no text encoder where its blocks are missing", function()
+        local ck = distac.load(FOLDER .. "prefixed.safetensors")
+        helper.raises("ENOTFOUND", "transformer.resblocks.0", distac.text, ck, { activation = "gelu", heads = 2 })
+    end)
+end)
 
 describe("the comparison with PyTorch", function()
     local all = distac.load(FOLDER .. "expected_gelu.safetensors")
