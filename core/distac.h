@@ -459,6 +459,7 @@ typedef struct distac_merge_param {
     double minimum; /* both ends included */
     double maximum;
     int32_t list; /* 1: a list, one number per model, is allowed */
+    const char *choices; /* names of the values 0, 1, …, separated by spaces; NULL: a number is meant */
 } distac_merge_param;
 /* [any] Describes parameter `index` of a method. Errors: EINVAL. */
 DISTAC_API distac_status distac_merge_param_info(int32_t method, int32_t index, distac_merge_param *out);
@@ -469,6 +470,10 @@ DISTAC_API void distac_merge_release(distac_merge *merge);
  * number is wanted). */
 DISTAC_API distac_status distac_merge_set(distac_merge *merge, const char *param, int32_t n_values,
                                           const double *values);
+/* Tensors whose name matches pattern (* any text, ? one byte) are merged with lambda*factor; of several rules the
+ * last that matches counts. Factor 0: the tensor stays as the base has it, the models' are not looked at and may
+ * be absent. Errors: EINVAL (factor not finite); a merge fails with ENOTFOUND if a pattern matches nothing. */
+DISTAC_API distac_status distac_merge_scale(distac_merge *merge, const char *pattern, double factor);
 /* [new] The merged direction D (before lambda) of n_taus task vectors, tensors in F32: the model is
  * base + lambda*D. Errors: as combine; ENUMERIC (a non-finite input; text names tensor and index). */
 DISTAC_API distac_status distac_merge_delta(const distac_merge *merge, int32_t n_taus,

@@ -193,6 +193,31 @@ describe("operators as objects", function()
         raises("EINVAL", "path", function() ops[2]:files(base, models) end)
     end)
 
+    it("leave out and weigh tensors by pattern", function()
+        local function tau(x)
+            return distac.taskvector(distac.checkpoint { ["a.w"] = distac.tensor { x, 1 },
+                ["b.w"] = distac.tensor { x, x }, c = distac.tensor { 9 } })
+        end
+        local base = distac.checkpoint { ["a.w"] = distac.zeros { 2 }, ["b.w"] = distac.zeros { 2 },
+            c = distac.tensor { 5 } }
+        local taus = { tau(2), tau(4) }
+        local merged = distac.merge.task_arithmetic { only = "*.w", scale = { { "b*", 0.5 } } } (base, taus)
+        near(merged["a.w"], { 6, 2 }, 0)
+        near(merged["b.w"], { 3, 3 }, 0)
+        near(merged.c, { 5 }, 0)
+        -- What is left out counts for nothing: not for the thresholds of TIES, and it may be absent.
+        local ties = distac.merge.ties { keep = 0.5, except = { "c", "b.?" } }
+        near(ties(base, taus)["a.w"], { 3, 0 }, 0)
+        local path = helper.path "only.safetensors"
+        ties:files(base, { distac.checkpoint { ["a.w"] = distac.tensor { 2, 1 } } }, path)
+        near(distac.load(path)["a.w"], { 2, 0 }, 0)
+        near(distac.load(path).c, { 5 }, 0)
+        raises("ENOTFOUND", "no tensor matches", function()
+            distac.merge.average { except = "visual.*" } (base, taus)
+        end)
+        raises("EINVAL", "scale[1]", function() distac.merge.average { scale = { "a" } } end)
+    end)
+
     it("leave no memory behind", function()
         helper.no_leak(function()
             for _, method in ipairs(distac.merge.methods()) do

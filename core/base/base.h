@@ -111,6 +111,8 @@ void di_text_add(di_text *text, const char *format, ...) DI_PRINTF(2, 3);
 void di_text_free(di_text *text);
 /* The candidate with the smallest edit distance to name, NULL if none is near. */
 const char *di_nearest(const char *name, int64_t count, const char *const *candidates);
+/* Whether a name fits a pattern: * stands for any text, ? for one byte. */
+bool di_glob(const char *pattern, const char *name);
 distac_strings *di_strings_new(void);
 distac_status di_strings_add(distac_strings *strings, const char *text);
 void di_strings_sort(distac_strings *strings); /* by bytes */

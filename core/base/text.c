@@ -148,3 +148,25 @@ int64_t distac_strings_count(const distac_strings *strings) { return strings ? s
 const char *distac_strings_get(const distac_strings *strings, int64_t index) {
     return strings && index >= 0 && index < strings->count ? strings->item[index] : NULL;
 }
+
+/* ---- patterns ---- */
+
+bool di_glob(const char *pattern, const char *name) {
+    const char *star = NULL, *from = NULL; /* the last star, and where its text may end */
+    while (*name) {
+        if (*pattern == '*') {
+            star = ++pattern;
+            from = name;
+        } else if (*pattern == '?' || *pattern == *name) {
+            pattern++;
+            name++;
+        } else if (star) {
+            pattern = star;
+            name = ++from;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*') pattern++;
+    return *pattern == 0;
+}

@@ -140,9 +140,11 @@ void di_sources_close(di_sources *sources);
  * shapes differ, all in one error with the nearest names. */
 distac_status di_match(const char *function, const char *base_name, const distac_checkpoint *base,
                        const char *other_name, const distac_checkpoint *other);
-/* Appends the misfits to text, at most a dozen lines of them; *status becomes ENOTFOUND or ESHAPE. */
+/* Appends the misfits to text, at most a dozen lines of them; *status becomes ENOTFOUND or ESHAPE. Names that
+ * is_asked (NULL: all count) denies do not matter. */
+typedef bool (*di_asked)(const void *arg, const char *name);
 void di_match_add(di_text *text, distac_status *status, const char *base_name, const distac_checkpoint *base,
-                  const char *other_name, const distac_checkpoint *other);
+                  const char *other_name, const distac_checkpoint *other, di_asked is_asked, const void *arg);
 
 /* ---- reading (st_read.c) ---- */
 /* Checks every rule and fills checkpoint (empty, with path) with entries pointing into data. */

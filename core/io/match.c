@@ -8,7 +8,11 @@ typedef struct report {
     di_text *text;
     int64_t lines;
     distac_status status;
+    di_asked is_asked;
+    const void *arg;
 } report;
+
+static bool asked(const report *r, const char *name) { return !r->is_asked || r->is_asked(r->arg, name); }
 
 /* Counts a misfit; true if there is room to print it. */
 static bool line(report *r, distac_status status) {
@@ -32,7 +36,7 @@ static void report_absent(report *r, const distac_checkpoint *have, const distac
     const char **names = NULL;
     for (int64_t i = 0; i < have->count; i++) {
         const di_entry *entry = have->entries[i];
-        if (!di_entry_is_float(entry) || di_checkpoint_entry(lack, entry->name)) continue;
+        if (!di_entry_is_float(entry) || !asked(r, entry->name) || di_checkpoint_entry(lack, entry->name)) continue;
         if (!line(r, DISTAC_ENOTFOUND)) continue;
         if (!names) names = float_names(lack, &count);
         const char *near = names ? di_nearest(entry->name, count, names) : NULL;
@@ -48,7 +52,7 @@ static void report_shapes(report *r, const char *base_name, const distac_checkpo
     for (int64_t i = 0; i < base->count; i++) {
         const di_entry *x = base->entries[i];
         const di_entry *y = di_checkpoint_entry(other, x->name);
-        if (!y || (!di_entry_is_float(x) && !di_entry_is_float(y))) continue;
+        if (!y || !asked(r, x->name) || (!di_entry_is_float(x) && !di_entry_is_float(y))) continue;
         if (di_entry_is_float(x) != di_entry_is_float(y)) {
             if (line(r, DISTAC_ESHAPE))
                 di_text_add(r->text, "\n  \"%s\" is %s in %s but %s in %s", x->name, x->type->name, base_name,
@@ -62,8 +66,8 @@ static void report_shapes(report *r, const char *base_name, const distac_checkpo
 }
 
 void di_match_add(di_text *text, distac_status *status, const char *base_name, const distac_checkpoint *base,
-                  const char *other_name, const distac_checkpoint *other) {
-    report r = {text, 0, *status};
+                  const char *other_name, const distac_checkpoint *other, di_asked is_asked, const void *arg) {
+    report r = {text, 0, *status, is_asked, arg};
     report_absent(&r, base, other, other_name, "missing");
     report_absent(&r, other, base, base_name, "missing");
     report_shapes(&r, base_name, base, other_name, other);
@@ -75,7 +79,7 @@ distac_status di_match(const char *function, const char *base_name, const distac
                        const char *other_name, const distac_checkpoint *other) {
     di_text text = {0};
     distac_status status = DISTAC_OK;
-    di_match_add(&text, &status, base_name, base, other_name, other);
+    di_match_add(&text, &status, base_name, base, other_name, other, NULL, NULL);
     if (status != DISTAC_OK)
         status = di_fail_at(status, function, "the tensors do not fit:%s", text.bytes ? text.bytes : "");
     di_text_free(&text);

@@ -9,33 +9,41 @@ enum { BATCH = 64 }; /* pieces of a batch */
 static const size_t piece_bytes = DI_PIECE * sizeof(double);
 
 /* D of n <= DI_STEP elements, into the lane's last row. */
-static distac_status direction(di_merge_run *run, int32_t lane, int64_t entry, int64_t first, int64_t n,
-                               double **out) {
+static distac_status direction(di_merge_run *run, int32_t lane, const di_at *at, int64_t n, double **out) {
     double *const *rows = di_run_rows(run, lane);
     *out = rows[run->models + 1];
-    if (!di_run_step(run, entry, first, n, rows)) return di_run_nonfinite(run, entry, first);
-    run->merge->method->chunk(run, n, (const double *const *)rows, *out);
+    if (!di_run_step(run, at->entry, at->first, n, rows)) return di_run_nonfinite(run, at->entry, at->first);
+    run->merge->method->chunk(run, at, n, (const double *const *)rows, *out);
     return DISTAC_OK;
 }
 
 /* base + lambda*D, or D, of part of a tensor, rounded to dtype. whole: D of the whole tensor if it is there. */
 static distac_status result(di_merge_run *run, int32_t lane, const di_piece *piece, const double *whole,
                             int32_t dtype, uint8_t *out) {
-    double lambda = di_run_lambda(run), *d;
+    double factor = run->factors[piece->entry], lambda = run->whole ? di_run_lambda(run, piece->entry) : factor, *d;
     double *const *rows = di_run_rows(run, lane);
     int64_t width = distac_dtype_bytes(dtype);
     for (int64_t done = 0; done < piece->count; done += DI_STEP) {
         int64_t n = piece->count - done < DI_STEP ? piece->count - done : DI_STEP;
         int64_t first = piece->first + done;
-        if (whole) {
+        if (factor == 0) { /* as the base has it */
+            d = rows[run->models];
+            if (run->whole) di_run_base(run, piece->entry, first, n, d);
+            else memset(d, 0, (size_t)n * sizeof *d);
+        } else if (whole) {
             d = rows[run->models + 1];
             memcpy(d, whole + first, (size_t)n * sizeof *d);
             if (run->whole) di_run_base(run, piece->entry, first, n, rows[run->models]);
         } else {
-            DI_TRY(direction(run, lane, piece->entry, first, n, &d));
+            const di_at at = {piece->entry, first, 0};
+            DI_TRY(direction(run, lane, &at, n, &d));
         }
-        if (run->whole)
+        if (factor == 0 || (!run->whole && lambda == 1))
+            ;
+        else if (run->whole)
             for (int64_t i = 0; i < n; i++) d[i] = rows[run->models][i] + lambda * d[i];
+        else
+            for (int64_t i = 0; i < n; i++) d[i] *= lambda;
         DI_TRY(di_narrow(run->function, run->base->entries[piece->entry]->name, first, dtype, d,
                          out + done * width, n));
     }
@@ -59,9 +67,10 @@ static distac_status whole_tensor(di_merge_run *run, int64_t entry, double **out
     return status;
 }
 
-static bool takes(const di_merge_run *run, const di_entry *entry) {
+static bool takes(const di_merge_run *run, int64_t index) {
     const di_method *method = run->merge->method;
-    return method->takes && di_entry_is_float(entry) && method->takes(run, entry);
+    const di_entry *entry = run->base->entries[index];
+    return method->takes && di_entry_is_float(entry) && run->factors[index] != 0 && method->takes(run, entry);
 }
 
 /* ---- in memory ---- */
@@ -84,7 +93,7 @@ static distac_status make_results(const di_merge_run *run, distac_tensor **resul
     for (int64_t i = 0; i < run->base->count; i++) {
         const di_entry *entry = run->base->entries[i];
         if (!di_entry_is_float(entry)) continue;
-        DI_TRY(di_tensor_new(run->context, DISTAC_F32, entry->rank, entry->shape, false, &results[i]));
+        DI_TRY(di_tensor_new(run->context, DISTAC_F32, entry->rank, entry->shape, run->factors[i] == 0, &results[i]));
         DI_TRY(distac_checkpoint_set(out, entry->name, results[i]));
     }
     return DISTAC_OK;
@@ -95,13 +104,13 @@ static distac_status delta_all(delta_job *job, di_piece *plain) {
     di_merge_run *run = job->run;
     int64_t count = 0;
     for (int64_t i = 0; i < run->piece_count; i++)
-        if (!takes(run, run->base->entries[run->pieces[i].entry])) plain[count++] = run->pieces[i];
+        if (!takes(run, run->pieces[i].entry)) plain[count++] = run->pieces[i];
     job->pieces = plain;
     DI_TRY(di_run_lanes(run, count, delta_piece, job));
     for (int64_t i = 0; i < run->base->count; i++) {
         const di_entry *entry = run->base->entries[i];
         double *whole;
-        if (!takes(run, entry) || entry->numel == 0) continue;
+        if (!takes(run, i) || entry->numel == 0) continue;
         DI_TRY(di_poll(run->context));
         di_progress(run->context, "merging", i, run->base->count);
         DI_TRY(whole_tensor(run, i, &whole));
@@ -216,7 +225,7 @@ static distac_status stream_all(stream *s, const int64_t *order) {
     di_merge_run *run = s->run;
     for (int64_t i = 0; i < run->base->count; i++) {
         const di_entry *entry = run->base->entries[order[i]];
-        if (!takes(run, entry) || entry->numel == 0) {
+        if (!takes(run, order[i]) || entry->numel == 0) {
             DI_TRY(stream_entry(s, order[i]));
         } else {
             double *whole;

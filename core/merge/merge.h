@@ -20,10 +20,20 @@ enum { DI_STEP = 256 };
 
 typedef struct di_merge_run di_merge_run;
 
+/* Where a run of elements stands: in which entry of run->base, at which element of it, in which piece. */
+typedef struct di_at {
+    int64_t entry, first, piece;
+} di_at;
+
 typedef struct di_merge_param {
     distac_merge_param info;
-    bool whole; /* a whole number is wanted */
+    bool whole; /* a whole number is wanted; always so for choices */
 } di_merge_param;
+/* Both ends of a range are included. A list takes one number or one per model. */
+#define DI_NUMBER(name, text, value, least, most)     {{name, text, value, least, most, 0, NULL}, false}
+#define DI_NUMBERS(name, text, value, least, most)    {{name, text, value, least, most, 1, NULL}, false}
+#define DI_WHOLE(name, text, value, least, most)      {{name, text, value, least, most, 0, NULL}, true}
+#define DI_CHOICE(name, text, value, count, choices)  {{name, text, value, 0, (count)-1, 0, choices}, true}
 
 /* An operator. It has `chunk`, for tensors whose elements are merged one by one, and may have the others. */
 typedef struct di_method {
@@ -33,7 +43,7 @@ typedef struct di_method {
     /* Looks at all task vectors before anything is merged; what it finds goes to run->state, freed with free(). */
     distac_status (*prepare)(di_merge_run *run);
     /* out[i] = D for n elements of all models: tau[t][i]. */
-    void (*chunk)(const di_merge_run *run, int64_t n, const double *const *tau, double *out);
+    void (*chunk)(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau, double *out);
     /* Whether `tensor` merges this entry of run->base instead of chunk. */
     bool (*takes)(const di_merge_run *run, const di_entry *entry);
     /* D of a whole tensor, row-major. May use di_parallel. */
@@ -49,11 +59,19 @@ typedef struct di_values {
     double *values;
 } di_values;
 
+/* Tensors whose name matches the pattern have lambda times this factor. */
+typedef struct di_rule {
+    char *pattern;
+    double factor;
+} di_rule;
+
 struct distac_merge {
     atomic_int refs;
     distac_context *context;
     const di_method *method;
     di_values *params; /* param_count of them, then lambda */
+    int32_t rule_count;
+    di_rule *rules; /* the last that matches counts */
 };
 
 struct di_merge_run {
@@ -66,7 +84,8 @@ struct di_merge_run {
     distac_checkpoint *const *inputs;
     di_sources base_bytes, *input_bytes;
     int64_t *partner; /* [models][base->count]: where a tensor stands in an input */
-    int64_t elements; /* of all float tensors */
+    double *factors;  /* [base->count]: of lambda; 0: the tensor stays as the base has it and is not looked at */
+    int64_t elements; /* of all float tensors that are merged */
     int64_t piece_count;
     di_piece *pieces;
     int32_t lanes; /* parallel strands, each with its own scratch; results never depend on their number */
@@ -80,7 +99,9 @@ distac_status di_run_open(di_merge_run *run, const distac_merge *merge, const ch
 void di_run_close(di_merge_run *run);
 /* Parameter `index` of the operator for a model. */
 double di_run_param(const di_merge_run *run, int32_t index, int32_t model);
-double di_run_lambda(const di_merge_run *run);
+double di_run_lambda(const di_merge_run *run, int64_t entry);
+/* The factor that a merge's rules give a tensor. */
+double di_merge_factor(const distac_merge *merge, const char *name);
 /* Elements first … first+n-1 of model t's task vector; false if one of them is not finite. base: the base's
  * elements (NULL for task vectors). */
 bool di_run_load(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, const double *base,
@@ -95,7 +116,7 @@ double *const *di_run_rows(const di_merge_run *run, int32_t lane);
 bool di_run_step(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *const *rows);
 
 /* Shows all elements of all task vectors, step by step, to visit, on all lanes. */
-typedef void (*di_visit)(void *arg, int32_t lane, int64_t n, const double *const *tau);
+typedef void (*di_visit)(void *arg, int32_t lane, const di_at *at, int64_t n, const double *const *tau);
 distac_status di_run_visit(di_merge_run *run, di_visit visit, void *arg);
 
 /* Calls work(arg, lane, i) for i in 0..count-1, each once, on all lanes. */

@@ -6,11 +6,13 @@
 enum { TALL, K };
 
 static const di_merge_param params[] = {
-    {{"tall", "mask threshold: a task keeps an element if |tau| > tall * |sum - tau|", 0.4, 0, 1000, 1}, false},
-    {{"k", "masks that must agree; 0: plain task arithmetic", 2, 0, 1000000, 0}, true},
+    DI_NUMBERS("tall", "mask threshold: a task keeps an element if |tau| > tall * |sum - tau|", 0.4, 0, 1000),
+    DI_WHOLE("k", "masks that must agree; 0: plain task arithmetic", 2, 0, 1000000),
 };
 
-DI_CLONES static void chunk(const di_merge_run *run, int64_t n, const double *const *tau, double *out) {
+DI_CLONES static void chunk(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau,
+                            double *out) {
+    (void)at;
     double sum[DI_STEP], votes[DI_STEP] = {0}, k = di_run_param(run, K, 0);
     for (int64_t i = 0; i < n; i++) sum[i] = 0;
     for (int32_t t = 0; t < run->models; t++)

@@ -8,7 +8,7 @@
 enum { KEEP };
 
 static const di_merge_param params[] = {
-    {{"keep", "share of the elements kept per model: those with the largest magnitudes", 0.2, 0, 1, 0}, false},
+    DI_NUMBER("keep", "share of the elements kept per model: those with the largest magnitudes", 0.2, 0, 1),
 };
 
 typedef struct ties {
@@ -32,7 +32,9 @@ typedef struct ballot {
     int64_t *lead; /* positive minus negative signs, one per lane */
 } ballot;
 
-DI_CLONES static void count_signs(void *arg, int32_t lane, int64_t n, const double *const *tau) {
+DI_CLONES static void count_signs(void *arg, int32_t lane, const di_at *at, int64_t n,
+                                  const double *const *tau) {
+    (void)at;
     ballot *b = arg;
     double sum[DI_STEP];
     int64_t lead = 0;
@@ -67,7 +69,9 @@ static distac_status prepare(di_merge_run *run) {
 }
 
 /* Written without branches, so that it runs on vectors. */
-DI_CLONES static void chunk(const di_merge_run *run, int64_t n, const double *const *tau, double *out) {
+DI_CLONES static void chunk(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau,
+                            double *out) {
+    (void)at;
     const ties *state = run->state;
     double sign[DI_STEP], count[DI_STEP] = {0}, sum[DI_STEP] = {0}, majority = state->majority;
     trimmed_sum(run, state->thresholds, n, tau, sign);

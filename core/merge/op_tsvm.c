@@ -126,8 +126,8 @@ static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
 }
 
 /* Vectors, kernels and scalars: the mean. */
-static void chunk(const di_merge_run *run, int64_t n, const double *const *tau, double *out) {
-    di_merge_average.chunk(run, n, tau, out);
+static void chunk(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau, double *out) {
+    di_merge_average.chunk(run, at, n, tau, out);
 }
 
 const di_method di_merge_tsvm = {

@@ -9,7 +9,7 @@ static const di_method *const methods[] = {
 };
 enum { METHOD_COUNT = sizeof methods / sizeof methods[0] };
 
-static const di_merge_param lambda = {{"lambda", "factor of the merged direction", 1, -1000, 1000, 0}, false};
+static const di_merge_param lambda = DI_NUMBER("lambda", "factor of the merged direction", 1, -1000, 1000);
 
 static const di_merge_param *param_at(const di_method *method, int32_t index) {
     return index < method->param_count ? &method->params[index] : &lambda;
@@ -97,6 +97,8 @@ distac_status distac_merge_create(distac_context *context, const char *method, d
 void distac_merge_release(distac_merge *merge) {
     if (!merge || atomic_fetch_sub(&merge->refs, 1) != 1) return;
     for (int32_t i = 0; merge->params && i <= merge->method->param_count; i++) free(merge->params[i].values);
+    for (int32_t i = 0; i < merge->rule_count; i++) free(merge->rules[i].pattern);
+    free(merge->rules);
     free(merge->params);
     distac_context_release(merge->context);
     free(merge);
@@ -139,4 +141,23 @@ distac_status distac_merge_set(distac_merge *merge, const char *param, int32_t n
                            values[i]);
     }
     return set_values(&merge->params[index], n_values, values);
+}
+
+distac_status distac_merge_scale(distac_merge *merge, const char *pattern, double factor) {
+    DI_REQUIRE(merge, "merge is NULL");
+    DI_REQUIRE(pattern, "pattern is NULL");
+    if (!isfinite(factor)) return di_fail(DISTAC_EINVAL, "factor of \"%s\" is %g", pattern, di_shown(factor));
+    di_rule *rules = di_grow(merge->rules, (size_t)(merge->rule_count + 1) * sizeof *rules);
+    if (!rules) return DISTAC_ENOMEM;
+    merge->rules = rules;
+    char *copy = di_strdup(pattern);
+    if (!copy) return DISTAC_ENOMEM;
+    rules[merge->rule_count++] = (di_rule){copy, factor};
+    return DISTAC_OK;
+}
+
+double di_merge_factor(const distac_merge *merge, const char *name) {
+    for (int32_t i = merge->rule_count - 1; i >= 0; i--)
+        if (di_glob(merge->rules[i].pattern, name)) return merge->rules[i].factor;
+    return 1;
 }

@@ -16,13 +16,16 @@ static const char *label(const di_merge_run *run, int32_t t, char *buffer, size_
     return buffer;
 }
 
+/* Tensors that are left as they are need not be in the models. */
+static bool merged(const void *arg, const char *name) { return di_merge_factor(arg, name) != 0; }
+
 static distac_status match_inputs(const di_merge_run *run) {
     di_text text = {0};
     distac_status status = DISTAC_OK;
     char a[32], b[32];
     for (int32_t t = run->whole ? 0 : 1; t < run->models; t++)
         di_match_add(&text, &status, label(run, -1, a, sizeof a), run->base, label(run, t, b, sizeof b),
-                     run->inputs[t]);
+                     run->inputs[t], merged, run->merge);
     if (status != DISTAC_OK)
         status = di_fail_at(status, run->function, "the tensors do not fit:%s", text.bytes ? text.bytes : "");
     di_text_free(&text);
@@ -36,6 +39,25 @@ static distac_status check_params(const di_merge_run *run) {
             return di_fail_at(DISTAC_EINVAL, run->function, "%s: %s has %d values for %d models",
                               merge->method->name, merge->method->params[i].info.name, (int)merge->params[i].count,
                               (int)run->models);
+    return DISTAC_OK;
+}
+
+/* A rule that matches no tensor is a slip of the pen. */
+static distac_status find_factors(di_merge_run *run) {
+    const distac_merge *merge = run->merge;
+    run->factors = di_new((size_t)(run->base->count ? run->base->count : 1) * sizeof *run->factors);
+    if (!run->factors) return DISTAC_ENOMEM;
+    for (int64_t i = 0; i < run->base->count; i++)
+        run->factors[i] = di_merge_factor(merge, run->base->entries[i]->name);
+    for (int32_t r = 0; r < merge->rule_count; r++) {
+        bool used = false;
+        for (int64_t i = 0; i < run->base->count && !used; i++)
+            used = di_entry_is_float(run->base->entries[i]) &&
+                   di_glob(merge->rules[r].pattern, run->base->entries[i]->name);
+        if (!used)
+            return di_fail_at(DISTAC_ENOTFOUND, run->function, "no tensor matches the pattern \"%s\"; the first is \"%s\"",
+                              merge->rules[r].pattern, run->base->count ? run->base->entries[0]->name : "");
+    }
     return DISTAC_OK;
 }
 
@@ -56,10 +78,14 @@ static distac_status open_inputs(di_merge_run *run) {
                 distac_checkpoint_find(run->inputs[t], run->base->entries[i]->name);
     }
     for (int64_t i = 0; i < run->base->count; i++)
-        if (di_entry_is_float(run->base->entries[i]) &&
+        if (di_entry_is_float(run->base->entries[i]) && run->factors[i] != 0 &&
             __builtin_add_overflow(run->elements, run->base->entries[i]->numel, &run->elements))
             return di_fail_at(DISTAC_EINVAL, run->function, "too many elements");
     DI_TRY(di_pieces(run->base->entries, run->base->count, &run->piece_count, &run->pieces));
+    int64_t kept = 0;
+    for (int64_t i = 0; i < run->piece_count; i++)
+        if (run->factors[run->pieces[i].entry] != 0) run->pieces[kept++] = run->pieces[i];
+    run->piece_count = kept;
     int64_t rows = (int64_t)run->lanes * (run->models + 2);
     run->rows = di_new((size_t)rows * sizeof *run->rows);
     run->scratch = run->rows ? di_alloc(run->context, scratch_bytes(run)) : NULL;
@@ -85,6 +111,7 @@ distac_status di_run_open(di_merge_run *run, const distac_merge *merge, const ch
     if (!whole) run->base = inputs[0];
     if (!run->base) return di_fail_at(DISTAC_EINVAL, function, "base is NULL");
     DI_TRY(check_params(run));
+    DI_TRY(find_factors(run));
     DI_TRY(match_inputs(run));
     DI_TRY(open_inputs(run));
     return merge->method->prepare ? merge->method->prepare(run) : DISTAC_OK;
@@ -97,6 +124,7 @@ void di_run_close(di_merge_run *run) {
     free(run->input_bytes);
     free(run->rows);
     free(run->partner);
+    free(run->factors);
     free(run->pieces);
     free(run->state);
 }
@@ -106,8 +134,8 @@ double di_run_param(const di_merge_run *run, int32_t index, int32_t model) {
     return values->values[values->count == 1 ? 0 : model];
 }
 
-double di_run_lambda(const di_merge_run *run) {
-    return run->merge->params[run->merge->method->param_count].values[0];
+double di_run_lambda(const di_merge_run *run, int64_t entry) {
+    return run->merge->params[run->merge->method->param_count].values[0] * run->factors[entry];
 }
 
 /* ---- reading ---- */
@@ -267,7 +295,8 @@ static distac_status visit_piece(void *arg, int32_t lane, int64_t index) {
         int64_t n = piece->count - done < DI_STEP ? piece->count - done : DI_STEP;
         if (!di_run_step(job->run, piece->entry, piece->first + done, n, rows))
             return di_run_nonfinite(job->run, piece->entry, piece->first + done);
-        job->visit(job->arg, lane, n, (const double *const *)rows);
+        const di_at at = {piece->entry, piece->first + done, index};
+        job->visit(job->arg, lane, &at, n, (const double *const *)rows);
     }
     return DISTAC_OK;
 }

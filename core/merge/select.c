@@ -158,7 +158,8 @@ static void collect_marked(int64_t n, const double *values, const uint8_t *marks
     }
 }
 
-static void collect_between(void *arg, int32_t lane, int64_t n, const double *const *tau) {
+static void collect_between(void *arg, int32_t lane, const di_at *place, int64_t n, const double *const *tau) {
+    (void)place;
     selector *s = arg;
     uint8_t marks[DI_STEP + 8] = {0};
     for (int32_t t = 0; t < s->run->models; t++) {
@@ -220,7 +221,8 @@ static distac_status search_by_sample(selector *s) {
 
 /* ---- second way ---- */
 
-static void count_digits(void *arg, int32_t lane, int64_t n, const double *const *tau) {
+static void count_digits(void *arg, int32_t lane, const di_at *place, int64_t n, const double *const *tau) {
+    (void)place;
     selector *s = arg;
     int shift = 64 - DIGIT * (s->level + 1);
     for (int32_t t = 0; t < s->run->models; t++) {

@@ -51,6 +51,15 @@ local loss = schema.custom {
 
 -- Merge operators ----------------------------------------------------------------------------------
 
+local patterns = schema.one_of({ { "string", schema.string {} }, { "table", schema.list(schema.string {}, { at_least = 1 }) } },
+    { want = "a pattern of tensor names or a list of them", doc = "* any text, ? one byte" })
+local rules = {
+    { "only", patterns }, { "except", patterns },
+    { "scale", schema.list(schema.custom { want = "{ pattern, factor }", accept = function(value)
+        if type(value) == "table" and type(value[1]) == "string" and type(value[2]) == "number" then return value end
+    end }, { doc = "factors of lambda by pattern; the last that fits counts" }) },
+}
+
 local function method_table()
     local by_name, names = {}, {}
     for _, method in ipairs(engine().merge.methods()) do
@@ -60,13 +69,14 @@ local function method_table()
                 min = param.min > -math.huge and param.min or nil,
                 max = param.max < math.huge and param.max or nil, doc = param.text,
             }
-            local field = one
+            local field = param.choices and schema.enum(param.choices, { doc = param.text }) or one
             if param.list then
                 field = schema.one_of({ { "number", one }, { "table", schema.list(one, { at_least = 1 }) } },
                     { want = one.want .. " or a list of them" })
             end
             fields[#fields + 1] = { param.name, field }
         end
+        for _, rule in ipairs(rules) do fields[#fields + 1] = rule end
         by_name[method.name] = record(fields)
         names[#names + 1] = method.name
     end

@@ -38,6 +38,13 @@ local function parameter(method, key, text, n_models)
     local names = {}
     for _, p in ipairs(method.params) do
         if not p.ours then names[#names + 1] = p.name end
+        if p.name == key and p.choices then
+            for _, word in ipairs(p.choices) do
+                if word == text then return word end
+            end
+            common.usage("--" .. key .. ": wanted one of " .. table.concat(p.choices, ", ") .. ", got '" .. text .. "'"
+                .. require("distac.schema").did_you_mean(text, p.choices))
+        end
         if p.name == key and not p.ours then
             local values = {}
             for part in (text .. ","):gmatch("([^,]*),") do
@@ -77,6 +84,28 @@ local function output_layout(o, base)
     return o.to
 end
 
+local function patterns(text)
+    if not text then return nil end
+    local list = {}
+    for part in (text .. ","):gmatch("([^,]*),") do
+        if part ~= "" then list[#list + 1] = part end
+    end
+    if #list == 0 then common.usage("wanted patterns of tensor names, separated by commas, got '" .. text .. "'") end
+    return list
+end
+
+local function rules(text)
+    local list = patterns(text)
+    for i, part in ipairs(list or {}) do
+        local pattern, factor = part:match("^(.+)=([^=]+)$")
+        if not pattern or not tonumber(factor) then
+            common.usage("--scale: wanted PATTERN=FACTOR, got '" .. part .. "'")
+        end
+        list[i] = { pattern, tonumber(factor) }
+    end
+    return list
+end
+
 commands.merge = {
     usage = "--base B --method M [--lambda X] [--PARAM V]... -o OUT MODEL...",
     text = "merge fine-tuned models into one",
@@ -85,6 +114,9 @@ commands.merge = {
         { "base", "text", "FILE", "the model that all were fine-tuned from" },
         { "method", "text", "NAME", "how to merge" },
         { "output", "text", "FILE", "the merged model" },
+        { "only", "text", "PATTERNS", "tensors to merge, as \"visual.*,*.bias\"; others stay as the base has them" },
+        { "except", "text", "PATTERNS", "tensors that stay as the base has them" },
+        { "scale", "text", "RULES", "factors of lambda, as \"*.resblocks.0.*=0.5,*.bias=0\"; the last that fits counts" },
         { "dtype", "text", "TYPE", "f32, f16 or bf16 (default: the base's)" },
         { "to", "text", "LAYOUT", "CLIP's names in the output: open_clip or hf (default: the base's)" },
         { "force", "flag", nil, "overwrite the output" },
@@ -95,8 +127,9 @@ commands.merge = {
             lines[#lines + 1] = "  " .. method.name .. ": " .. method.text
             for _, p in ipairs(method.params) do
                 if not p.ours then
-                    lines[#lines + 1] = string.format("      --%-12s %s (default %s)", p.name, p.text,
-                        json.number(p.default) or "none")
+                    lines[#lines + 1] = string.format("      --%-12s %s (default %s)", p.name, p.choices
+                        and table.concat(p.choices, ", ") .. ": " .. p.text or p.text,
+                        p.choices and p.default or json.number(p.default) or "none")
                 end
             end
         end
@@ -111,6 +144,7 @@ commands.merge = {
         for _, path in ipairs(o.args) do common.weights(path, "model") end
         local params = {}
         for _, key in ipairs(o.extra_order) do params[key] = parameter(method, key, o.extra[key], #o.args) end
+        params.only, params.except, params.scale = patterns(o.only), patterns(o.except), rules(o.scale)
         local dtype = common.dtype(o)
         local inputs = { base_path }
         for _, path in ipairs(o.args) do inputs[#inputs + 1] = path end
