@@ -820,6 +820,14 @@ typedef struct distac_loader distac_loader;
 DISTAC_API distac_status distac_loader_create(distac_dataset *dataset, int64_t batch, uint64_t seed,
                                               distac_loader **out);
 DISTAC_API void distac_loader_release(distac_loader *loader);
+/* From now on images are random crops of the originals, resized to the data set's size; NULL: no longer. A sample's
+ * crop is a pure function of (seed, epoch, sample). Errors: EINVAL, ESHAPE (images that are not square). */
+DISTAC_API distac_status distac_loader_crops(distac_loader *loader, DISTAC_NULLABLE const distac_crop_desc *desc);
+/* Decodes `ahead` batches (the one that is asked for included) with `workers` threads of the loader's own, which start
+ * with the first batch; 0, the default: batches are decoded when asked for, by the context's threads. Batches are the
+ * same for every number. Memory: ahead x batch x C x H x W bytes, and for each worker one image in work. A failure is
+ * told with the batch that it belongs to. Errors: EINVAL. */
+DISTAC_API distac_status distac_loader_workers(distac_loader *loader, int32_t workers, int32_t ahead);
 /* [new] Images [B,C,H,W] F32 of batch `step` (0-based). */
 DISTAC_API distac_status distac_loader_images(distac_loader *loader, int64_t step, distac_tensor **out);
 /* [new] Labels I64 [B] of batch `step`. Errors: ESTATE (unlabelled). */

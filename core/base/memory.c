@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
@@ -35,6 +36,7 @@ enum { ALIGNMENT = 64, CACHE_BLOCKS = 64 };
 
 struct di_cache {
     pthread_mutex_t lock;
+    pid_t pid; /* whose lock it is */
     int count;
     size_t bytes;
     struct {
@@ -92,7 +94,21 @@ di_cache *di_cache_create(void) {
         di_fail_at(DISTAC_ENOMEM, "memory", "cannot make a lock");
         return NULL;
     }
+    cache->pid = getpid();
     return cache;
+}
+
+/* A thread that reads ahead may have held the lock while another one forked. The child, which has one thread, begins
+ * with an empty cache and a lock of its own; what the blocks hold is lost to it. */
+static void cache_lock(di_cache *cache) {
+    pid_t pid = getpid();
+    if (cache->pid != pid) {
+        pthread_mutex_init(&cache->lock, NULL);
+        cache->count = 0;
+        cache->bytes = 0;
+        cache->pid = pid;
+    }
+    pthread_mutex_lock(&cache->lock);
 }
 
 static void drop_oldest(di_cache *cache) {
@@ -103,7 +119,7 @@ static void drop_oldest(di_cache *cache) {
 }
 
 void di_cache_trim(di_cache *cache, size_t keep) {
-    pthread_mutex_lock(&cache->lock);
+    cache_lock(cache);
     while (cache->count > 0 && cache->bytes > keep) drop_oldest(cache);
     pthread_mutex_unlock(&cache->lock);
 }
@@ -117,7 +133,7 @@ void di_cache_destroy(di_cache *cache) {
 
 static void *cache_take(di_cache *cache, size_t capacity) {
     void *memory = NULL;
-    pthread_mutex_lock(&cache->lock);
+    cache_lock(cache);
     for (int i = cache->count - 1; i >= 0 && !memory; i--) { /* the newest may still be in the processor's cache */
         if (cache->block[i].capacity != capacity) continue;
         memory = cache->block[i].memory;
@@ -131,7 +147,7 @@ static void *cache_take(di_cache *cache, size_t capacity) {
 
 static bool cache_give(di_cache *cache, void *memory, size_t capacity) {
     if (capacity > CACHE_BYTES) return false;
-    pthread_mutex_lock(&cache->lock);
+    cache_lock(cache);
     while (cache->count > 0 && (cache->count == CACHE_BLOCKS || cache->bytes > CACHE_BYTES - capacity))
         drop_oldest(cache);
     cache->block[cache->count].memory = memory;
@@ -143,7 +159,7 @@ static bool cache_give(di_cache *cache, void *memory, size_t capacity) {
 }
 
 static size_t cache_bytes(di_cache *cache) {
-    pthread_mutex_lock(&cache->lock);
+    cache_lock(cache);
     size_t bytes = cache->bytes;
     pthread_mutex_unlock(&cache->lock);
     return bytes;

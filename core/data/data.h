@@ -59,7 +59,8 @@ distac_status di_jpeg_open(distac_context *context, const char *name, const uint
 int32_t di_jpeg_width(const di_jpeg *jpeg);
 int32_t di_jpeg_height(const di_jpeg *jpeg);
 int32_t di_jpeg_channels(const di_jpeg *jpeg); /* 1 or 3 */
-/* Once: gives the sink columns x0 … x1-1 of rows y0 … y1-1 in order; DI_ROW_PAD more bytes of a row can be read. */
+/* Once: gives the sink columns x0 … x1-1 of rows y0 … y1-1 in order; DI_ROW_PAD more bytes of a row can be read.
+ */
 typedef void (*di_row_sink)(void *arg, int32_t y, const uint8_t *row);
 distac_status di_jpeg_rows(di_jpeg *jpeg, int32_t x0, int32_t x1, int32_t y0, int32_t y1, di_row_sink sink,
                            void *arg);
@@ -105,8 +106,9 @@ distac_status di_fit_geometry(int32_t width, int32_t height, int32_t size, di_ge
 distac_status di_crop_geometry(int32_t width, int32_t height, const distac_crop_desc *desc, uint64_t seed,
                                uint64_t stream, int32_t size, di_geometry *out);
 /* Bytes of an image file to planes [channels,size,size], in one pass where the format allows it; the same bits as
- * distac_image_load with these channels followed by distac_image_fit or distac_image_random_crop. name is for error
- * texts. Safe to call from many threads at once. Errors: EFORMAT, EUNSUPPORTED, ENOMEM, EINVAL (the plan). */
+ * distac_image_load with these channels followed by distac_image_fit or distac_image_random_crop. name is for
+ * error texts. Safe to call from many threads at once. Errors: EFORMAT, EUNSUPPORTED, ENOMEM, EINVAL (the plan).
+ */
 distac_status di_image_sample(distac_context *context, const char *name, const uint8_t *bytes, size_t count,
                               const di_sample_plan *plan, uint8_t *planes);
 
@@ -120,11 +122,17 @@ typedef struct di_samples {
     int64_t count, classes;
     int32_t channels, height, width;
     distac_tensor *pixels; /* U8 [N,C,H,W]; NULL: made of raw or of the files when asked for */
-    distac_tensor *raw;    /* U8 [N,c,h,w]: images of their own size, or NULL */
+    distac_tensor *raw;    /* U8 [N,h,w,c]: images of their own size, or NULL */
     char **files;          /* [N] or NULL */
     int64_t *labels;       /* [N]; NULL: unlabelled */
     char **names;          /* [classes] */
 } di_samples;
+
+/* A random crop: which one is drawn is a function of all of it. */
+typedef struct di_sample_crop {
+    distac_crop_desc desc;
+    uint64_t seed, stream;
+} di_sample_crop;
 
 struct distac_dataset {
     atomic_int refs;
@@ -139,8 +147,11 @@ struct distac_loader {
     distac_dataset *dataset;
     int64_t batch;
     uint64_t seed;
-    int64_t epoch;  /* of the permutation kept, -1: none yet */
-    int64_t *order; /* [size] */
+    int64_t epoch[2];  /* of the permutations kept, -1: none yet */
+    int64_t *order[2]; /* [size] each; epoch e is in e % 2 */
+    bool cropped;
+    distac_crop_desc crops;
+    struct di_prefetch *prefetch; /* NULL: batches are made when asked for */
 };
 
 /* Empty samples of a shape, with class names "0", "1", … (classes 0: none). Pixels, files and labels are for
@@ -155,11 +166,35 @@ distac_status di_dataset_wrap(di_samples *samples, distac_dataset **out);
 /* Pixels [n,C,H,W] as bytes of the samples at dataset positions list[0..n-1] (list NULL: start, start+1, …). */
 distac_status di_dataset_bytes(const distac_dataset *dataset, int64_t start, int64_t n, const int64_t *list,
                                uint8_t *out);
-/* The same, normalised, F32. */
+/* The same, normalised, F32. crops: [n] random crops, or NULL. */
 distac_status di_dataset_floats(const distac_dataset *dataset, int64_t start, int64_t n, const int64_t *list,
-                                float *out);
-/* Planes [C,H,W] of sample `index`, from wherever its pixels are (sample.c). */
-distac_status di_samples_planes(const di_samples *samples, int64_t index, uint8_t *planes);
+                                const di_sample_crop *crops, float *out);
+/* n images that are there as bytes, normalised. */
+distac_status di_dataset_normalized(const distac_dataset *dataset, int64_t n, const uint8_t *planes, float *out);
+
+/* ---- reading ahead (prefetch.c) ---- */
+/* What a batch is made of: samples by their position, and how they are cropped. */
+typedef struct di_batch {
+    di_samples *samples; /* a reference */
+    int64_t *positions;  /* [n] */
+    bool cropped;
+    di_sample_crop *crops; /* [n] */
+} di_batch;
+typedef struct di_prefetch di_prefetch;
+/* Fills in batch `step`: arrays have room for n. Called by the thread that asks for batches. */
+typedef distac_status (*di_batch_plan)(void *arg, int64_t step, di_batch *batch);
+distac_status di_prefetch_create(distac_context *context, int32_t workers, int32_t ahead, int64_t n, size_t bytes,
+                                 di_batch_plan plan, void *arg, di_prefetch **out);
+/* Planes [n][bytes] of batch `step`, valid until the next call. */
+distac_status di_prefetch_get(di_prefetch *prefetch, int64_t step, const uint8_t **planes);
+/* Forgets what was read ahead: the plan has changed. */
+void di_prefetch_reset(di_prefetch *prefetch);
+void di_prefetch_destroy(di_prefetch *prefetch);
+/* Planes [C,H,W] of sample `index`, from wherever its pixels are (sample.c): fitted (crop NULL), or a random crop
+ * of the original. Safe to call from many threads at once. */
+distac_status di_samples_planes(const di_samples *samples, int64_t index, const di_sample_crop *crop,
+                                uint8_t *planes);
+size_t di_samples_bytes(const di_samples *samples); /* of one sample's planes */
 /* distac_dataset_folder with another limit on what is kept in memory. */
 distac_status di_folder_open(distac_context *context, const char *path, int32_t size, int32_t channels,
                              int64_t memory, distac_dataset **out);

@@ -218,87 +218,95 @@ typedef struct fetch {
     const distac_dataset *dataset;
     int64_t start;
     const int64_t *list;
+    const di_sample_crop *crops;
     size_t bytes;       /* of one image */
     const float *table; /* [channels][256] */
     float *floats;
+    const uint8_t *in;
     uint8_t *out;
 } fetch;
 
-static const uint8_t *in_memory(const di_samples *s, int64_t at, size_t bytes) {
-    return (const uint8_t *)s->pixels->data + (size_t)at * bytes;
+size_t di_samples_bytes(const di_samples *s) {
+    return (size_t)s->channels * (size_t)s->height * (size_t)s->width;
 }
 
 static distac_status fetch_bytes(void *arg, int64_t i) {
     const fetch *f = arg;
-    const di_samples *s = f->dataset->samples;
     int64_t at = position(f->dataset, f->start, f->list, i);
-    uint8_t *out = f->out + (size_t)i * f->bytes;
-    return di_samples_planes(s, at, out);
+    return di_samples_planes(f->dataset->samples, at, NULL, f->out + (size_t)i * f->bytes);
+}
+
+static distac_status normalize_one(void *arg, int64_t i) {
+    const fetch *f = arg;
+    const di_samples *s = f->dataset->samples;
+    const uint8_t *in = f->in + (size_t)i * f->bytes;
+    float *out = f->floats + (size_t)i * f->bytes;
+    size_t plane = (size_t)s->height * (size_t)s->width;
+    for (int32_t c = 0; c < s->channels; c++) {
+        const float *table = f->table + 256 * c;
+        for (size_t k = 0; k < plane; k++) *out++ = table[*in++];
+    }
+    return DISTAC_OK;
 }
 
 static distac_status fetch_floats(void *arg, int64_t i) {
     const fetch *f = arg;
     const di_samples *s = f->dataset->samples;
     int64_t at = position(f->dataset, f->start, f->list, i);
-    float *out = f->floats + (size_t)i * f->bytes;
-    const uint8_t *in;
-    uint8_t *decoded = NULL;
-    if (s->pixels) {
-        in = in_memory(s, at, f->bytes);
-    } else {
-        decoded = di_alloc(s->context, f->bytes);
-        if (!decoded) return DISTAC_ENOMEM;
-        distac_status status = di_samples_planes(s, at, decoded);
-        if (status != DISTAC_OK) {
-            di_free(s->context, decoded, f->bytes);
-            return status;
-        }
-        in = decoded;
+    fetch one = *f;
+    one.floats = f->floats + (size_t)i * f->bytes;
+    if (s->pixels && !f->crops) {
+        one.in = (const uint8_t *)s->pixels->data + (size_t)at * f->bytes;
+        return normalize_one(&one, 0);
     }
-    size_t plane = (size_t)s->height * (size_t)s->width;
-    for (int32_t c = 0; c < s->channels; c++) {
-        const float *table = f->table + 256 * c;
-        for (size_t k = 0; k < plane; k++) *out++ = table[*in++];
-    }
-    if (decoded) di_free(s->context, decoded, f->bytes);
-    return DISTAC_OK;
-}
-
-static size_t image_bytes(const di_samples *s) {
-    return (size_t)s->channels * (size_t)s->height * (size_t)s->width;
+    uint8_t *decoded = di_alloc(s->context, f->bytes);
+    if (!decoded) return DISTAC_ENOMEM;
+    distac_status status = di_samples_planes(s, at, f->crops ? &f->crops[i] : NULL, decoded);
+    one.in = decoded;
+    if (status == DISTAC_OK) status = normalize_one(&one, 0);
+    di_free(s->context, decoded, f->bytes);
+    return status;
 }
 
 distac_status di_dataset_bytes(const distac_dataset *dataset, int64_t start, int64_t n, const int64_t *list,
                                uint8_t *out) {
     fetch f = {
-        .dataset = dataset, .start = start, .list = list, .bytes = image_bytes(dataset->samples), .out = out};
+        .dataset = dataset, .start = start, .list = list, .bytes = di_samples_bytes(dataset->samples), .out = out};
     return di_parallel_try(dataset->samples->context, NULL, n, fetch_bytes, &f);
 }
 
-distac_status di_dataset_floats(const distac_dataset *dataset, int64_t start, int64_t n, const int64_t *list,
-                                float *out) {
-    int32_t channels = dataset->samples->channels;
+/* Runs work with the table of what every byte of every channel becomes. */
+static distac_status with_table(fetch *f, int64_t n, di_work work) {
+    const distac_dataset *d = f->dataset;
+    int32_t channels = d->samples->channels;
     float *table = di_new((size_t)channels * 256 * sizeof *table);
     if (!table) return DISTAC_ENOMEM;
     for (int32_t c = 0; c < channels; c++)
         for (int u = 0; u < 256; u++)
-            table[256 * c + u] = ((float)u / 255.0f - (float)dataset->mean[c]) / (float)dataset->std[c];
-    fetch f = {.dataset = dataset,
-               .start = start,
-               .list = list,
-               .bytes = image_bytes(dataset->samples),
-               .table = table,
-               .floats = out};
-    distac_status status = di_parallel_try(dataset->samples->context, NULL, n, fetch_floats, &f);
+            table[256 * c + u] = ((float)u / 255.0f - (float)d->mean[c]) / (float)d->std[c];
+    f->table = table;
+    f->bytes = di_samples_bytes(d->samples);
+    distac_status status = di_parallel_try(d->samples->context, NULL, n, work, f);
     free(table);
     return status;
+}
+
+distac_status di_dataset_floats(const distac_dataset *dataset, int64_t start, int64_t n, const int64_t *list,
+                                const di_sample_crop *crops, float *out) {
+    fetch f = {.dataset = dataset, .start = start, .list = list, .crops = crops, .floats = out};
+    return with_table(&f, n, fetch_floats);
+}
+
+distac_status di_dataset_normalized(const distac_dataset *dataset, int64_t n, const uint8_t *planes, float *out) {
+    fetch f = {.dataset = dataset, .in = planes, .floats = out};
+    return with_table(&f, n, normalize_one);
 }
 
 static distac_status check_range(const distac_dataset *d, const char *function, int64_t start, int64_t count) {
     if (start < 0 || count < 0 || start > d->size || count > d->size - start)
         return di_fail_at(DISTAC_EINVAL, function,
-                          "%lld samples from number %lld (the first is 0) of a data set of %lld",
-                          (long long)count, (long long)start, (long long)d->size);
+                          "%lld samples from number %lld (the first is 0) of a data set of %lld", (long long)count,
+                          (long long)start, (long long)d->size);
     return DISTAC_OK;
 }
 
@@ -310,7 +318,7 @@ distac_status distac_dataset_images(const distac_dataset *dataset, int64_t start
     int64_t shape[4] = {count, s->channels, s->height, s->width};
     distac_tensor *images;
     DI_TRY(di_tensor_new(s->context, DISTAC_F32, 4, shape, false, &images));
-    distac_status status = di_dataset_floats(dataset, start, count, NULL, images->data);
+    distac_status status = di_dataset_floats(dataset, start, count, NULL, NULL, images->data);
     if (status != DISTAC_OK) {
         distac_tensor_release(images);
         return status;
@@ -335,7 +343,7 @@ distac_status distac_dataset_labels(const distac_dataset *dataset, int64_t start
 
 static distac_status hash_pixels(const distac_dataset *d, di_sha256 *hash) {
     const di_samples *s = d->samples;
-    size_t bytes = image_bytes(s);
+    size_t bytes = di_samples_bytes(s);
     int64_t piece = (int64_t)((size_t)(1 << 22) / bytes) + 1;
     uint8_t *buffer = di_alloc(s->context, (size_t)piece * bytes);
     if (!buffer) return DISTAC_ENOMEM;

@@ -56,7 +56,7 @@ typedef struct decoding {
 
 static distac_status decode_one(void *arg, int64_t i) {
     const decoding *d = arg;
-    return di_samples_planes(d->samples, i, d->pixels + (size_t)i * d->bytes);
+    return di_samples_planes(d->samples, i, NULL, d->pixels + (size_t)i * d->bytes);
 }
 
 static distac_status decode_all(di_samples *s) {

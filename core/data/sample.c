@@ -3,44 +3,62 @@
 #include "data.h"
 #include <string.h>
 
-/* An image with interleaved channels of planes [c,h,w]. */
-static distac_status from_planes(distac_context *context, const distac_tensor *raw, int64_t index,
-                                 distac_image **out) {
-    int64_t channels = raw->shape[1], height = raw->shape[2], width = raw->shape[3], plane = height * width;
-    DI_TRY(di_image_new(context, (int32_t)width, (int32_t)height, (int32_t)channels, out));
-    const uint8_t *src = (const uint8_t *)raw->data + index * channels * plane;
-    for (int64_t c = 0; c < channels; c++)
-        for (int64_t i = 0; i < plane; i++) (*out)->pixels[i * channels + c] = src[c * plane + i];
-    return DISTAC_OK;
+static distac_status geometry_of(const di_samples *s, int32_t width, int32_t height, const di_sample_crop *crop,
+                                 di_geometry *g) {
+    if (crop) return di_crop_geometry(width, height, &crop->desc, crop->seed, crop->stream, s->height, g);
+    return di_fit_geometry(width, height, s->height, g);
 }
 
-static distac_status fit(const di_samples *s, int64_t index, const distac_image *image, uint8_t *planes) {
-    distac_image *fitted;
-    distac_status status = distac_image_fit(image, s->height, &fitted);
-    if (status == DISTAC_EINVAL && s->files) /* an absurd aspect ratio: the file's fault */
-        return di_fail_at(DISTAC_EFORMAT, "distac_dataset_folder", "%s: an image too long and thin to be fitted",
-                          s->files[index]);
-    if (status != DISTAC_OK) return status;
+/* An image with interleaved channels. Grey ones are resized as grey, then copied to every channel. */
+static distac_status from_pixels(const di_samples *s, int32_t width, int32_t height, int32_t channels,
+                                 const uint8_t *pixels, const di_sample_crop *crop, uint8_t *planes) {
+    di_geometry g;
+    DI_TRY(geometry_of(s, width, height, crop, &g));
+    DI_TRY(di_resample(s->context, channels, width, height, pixels, &g, true, planes));
     size_t plane = (size_t)s->height * (size_t)s->width;
-    di_image_planes(fitted, planes);
-    if (fitted->channels == 1) /* grey ones are resized as grey, then copied to every channel */
-        for (int32_t c = 1; c < s->channels; c++) memcpy(planes + (size_t)c * plane, planes, plane);
-    distac_image_release(fitted);
+    for (int32_t c = 1; channels == 1 && c < s->channels; c++) memcpy(planes + (size_t)c * plane, planes, plane);
     return DISTAC_OK;
 }
 
-distac_status di_samples_planes(const di_samples *s, int64_t index, uint8_t *planes) {
-    size_t bytes = (size_t)s->channels * (size_t)s->height * (size_t)s->width;
-    if (s->pixels) {
-        memcpy(planes, (const uint8_t *)s->pixels->data + (size_t)index * bytes, bytes);
+static distac_status from_raw(const di_samples *s, int64_t index, const di_sample_crop *crop, uint8_t *planes) {
+    const int64_t *shape = s->raw->shape; /* [N,h,w,c] */
+    const uint8_t *pixels = (const uint8_t *)s->raw->data + index * shape[1] * shape[2] * shape[3];
+    return from_pixels(s, (int32_t)shape[2], (int32_t)shape[1], (int32_t)shape[3], pixels, crop, planes);
+}
+
+/* Crops of images that are kept at the data set's size, plane by plane. */
+static distac_status from_planes(const di_samples *s, int64_t index, const di_sample_crop *crop, uint8_t *planes) {
+    di_geometry g;
+    size_t plane = (size_t)s->height * (size_t)s->width;
+    const uint8_t *src = (const uint8_t *)s->pixels->data + (size_t)index * di_samples_bytes(s);
+    DI_TRY(geometry_of(s, s->width, s->height, crop, &g));
+    for (int32_t c = 0; c < s->channels; c++)
+        DI_TRY(di_resample(s->context, 1, s->width, s->height, src + (size_t)c * plane, &g, true,
+                           planes + (size_t)c * plane));
+    return DISTAC_OK;
+}
+
+static distac_status from_file(const di_samples *s, int64_t index, const di_sample_crop *crop, uint8_t *planes) {
+    uint8_t *bytes;
+    size_t count;
+    di_sample_plan plan = {.size = s->height, .channels = s->channels, .crop = crop != NULL};
+    if (crop) {
+        plan.desc = crop->desc;
+        plan.seed = crop->seed;
+        plan.stream = crop->stream;
+    }
+    DI_TRY(di_read_file(s->context, s->files[index], DI_IMAGE_FILE, &bytes, &count));
+    distac_status status = di_image_sample(s->context, s->files[index], bytes, count, &plan, planes);
+    di_free(s->context, bytes, count);
+    return status;
+}
+
+distac_status di_samples_planes(const di_samples *s, int64_t index, const di_sample_crop *crop, uint8_t *planes) {
+    if (s->pixels && !crop) {
+        memcpy(planes, (const uint8_t *)s->pixels->data + (size_t)index * di_samples_bytes(s),
+               di_samples_bytes(s));
         return DISTAC_OK;
     }
-    distac_image *image;
-    if (s->raw)
-        DI_TRY(from_planes(s->context, s->raw, index, &image));
-    else
-        DI_TRY(distac_image_load(s->context, s->files[index], s->channels, &image));
-    distac_status status = fit(s, index, image, planes);
-    distac_image_release(image);
-    return status;
+    if (s->files) return from_file(s, index, crop, planes); /* kept pixels are fitted: crops are of the original */
+    return s->raw ? from_raw(s, index, crop, planes) : from_planes(s, index, crop, planes);
 }

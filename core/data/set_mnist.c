@@ -30,9 +30,9 @@ static distac_status from_idx(distac_context *context, const char *images, dista
         return di_fail_at(DISTAC_EFORMAT, "distac_dataset_task",
                           "%s: %d channels and labels up to %lld; MNIST has grey digits 0 to 9", images,
                           s->channels, (long long)s->classes - 1);
-    distac_tensor *raw = s->pixels;
+    distac_tensor *raw; /* one channel: [N,1,h,w] and [N,h,w,1] are the same bytes */
+    DI_TRY(distac_tensor_reshape(s->pixels, 4, (const int64_t[4]){s->count, s->height, s->width, 1}, &raw));
     int64_t *labels = s->labels;
-    s->pixels = NULL;
     s->labels = NULL;
     return di_set_arrays(context, raw, labels, 10, size, out);
 }

@@ -19,13 +19,13 @@ static distac_status read_images(distac_context *context, const char *path, dist
             DISTAC_EFORMAT, "distac_dataset_task", "%s: X is %s [%lld,%lld,%lld,%lld], wanted uint8 [32,32,3,N]",
             path, di_mat_class_name(a->class_id), (long long)h, (long long)w, (long long)c, (long long)n);
     if (status == DISTAC_OK)
-        status = di_tensor_new(context, DISTAC_U8, 4, (const int64_t[4]){n, c, h, w}, false, out);
+        status = di_tensor_new(context, DISTAC_U8, 4, (const int64_t[4]){n, h, w, c}, false, out);
     if (status == DISTAC_OK) {
         uint8_t *dst = (*out)->data;
-        const uint8_t *src = a->data;
-        for (int64_t k = 0; k < n * c; k++, src += h * w)
+        for (int64_t k = 0; k < n; k++)
             for (int64_t y = 0; y < h; y++)
-                for (int64_t x = 0; x < w; x++) *dst++ = src[x * h + y];
+                for (int64_t x = 0; x < w; x++)
+                    for (int64_t i = 0; i < c; i++) *dst++ = a->data[((k * c + i) * w + x) * h + y];
     }
     di_mat_variable_free(v);
     return status;

@@ -63,7 +63,7 @@ distac_status di_set_walk(distac_context *context, const char *folder, int64_t c
                           int32_t size, di_samples **out);
 /* The label of a class folder's name, -1 with the error set (it names the path and the nearest name). */
 int64_t di_set_label(const char *path, const char *name, int64_t classes, const char *const *known);
-/* Images [N,C,H,W] of their own size in memory, which are fitted when asked for. Takes over a reference to raw and
+/* Images [N,h,w,c] of their own size in memory, which are fitted when asked for. Takes over a reference to raw and
  * labels (free), whatever happens. */
 distac_status di_set_arrays(distac_context *context, distac_tensor *raw, int64_t *labels, int64_t classes,
                             int32_t size, di_samples **out);

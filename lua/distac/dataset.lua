@@ -220,14 +220,28 @@ check.class("dataset", methods, meta)
 local loader_methods, loader_meta = {}, {}
 local labelled = setmetatable({}, { __mode = "k" })
 
--- loader(dataset, { batch = 64, seed = 0 }): shuffled batches without end, the same on any number of threads.
+-- loader(dataset, { batch = 64, seed = 0, crops = { scale = { 0.9, 1 }, ratio = { 3/4, 4/3 } }, workers = 0,
+-- ahead = 2 }): shuffled batches without end, the same on any number of threads and workers. crops (true: CLIP's):
+-- random crops of the original images, as in training. workers: threads that decode `ahead` batches ahead.
 function M.loader(ds, options)
     local fname = "distac.loader"
     check.handle(fname, "dataset", ds, "dataset")
     local o = check.options(fname, options, {
-        batch = { "integer", min = 1, default = 64 }, seed = { "integer", min = 0 },
+        batch = { "integer", min = 1, default = 64 }, seed = { "integer", min = 0 }, crops = { "any" },
+        workers = { "integer", min = 0, max = 256, default = 0 }, ahead = { "integer", min = 1, max = 256, default = 2 },
     })
     local loader = raw.loader_create(ds, o.batch, o.seed or context.seed())
+    if o.crops then
+        local c = o.crops == true and {} or check.options(fname .. ": crops", o.crops, {
+            scale = { "numbers", default = { 0.9, 1 } }, ratio = { "numbers", default = { 3 / 4, 4 / 3 } },
+        })
+        local scale, ratio = c.scale or {}, c.ratio or {}
+        raw.loader_crops(loader, { scale_min = scale[1] or 0, scale_max = scale[2] or scale[1] or 0,
+            ratio_min = ratio[1] or 0, ratio_max = ratio[2] or ratio[1] or 0 })
+    end
+    if o.workers > 0 then
+        raw.loader_workers(loader, o.workers, o.ahead)
+    end
     labelled[loader] = methods.labelled(ds)
     return loader
 end

@@ -57,7 +57,7 @@ def verdict(path):
     if os.path.basename(path) in STRICTER:
         return "damaged", "-"
     head = open(path, "rb").read(128)
-    if head[:10] == b"MATLAB 7.3" or head[1:4] == b"HDF":
+    if head[124:128] in (b"\0\2IM", b"\2\0MI") or head[1:4] == b"HDF":  # version 7.3
         return "unsupported", "-"
     if len(head) < 128 or head[124:128] not in (b"\0\1IM", b"\1\0MI"):
         version4 = len(head) >= 20 and (head[0] == 0 or head[3] == 0)
