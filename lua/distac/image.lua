@@ -1,4 +1,4 @@
--- Image: 8-bit pixels from PNG files, and CLIP's way from an image to a tensor.
+-- Image: 8-bit pixels from PNG, JPEG and PNM files, and CLIP's way from an image to a tensor.
 local raw = require "distac.raw"
 local check = require "distac.check"
 local context = require "distac.context"
@@ -102,6 +102,53 @@ local function per_channel(fname, arg, v, n, default)
         list[k] = v
     end
     return list
+end
+
+-- The box of width x height pixels that begins `left` pixels from the left and `top` from the top.
+function methods.crop(i, left, top, width, height)
+    local fname = "Image:crop"
+    return raw.image_crop(i, check.integer(fname, "left", left, 0), check.integer(fname, "top", top, 0),
+        check.integer(fname, "width", width, 1), check.integer(fname, "height", height, 1))
+end
+
+local function pair(fname, name, v)
+    if v == nil then
+        return 0, 0
+    end
+    if type(v) ~= "table" or #v ~= 2 then
+        check.wanted(fname, name, "a list of two numbers, least and most", v)
+    end
+    return check.number(fname, name .. "[1]", v[1]), check.number(fname, name .. "[2]", v[2])
+end
+
+-- { scale = { least, most }, ratio = { least, most } } as the engine takes it; what is left out is CLIP's.
+function M.crop_desc(fname, scale, ratio)
+    local desc = {}
+    desc.scale_min, desc.scale_max = pair(fname, "scale", scale)
+    desc.ratio_min, desc.ratio_max = pair(fname, "ratio", ratio)
+    return desc
+end
+
+local CROP = { seed = { "integer", min = 0, default = 0 }, stream = { "integer", min = 0, default = 0 },
+    scale = { "table" }, ratio = { "table" } }
+
+-- The box that a random crop of training takes from an image of width x height, the same for the same options:
+-- left, top, width, height. Options: scale (share of the area, { 0.9, 1 }), ratio (width / height, { 3/4, 4/3 }),
+-- seed and stream (0).
+function M.crop_box(width, height, options)
+    local fname = "distac.image.crop_box"
+    check.integer(fname, "width", width, 1)
+    check.integer(fname, "height", height, 1)
+    local o = check.options(fname, options, CROP)
+    return raw.crop_box(width, height, M.crop_desc(fname, o.scale, o.ratio), o.seed, o.stream)
+end
+
+-- That box resized to size x size; options as crop_box.
+function methods.random_crop(i, size, options)
+    local fname = "Image:random_crop"
+    check.integer(fname, "size", size, 1)
+    local o = check.options(fname, options, CROP)
+    return raw.image_random_crop(i, M.crop_desc(fname, o.scale, o.ratio), o.seed, o.stream, size)
 end
 
 -- (u/255 - mean)/std as [C,H,W]; mean and std are numbers or lists, one per channel (0 and 1).
