@@ -114,8 +114,8 @@ describe("clip8", function()
         assert.truthy(tiny.read(root .. "/whole/report.md"):find("| MTL | ", 1, true))
         local resolved = json.decode(tiny.read(root .. "/whole/recipe.json"))
         assert.equal(2, resolved.finetune.warmup)
-        local list = words("run", "low_confidence", "--set", "finetune.steps=24", "--set", "finetune.batch=8", "--set",
-            "finetune.lr=1e-3", "--set", "condition.steps=12", "--set", "condition.batch=8", "--set", "mtl=true",
+        local list = words("run", "low_confidence", "--set", "finetune.steps=24", "--set", "finetune.batch=8",
+            "--set", "finetune.lr=1e-3", "--set", "condition.steps=12", "--set", "condition.batch=8", "--set", "mtl=true",
             "--set", "finetune.crops=false", "--set", "condition.crops=false", "--out", "cut", "--quiet")
         -- Killed in the middle of its trainings: at the n-th saved state.
         for _, at in ipairs { 9, 20, 15, 8 } do
@@ -144,6 +144,22 @@ describe("clip8", function()
         local a, b = results "whole", results "cut"
         a.timing, b.timing, a.models, b.models, a.mtl.model, b.mtl.model = nil, nil, nil, nil, nil, nil
         assert.equal(json.encode(a), json.encode(b))
+    end)
+
+    it("evaluates models on its tasks", function()
+        local list = { "eval", "clip/model.safetensors", "--suite", "clip8", "--set", "data.root=data", "--set",
+                       "data.model=clip/model.safetensors", "--set", "data.heads=heads.safetensors", "--set",
+                       "data.tasks=mnist,eurosat", "--json" }
+        local status, out, err = tiny.run(list, root)
+        assert.equal(0, status, err)
+        local model = json.decode(out).models[1]
+        local r = results "whole"
+        assert.equal(r.zero_shot.accuracy.mnist, model.tasks.mnist.accuracy)
+        assert.is_true(math.abs(r.zero_shot.mean - model.mean_accuracy) < 1e-12)
+        list[11] = "data.tasks=mnist,sun397"
+        status, _, err = tiny.run(list, root)
+        assert.equal(2, status)
+        assert.truthy(err:find("sun397", 1, true), err)
     end)
 
     it("takes fine-tuned models as they are published", function()
@@ -217,7 +233,8 @@ describe("memory of a step", function()
             distac.reset_peak()
             local made = training.finetune {
                 suite = suite, task = "only", loss = distac.loss.cross_entropy {}, seed = 1, recompute = recompute,
-                settings = { steps = 3, batch = 64, lr = 1e-3, weight_decay = 0.1, clip = 1, micro = 0, warmup = 0 },
+                settings = { steps = 3, batch = 64, lr = 1e-3, weight_decay = 0.1, clip = 1, micro = 0,
+                             warmup = 0 },
                 store = { partial = function() end, save_partial = function() end }, key = "x", what = "",
                 progress = require("distac.progress").new { quiet = true },
             }

@@ -1,5 +1,5 @@
--- What the specs of the suite clip8 share: a root folder with two of the eight data sets in their own formats (MNIST
--- as IDX.gz, EuroSAT as class folders), a tiny CLIP checkpoint with a text tower, a tiny vocabulary.
+-- What the specs of the suite clip8 share: a root folder with two of the eight data sets in their own formats
+-- (MNIST as IDX.gz, EuroSAT as class folders), a tiny CLIP checkpoint with a text tower, a tiny vocabulary.
 local distac = require "distac"
 local tiny = require "spec.tiny"
 
@@ -41,8 +41,8 @@ function data.mnist(root, train, test)
     end
 end
 
-local lands = { "AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial", "Pasture", "PermanentCrop",
-                "Residential", "River", "SeaLake" }
+local lands = { "AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial", "Pasture",
+                "PermanentCrop", "Residential", "River", "SeaLake" }
 
 -- A 24x20 colour picture: two of its channels tell the class.
 local function land(class, rng)
@@ -63,7 +63,8 @@ function data.eurosat(root, per_class)
             local folder = root .. "/EuroSAT_splits/" .. split .. "/" .. name
             distac.fs.make(folder)
             for i = 1, n do
-                land(c - 1, distac.rng(11 * c, i + 100 * #split)):save(string.format("%s/%s_%d.png", folder, name, i))
+                local rng = distac.rng(11 * c, i + 100 * #split)
+                land(c - 1, rng):save(string.format("%s/%s_%d.png", folder, name, i))
             end
         end
     end
@@ -71,10 +72,12 @@ end
 
 -- Open_clip names and shapes of a text tower of random numbers.
 local function text_tower(tensors, vocabulary, width, layers, dim)
-    local function random(name, shape, scale) tensors[name] = 
-        distac.tensor.randn(shape, { seed = 3 + #name + (shape[1] or 0) }) * scale end
+    local function random(name, shape, scale)
+        tensors[name] = distac.tensor.randn(shape, { seed = 3 + #name + shape[1] }) * scale
+    end
     local function norm(name)
-        tensors[name .. ".weight"], tensors[name .. ".bias"] = distac.tensor.ones { width }, distac.tensor.zeros { width }
+        tensors[name .. ".weight"] = distac.tensor.ones { width }
+        tensors[name .. ".bias"] = distac.tensor.zeros { width }
     end
     random("token_embedding.weight", { vocabulary, width }, 0.5)
     random("positional_embedding", { 77, width }, 0.1)
@@ -109,7 +112,8 @@ function data.model(path, options)
     distac.save(path, tensors, { metadata = metadata })
 end
 
--- vocab.json and merges.txt of single bytes: the 256 letters of byte-level BPE, the same at a word's end, start and end.
+-- vocab.json and merges.txt of single bytes: the 256 letters of byte-level BPE, the same at a word's end, and the
+-- marks of start and end.
 function data.vocabulary(folder)
     distac.fs.make(folder)
     local letters, ordered, n = {}, {}, 0

@@ -1,5 +1,5 @@
--- distac.fit: how a training step goes through its batch so that the run fits the memory that it may use: --memory,
--- or nine tenths of the machine's. The order of choices:
+-- distac.fit: how a training step goes through its batch so that the run fits the memory that it may use:
+-- --memory, or nine tenths of the machine's. The order of choices:
 --   1. all images at once, activations kept (micro 0, no recomputation);
 --   2. activations computed again in the backward pass: slower, the same bits;
 --   3. smaller and smaller micro-batches as well (half, a quarter, ...): other rounding of sums over the batch, so
@@ -14,8 +14,9 @@ local function engine() return require "distac" end
 function fit.limit()
     local info = engine().context_info()
     if info.memory_limit and info.memory_limit > 0 then return info.memory_limit, true end
+    local function kind(name) return tostring(name):match("^%a+") end
     for _, device in ipairs(engine().devices()) do
-        if device.name == info.device or tostring(info.device):match("^%a+") == tostring(device.name):match("^%a+") then
+        if device.name == info.device or kind(info.device) == kind(device.name) then
             return math.floor(device.memory * 0.9), false
         end
     end
@@ -40,7 +41,8 @@ function fit.new(model, limit)
     local grid = config.image / config.patch
     local widest = math.max(3 * config.width, config.mlp, config.channels * config.patch * config.patch) + 64
     local function scratch(slice)
-        return 4 * math.max(config.width, slice * (grid * grid + 1)) * widest + 2 ^ 20 * engine().context_info().threads
+        -- Sixteen threads' blocks, whatever their number: micro must not depend on it.
+        return 4 * math.max(config.width, slice * (grid * grid + 1)) * widest + 16 * 2 ^ 20
     end
     local function workspace(slice, recompute)
         local key = slice .. (recompute and "r" or "")

@@ -201,7 +201,9 @@ end
 local function training_words(part)
     local words = { string.format("%s steps x %s", number(part.steps), number(part.batch)),
                     "lr " .. json.number(part.lr) }
-    if part.micro and part.micro > 0 then words[1] = words[1] .. " (micro-batches of " .. number(part.micro) .. ")" end
+    if part.micro and part.micro > 0 then
+        words[1] = words[1] .. " (micro-batches of " .. number(part.micro) .. ")"
+    end
     return table.concat(words, ", ")
 end
 
@@ -246,8 +248,8 @@ local function task_lines(out, task, last)
             indented(out, string.format("left as it is (kappa 1, temperatures %s and %s)", number(t.teacher),
                 number(t.student)))
         else
-            indented(out, string.format("condition: kappa %s, temperatures %s and %s, beta %s, %s: %s",
-                number(c.kappa), number(t.teacher), number(t.student), number(c.beta), training_words(c), state(c)))
+            indented(out, string.format("condition: kappa %s, temperatures %s and %s, beta %s, %s: %s", number(c.kappa),
+                number(t.teacher), number(t.student), number(c.beta), training_words(c), state(c)))
             detail("condition", c)
         end
     end
@@ -266,8 +268,8 @@ function plan.text(p)
             json.number(one_plan.parameters))
         for _, task in ipairs(one_plan.tasks) do task_lines(out, task, last) end
         if one_plan.mtl then
-            out[#out + 1] = string.format("  %-10sall tasks in turn, %s, %s: %s", "MTL", training_words(one_plan.mtl),
-                one_plan.mtl.loss, state(one_plan.mtl))
+            out[#out + 1] = string.format("  %-10sall tasks in turn, %s, %s: %s", "MTL",
+                training_words(one_plan.mtl), one_plan.mtl.loss, state(one_plan.mtl))
         end
         for _, m in ipairs(one_plan.merges) do
             out[#out + 1] = string.format("  merge %-16s %s", m.method, m.searched and string.format(

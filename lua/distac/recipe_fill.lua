@@ -1,8 +1,7 @@
--- distac.recipe_fill: what a recipe leaves open. A suite has defaults for its size of model and data (steps, batch,
--- rates, the grid of lambda, training crops); they fill the keys that the recipe does not say. Functions of the
--- suite's tasks become the tables that they return, so that one recipe serves every suite.
+-- distac.recipe_fill: what a recipe leaves open. A suite has defaults for its size of model and data (steps,
+-- batch, rates, the grid of lambda, training crops); they fill the keys that the recipe does not say. Functions of
+-- the suite's tasks become the tables that they return, so that one recipe serves every suite.
 
-local parts = require "distac.parts"
 local schema = require "distac.schema"
 
 local fill = {}
@@ -132,8 +131,5 @@ function fill.finish(values, defaults, n_tasks)
     end
     join(values, defaults, n_tasks or 1)
 end
-
--- A grid, for the defaults of suites.
-fill.grid = parts.grid
 
 return fill

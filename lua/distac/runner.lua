@@ -59,7 +59,7 @@ local function base_of(run)
     return run.base
 end
 
--- The stages of a run: what their results depend on, and what is needed to make them. seconds and loss are theirs.
+-- The stages of a run: what their results depend on (desc), and what is needed to make them.
 
 -- Fine-tuning of one task; of all together where task is nil.
 function runner.finetune_stage(run, values, task)
@@ -173,7 +173,8 @@ local function make_joint(run, values)
     end
     run.timing.finetune = run.timing.finetune + (result.seconds or 0)
     local path = run.store:model_path(stage.key)
-    return { key = stage.key, path = path, checkpoint = model_of(path), norm = result.norm, steps = stage.settings.steps }
+    return { key = stage.key, path = path, checkpoint = model_of(path), norm = result.norm,
+             steps = stage.settings.steps }
 end
 
 -- A point of the distillation curves: what the student does on validation data.
@@ -300,8 +301,8 @@ function runner.once(run, values, folder)
             local own, reference = part.accuracy[task], run.individual_test[task]
             return own and reference and (reference > 0 and own / reference or 0) or nil
         end)
-        result.mtl = { accuracy = part.accuracy, mean = part.mean, mean_normalized_accuracy = mean(run.tasks, normal),
-                       entropy = part.entropy, norm = joint.norm, steps = joint.steps, model = joint.path }
+        result.mtl = { accuracy = part.accuracy, mean = part.mean, entropy = part.entropy, norm = joint.norm,
+                       mean_normalized_accuracy = mean(run.tasks, normal), steps = joint.steps, model = joint.path }
     end
 
     local sets = { { conditioned = false, models = sources } }

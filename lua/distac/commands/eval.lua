@@ -5,18 +5,32 @@ local json = require "distac.json"
 
 local commands = {}
 
+-- Mistakes that only the suite's files can show are told before any work, too.
+local function checked(suite)
+    local problems = {}
+    if suite.check then suite:check(function(path, what) problems[#problems + 1] = path .. ": " .. what end) end
+    if #problems > 0 then common.usage(table.concat(problems, "\n")) end
+    return suite
+end
+
 -- The suite of a name, or of a recipe file.
 local function open_suite(o)
+    if o.suite:find("%.lua$") then
+        local sets = {}
+        for _, word in ipairs(o.set or {}) do
+            local path, text = word:match("^([^=]+)=(.*)$")
+            if not path then common.usage("--set: wanted PATH=VALUE, got '" .. word .. "'") end
+            sets[#sets + 1] = { path = path, text = text, label = "--set " .. word }
+        end
+        local loaded, wrong = require("distac.recipe").load(o.suite, sets)
+        if not loaded then error(wrong, 0) end
+        return checked(loaded.suite)
+    end
     local data, mistakes = {}, {}
     for _, word in ipairs(o.set or {}) do
         local key, value = word:match("^data%.([^=]+)=(.*)$")
         if not key then common.usage("--set: eval takes data.NAME=VALUE only, got '" .. word .. "'") end
         data[key] = value
-    end
-    if o.suite:find("%.lua$") then
-        local loaded, wrong = require("distac.recipe").load(o.suite)
-        if not loaded then error(wrong, 0) end
-        return loaded.suite
     end
     local suites = require "distac.suites"
     local value, why = suites.accept(o.suite)
@@ -25,7 +39,7 @@ local function open_suite(o)
         mistakes[#mistakes + 1] = path .. ": " .. what
     end)
     if not suite then common.usage(table.concat(mistakes, "\n")) end
-    return suite
+    return checked(suite)
 end
 
 local function measure(ds, vit, head)
@@ -40,7 +54,7 @@ local function three(v) return v and string.format("%.4f", v) or "-" end
 commands.eval = {
     usage = "MODEL... --suite S|--data DIR --head H", text = "accuracy, entropy, ECE",
     options = {
-        { "suite", "text", "NAME", "a suite (mini8) or a recipe file: all its tasks" },
+        { "suite", "text", "NAME", "a suite (mini8, clip8) or a recipe file: all its tasks" },
         { "split", "text", "NAME", "train, validation or test (default)" },
         { "tasks", "text", "A,B,...", "only these tasks of the suite" },
         { "data", "text", "DIR", "a folder of class folders" },
@@ -86,6 +100,7 @@ commands.eval = {
         for i, path in ipairs(o.args) do
             local ck = common.model(path)
             if suite then
+                if suite.source then ck = suite:source(ck) end
                 local vit = (o.activation or o.attention_heads) and common.vit(o, ck) or suite:model():with(ck)
                 local results, sum, n = {}, 0, 0
                 for _, task in ipairs(tasks) do

@@ -160,7 +160,8 @@ function Suite:check(report)
             end
             counts[split], counts.classes = ds:size(), ds:classes()
             if ds:size() == 0 then
-                report("data.root", task .. ": no image of the split " .. split .. " under '" .. self.options.root .. "'")
+                report("data.root", string.format("%s: no image of the split %s under '%s'", task, split,
+                    self.options.root))
             end
         end
         self.counts[task] = counts
@@ -175,8 +176,8 @@ function Suite:about()
     local known, layout = pcall(function() return ck:layout() end)
     layout = known and layout or nil
     line("base: %s%s, ViT %dx%d, patch %d, width %d, %d layers, %s%s", self.options.model,
-        layout and " (" .. layout .. ")" or "", config.image, config.image, config.patch, config.width, config.layers,
-        config.activation, clip_heads.has_text(ck) and ", with a text tower" or ", without a text tower")
+        layout and " (" .. layout .. ")" or "", config.image, config.image, config.patch, config.width,
+        config.layers, config.activation, clip_heads.has_text(ck) and ", with a text tower" or ", without a text tower")
     for _, text in ipairs(clip_heads.about(self)) do lines[#lines + 1] = text end
     line("data: %s", self.options.root)
     line("  %-10s %8s %8s %10s %8s", "", "classes", "train", "validation", "test")
@@ -255,7 +256,9 @@ function clip8.describe(data, folder, report)
         o.heads = {}
         for task, path in pairs(data.heads) do
             o.heads[task] = suites.find_path(path, folder)
-            if not o.heads[task] then wrong("data.heads." .. tostring(task), "there is no file '" .. path .. "'") end
+            if not o.heads[task] then
+                wrong("data.heads." .. tostring(task), "there is no file '" .. path .. "'")
+            end
         end
     else
         find("heads", "file or folder")

@@ -50,8 +50,8 @@ local function read(path, task)
         if ck:has(name) then return ck[name] end
     end
     if #names == 1 then return ck[names[1]] end
-    error(path .. ": which of its tensors is the head of '" .. task .. "'? Wanted '" .. task .. "' or 'weight', there is "
-        .. table.concat(names, ", "), 0)
+    error(string.format("%s: which of its tensors is the head of '%s'? Wanted '%s' or 'weight', there is %s", path,
+        task, task, table.concat(names, ", ")), 0)
 end
 
 local function shape_text(tensor) return table.concat(tensor:shape(), "x") end
@@ -63,8 +63,9 @@ function heads.tokenizer_path(suite)
     if suite.options.tokenizer then return suite.options.tokenizer end
     local fs, model = engine().fs, suite.options.model
     local folder = fs.kind(model) == "folder" and model or model:match("^(.*)/[^/]*$") or "."
-    for _, name in ipairs { "vocab.json", "bpe_simple_vocab_16e6.txt.gz" } do
-        if fs.kind(folder .. "/" .. name) == "file" then return name == "vocab.json" and folder or folder .. "/" .. name end
+    if fs.kind(folder .. "/vocab.json") == "file" then return folder end
+    for _, name in ipairs { "bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt" } do
+        if fs.kind(folder .. "/" .. name) == "file" then return folder .. "/" .. name end
     end
 end
 
@@ -77,7 +78,8 @@ function heads.hash(suite, task)
     local path = file_of(suite, task)
     if path then return engine().hash.file(path) .. "/" .. task end
     suite.vocabulary = suite.vocabulary or require("distac.suites").file_hash(heads.tokenizer_path(suite))
-    return engine().hash.text(table.concat({ "text", suite:base_hash(), suite.vocabulary, prompts_text(task) }, "\n"))
+    local words = { "text", suite:base_hash(), suite.vocabulary, prompts_text(task) }
+    return engine().hash.text(table.concat(words, "\n"))
 end
 
 -- Where a built head is kept: data.cache, else beside the stages; nil where there is neither.
@@ -128,23 +130,23 @@ function heads.check(suite, report)
             else
                 local shape, classes = weight:shape(), distac.dataset.task_info(task).classes
                 if #shape ~= 2 or shape[1] ~= classes or shape[2] ~= dim then
-                    report("data.heads", string.format("%s: the head of '%s' is %s, wanted %dx%d (classes x features)",
-                        path, task, shape_text(weight), classes, dim))
+                    report("data.heads", string.format("%s: the head of '%s' is %s, wanted %dx%d (classes x "
+                        .. "features)", path, task, shape_text(weight), classes, dim))
                 end
             end
         else
             to_build = to_build + 1
             if suite.options.heads then
-                report("data.heads", "no head of '" .. task .. "' in '" .. tostring(type(suite.options.heads) == "string"
-                    and suite.options.heads or "the table") .. "' (looked for " .. task .. ".safetensors, head_" .. task
-                    .. "Val.pt)")
+                local given = type(suite.options.heads) == "string" and "'" .. suite.options.heads .. "'" or "the table"
+                report("data.heads", string.format("no head of '%s' in %s (looked for %s.safetensors, head_%sVal.pt)",
+                    task, given, task, task))
             end
         end
     end
     if to_build == 0 or suite.options.heads then return end
     if not heads.has_text(suite:checkpoint()) then
-        report("data.model", "'" .. suite.options.model .. "' has no text tower to build the heads from; give them: "
-            .. "--set data.heads=FILE")
+        report("data.model", "'" .. suite.options.model .. "' has no text tower to build the heads from; give "
+            .. "them: --set data.heads=FILE")
         return
     end
     local path = heads.tokenizer_path(suite)
@@ -167,7 +169,8 @@ function heads.about(suite)
             built = true
             kept = kept_at(suite, task)
         end
-        words[i] = task .. (path and " given" or kept and engine().fs.kind(kept) == "file" and " cached" or " to build")
+        local cached = kept and engine().fs.kind(kept) == "file"
+        words[i] = task .. (path and " given" or cached and " cached" or " to build")
     end
     lines[1] = "heads: " .. table.concat(words, ", ")
     if built then lines[2] = "tokenizer: " .. heads.tokenizer_path(suite) end

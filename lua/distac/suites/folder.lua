@@ -263,8 +263,8 @@ function folder.describe(params, _, base_folder, report)
         bad = true
     end
     if bad then return nil end
-    local self = setmetatable({ name = params.name, makes_models = true, tasks = tasks, root = copy.root, params = copy, cache = {},
-                                head_cache = {} }, Suite)
+    local self = setmetatable({ name = params.name, makes_models = true, tasks = tasks, root = copy.root,
+                                params = copy, cache = {}, head_cache = {} }, Suite)
     for _, task in ipairs(tasks) do
         if not self:split_folder(task, "train") and #subfolders(copy.root .. "/" .. task) == 0 then
             self.unlabelled = self.unlabelled or task

@@ -107,7 +107,8 @@ function mini8.describe(data, folder, report)
         end
     end
     if bad then return nil end
-    return setmetatable({ name = "mini8", makes_models = true, tasks = tasks, root = root, fashion = fashion, cache = {} }, Suite)
+    return setmetatable({ name = "mini8", makes_models = true, tasks = tasks, root = root, fashion = fashion,
+                          cache = {} }, Suite)
 end
 
 return mini8
