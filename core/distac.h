@@ -911,7 +911,7 @@ DISTAC_API distac_status distac_text_features(distac_text *text, const distac_te
 /* exp(logit_scale): what cosines are multiplied by. Errors: ENOTFOUND (the checkpoint had none). */
 DISTAC_API distac_status distac_text_logit_scale(const distac_text *text, double *out);
 /* [new] SHA-256 over configuration and weights, as the one item. */
-DISTAC_API distac_status distac_text_hash(const distac_text *text, distac_strings **out);
+DISTAC_API distac_status distac_text_hash(distac_text *text, distac_strings **out);
 
 /* ---- Charts -------------------------------------------------------------------------------------- */
 

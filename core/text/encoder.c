@@ -296,23 +296,24 @@ distac_status distac_text_features(distac_text *text, const distac_tensor *ids, 
     return status;
 }
 
-distac_status distac_text_hash(const distac_text *text, distac_strings **out) {
-    DI_REQUIRE(text && out, "text and out are needed");
-    *out = NULL;
-    char hex[65];
+static void make_hash(distac_text *text) {
     di_sha256 hash;
     di_sha256_init(&hash);
     di_sha256_update(&hash, &text->config, sizeof text->config);
     di_sha256_update(&hash, &text->dtype, sizeof text->dtype);
     di_sha256_update(&hash, &text->scale, sizeof text->scale);
     di_sha256_update(&hash, text->flat->data, (size_t)text->flat->numel * (size_t)distac_dtype_bytes(text->dtype));
-    di_sha256_hex(&hash, hex);
+    di_sha256_hex(&hash, text->hash);
+}
+
+distac_status distac_text_hash(distac_text *text, distac_strings **out) {
+    DI_REQUIRE(text && out, "text and out are needed");
+    *out = NULL;
+    if (!text->hash[0]) make_hash(text);
     distac_strings *strings = di_strings_new();
     if (!strings) return DISTAC_ENOMEM;
-    distac_status status = di_strings_add(strings, hex);
-    if (status == DISTAC_OK)
-        *out = strings;
-    else
-        distac_strings_release(strings);
+    distac_status status = di_strings_add(strings, text->hash);
+    if (status == DISTAC_OK) *out = strings;
+    else distac_strings_release(strings);
     return status;
 }

@@ -31,6 +31,7 @@ struct distac_text {
     di_workspace workspace;
     bool has_scale;
     double scale; /* exp(logit_scale) */
+    char hash[65]; /* made when first asked for; the weights never change */
 };
 
 /* ---- encoder_params.c ---- */

@@ -1,16 +1,39 @@
 -- Head: a linear classifier over (normalised) features; the logit scale is part of its weight.
 local raw = require "distac.raw"
 local check = require "distac.check"
+local checkpoint = require "distac.checkpoint"
 
 local M = {}
 local methods, meta = {}, {}
 
--- head(weight [C,D] [, { normalize = true }])
+-- What a head is made of, for those who know it; saved with it.
+local about = setmetatable({}, { __mode = "k" })
+
+-- head(weight [C,D] [, { normalize = true, metadata = { key = text } }])
 function M.head(weight, options)
     local fname = "distac.head"
     check.tensor(fname, "weight", weight)
-    local o = check.options(fname, options, { normalize = { "boolean", default = true } })
-    return raw.head_create(weight, o.normalize and 1 or 0)
+    local o = check.options(fname, options, { normalize = { "boolean", default = true }, metadata = { "table" } })
+    local h = raw.head_create(weight, o.normalize and 1 or 0)
+    local known = {}
+    for key, value in pairs(o.metadata or {}) do
+        known[key] = value
+    end
+    known["head.normalize"] = o.normalize and "1" or "0"
+    about[h] = known
+    return h
+end
+
+-- load(path): a head that Head:save wrote, or any file with the one tensor "weight".
+function M.load(path)
+    local ck = checkpoint.load(check.string("distac.head.load", "path", path))
+    local metadata = ck:metadata()
+    return M.head(ck:tensor "weight", { normalize = metadata["head.normalize"] ~= "0", metadata = metadata })
+end
+
+-- The texts that the head was made or loaded with, { key = text }.
+function M.metadata(h)
+    return about[check.handle("distac.head", "head", h, "head")] or {}
 end
 
 local function same_type(h, t)
@@ -41,6 +64,22 @@ function methods.backward(h, features, dlogits, dweight)
         check.tensor(fname, "dweight", dweight)
     end
     return raw.head_backward(h, features, dlogits, dweight)
+end
+
+-- Metadata of the head, see above; class_names() is the list of them, nil if they are not known.
+function methods.metadata(h)
+    return M.metadata(h)
+end
+
+function methods.class_names(h)
+    local names = M.metadata(h)["head.classes"]
+    return names and require("distac.json").decode(names)
+end
+
+-- A safetensors file with the tensor "weight" and the metadata.
+function methods.save(h, path)
+    checkpoint.save(check.string("Head:save", "path", path), { weight = raw.head_weight(h) },
+        { metadata = M.metadata(h) })
 end
 
 function meta.__tostring(h)

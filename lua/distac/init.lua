@@ -76,6 +76,7 @@ local distac = {
 
     vit = model.vit,
     head = head.head,
+    load_head = head.load,
     tokenizer = tokenizer.tokenizer,
     text = text.text,
     loss = strict("distac.loss", { cross_entropy = loss.cross_entropy, focal = loss.focal, mixup = loss.mixup,
@@ -111,7 +112,7 @@ end
 distac.release = raw.release
 
 -- Recipes and what belongs to them are loaded when first asked for.
-local LATER = { json = "distac.json", report = "distac.report", suites = "distac.suites" }
+local LATER = { prompts = "distac.prompts", json = "distac.json", report = "distac.report", suites = "distac.suites" }
 local PARTS = { grid = true, match_norm = true, folder_suite = true }
 
 return setmetatable(distac, {
@@ -121,6 +122,8 @@ return setmetatable(distac, {
             value = require(LATER[key])
         elseif PARTS[key] then
             value = require("distac.parts")[key]
+        elseif key == "zero_shot_head" then
+            value = require("distac.zero_shot").zero_shot_head
         elseif key == "recipe" then
             value = require("distac.recipe")
         elseif key == "suite" then
