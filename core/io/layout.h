@@ -9,8 +9,8 @@
 enum { DI_VISION = 0, DI_TEXT = 1, DI_TOWERS = 2, DI_LAYOUT_NAME = 160 };
 
 /* A canonical tensor. '#' in the name is the number of a block. Shape: one letter per dimension, "3w" is three times
- * w; the letters' values are read from the tensors. Image tower: w width, m MLP, n positions, c channels, p patch,
- * d features; text tower: W, M, X context, V vocabulary, D features. */
+ * w; the letters' values are read from the tensors. Image tower: w width, m MLP, n positions, c channels, p patch;
+ * text tower: W, M, X context, V vocabulary; both: d features. */
 typedef struct di_clip_tensor {
     const char *name, *shape;
     int32_t tower;

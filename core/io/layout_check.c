@@ -64,7 +64,7 @@ static int32_t shape_of(const di_clip *clip, int32_t row, char letters[4], int64
  * letters that are not known yet. */
 static void check_shape(finder *f, const di_clip_found *found, const di_entry *entry) {
     di_clip *clip = f->clip;
-    char letters[4] = {0}, is[160], wanted[160];
+    char letters[4] = {0}, is[160];
     int64_t factors[4] = {0}, shape[4] = {0};
     int32_t rank = shape_of(clip, found->row, letters, factors, shape);
     if (!di_entry_is_float(entry)) {
@@ -88,15 +88,21 @@ static void check_shape(finder *f, const di_clip_found *found, const di_entry *e
     }
     bool same = entry->rank == rank && entry->numel > 0;
     for (int32_t d = 0; same && d < rank; d++) {
-        int64_t *size = &clip->sizes[(int)letters[d]];
-        if (*size == 0 && entry->shape[d] % factors[d] == 0) *size = entry->shape[d] / factors[d];
-        shape[d] = factors[d] * *size;
-        same = entry->shape[d] == shape[d] && entry->shape[d] <= INT32_MAX;
+        same = entry->shape[d] <= INT32_MAX &&
+               (shape[d] ? entry->shape[d] == shape[d] : entry->shape[d] % factors[d] == 0);
+        for (int32_t e = 0; same && e < d; e++) /* one letter twice */
+            same = letters[e] != letters[d] || entry->shape[e] / factors[e] == entry->shape[d] / factors[d];
     }
+    /* Sizes are learnt from tensors that fit: a wrong one must not make the right ones look wrong. */
+    for (int32_t d = 0; same && d < rank; d++) clip->sizes[(int)letters[d]] = entry->shape[d] / factors[d];
     if (same || !misfit(f, DISTAC_ESHAPE)) return;
-    di_text_add(&f->text, "\n  \"%s\" has shape %s, wanted %s", entry->name,
-                di_shape_text(entry->rank, entry->shape, is, sizeof is),
-                di_shape_text(rank, shape, wanted, sizeof wanted));
+    di_text_add(&f->text, "\n  \"%s\" has shape %s, wanted [", entry->name,
+                di_shape_text(entry->rank, entry->shape, is, sizeof is));
+    for (int32_t d = 0; d < rank; d++) {
+        if (shape[d]) di_text_add(&f->text, "%s%lld", d ? "," : "", (long long)shape[d]);
+        else di_text_add(&f->text, "%s?", d ? "," : "");
+    }
+    di_text_add(&f->text, "]");
     add_canonical(f, entry->name, found->row, found->block);
 }
 

@@ -127,7 +127,6 @@ distac_status distac_checkpoint_clip(const distac_checkpoint *checkpoint, distac
         out->width = small(clip.sizes['w']);
         out->layers = small(clip.layers[DI_VISION]);
         out->mlp = small(clip.sizes['m']);
-        out->dim = small(clip.sizes['d']);
     }
     if (status == DISTAC_OK && clip.there[DI_TEXT]) {
         out->vocab = small(clip.sizes['V']);
@@ -135,10 +134,13 @@ distac_status distac_checkpoint_clip(const distac_checkpoint *checkpoint, distac
         out->text_width = small(clip.sizes['W']);
         out->text_layers = small(clip.layers[DI_TEXT]);
         out->text_mlp = small(clip.sizes['M']);
-        out->text_dim = small(clip.sizes['D']);
     }
-    for (int64_t i = 0; status == DISTAC_OK && i < clip.count; i++)
-        if (strcmp(di_clip_tensors[clip.found[i].row].name, "logit_scale") == 0) out->scale = 1;
+    for (int64_t i = 0; status == DISTAC_OK && i < clip.count; i++) {
+        const char *name = di_clip_tensors[clip.found[i].row].name;
+        if (strcmp(name, "logit_scale") == 0) out->scale = 1;
+        if (strcmp(name, "visual.proj") == 0 && clip.there[DI_VISION]) out->dim = small(clip.sizes['d']);
+        if (strcmp(name, "text_projection") == 0 && clip.there[DI_TEXT]) out->text_dim = small(clip.sizes['d']);
+    }
     di_clip_close(&clip);
     return status;
 }

@@ -31,7 +31,7 @@ const di_clip_tensor di_clip_tensors[] = {
     BLOCK("transformer.resblocks.#.", DI_TEXT, "W", "3W", "M"),
     {"ln_final.weight", "W", DI_TEXT, false},
     {"ln_final.bias", "W", DI_TEXT, false},
-    {"text_projection", "WD", DI_TEXT, true},
+    {"text_projection", "Wd", DI_TEXT, true},
     {"logit_scale", "", DI_TEXT, true},
 };
 const int32_t di_clip_tensor_count = sizeof di_clip_tensors / sizeof di_clip_tensors[0];
