@@ -41,6 +41,7 @@ exchanged() {
 }
 
 planted fuzz_safetensors core/io/st_read.c 'if (at != data_bytes)' 'if (at < 0)'
+planted fuzz_index core/io/index.c "name[i] == '/' ||" "name[i] == '|' ||"
 planted fuzz_png core/data/png.c 'if (count > c->count - c->offset)' 'if (count > c->count)'
 planted fuzz_idx core/data/idx.c 'if (label < 0 || label >= DI_CLASSES)' 'if (label >= DI_CLASSES)'
 exit $bad
