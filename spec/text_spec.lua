@@ -299,3 +299,59 @@ describe("Prompts", function()
         assert.is_true(compared > 0)
     end)
 end)
+
+describe("distac head", function()
+    local tiny = require "spec.tiny"
+    local root
+    setup(function()
+        root = tiny.folder()
+        local ck = distac.load(dir .. "clip.safetensors")
+        local copy = {}
+        for _, name in ipairs(ck:names()) do
+            copy[name] = ck[name]
+        end
+        distac.save(root .. "/clip.safetensors", copy, { metadata = { ["text.heads"] = "2" } })
+        for _, name in ipairs { "vocab.json", "merges.txt" } do
+            distac.fs.write(root .. "/" .. name, read("spec/golden/bpe/" .. name))
+        end
+        distac.fs.write(root .. "/classes.txt", "cat\r\n\n  polka-dotted \n")
+        distac.fs.write(root .. "/templates.txt", "a photo of a {}.\ni love my {}!\n")
+        distac.fs.write(root .. "/empty.txt", "\n\n")
+    end)
+    teardown(function()
+        tiny.remove(root)
+    end)
+
+    it("writes what zero_shot_head makes", function()
+        local status, out = tiny.run({ "head", "--model", "clip.safetensors", "--classes", "classes.txt", "--templates",
+            "templates.txt", "--activation", "gelu", "-o", "head.safetensors", "--json" }, root)
+        assert.equal(0, status)
+        assert.equal(2, distac.json.decode(out).classes)
+        local head = distac.load_head(root .. "/head.safetensors")
+        local want = distac.zero_shot_head { text = distac.text(distac.load(dir .. "clip.safetensors"),
+            { activation = "gelu" }), tokenizer = "spec/golden/bpe", classes = { "cat", "polka-dotted" },
+            templates = { "a photo of a {}.", "i love my {}!" } }
+        helper.same(want:weight(), head:weight())
+        assert.same({ "cat", "polka-dotted" }, head:class_names())
+    end)
+
+    it("tells mistakes before any work", function()
+        local function refused(text, ...)
+            local status, out, err = tiny.run({ "head", ... }, root)
+            assert.equal(2, status, err)
+            assert.equal("", out)
+            assert.truthy(err:find(text, 1, true), err .. " lacks " .. text)
+            assert.is_nil(distac.fs.kind(root .. "/x.safetensors"))
+        end
+        refused("--model is missing", "--dataset", "mnist")
+        refused("--dataset or --classes", "--model", "clip.safetensors")
+        refused('did you mean "mnist"', "--model", "clip.safetensors", "--dataset", "mnits", "-o", "x.safetensors")
+        refused("has no lines", "--model", "clip.safetensors", "--classes", "empty.txt", "-o", "x.safetensors")
+        refused("wanted gelu", "--model", "clip.safetensors", "--dataset", "mnist", "--activation", "relu", "-o",
+            "x.safetensors")
+        refused("there is no 'nowhere'", "--model", "clip.safetensors", "--dataset", "mnist", "--tokenizer", "nowhere",
+            "-o", "x.safetensors")
+        refused("-o OUT is missing", "--model", "clip.safetensors", "--dataset", "mnist")
+        refused("is an input", "--model", "clip.safetensors", "--dataset", "mnist", "-o", "clip.safetensors")
+    end)
+end)

@@ -1,7 +1,7 @@
 # Completion of distac(1) for bash.
 _distac() {
     local current=${COMP_WORDS[COMP_CWORD]}
-    local commands="run plan merge condition finetune eval norms inspect convert version"
+    local commands="run plan merge condition finetune eval norms inspect convert head version"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
         if [[ $current == -* ]]; then
@@ -21,6 +21,7 @@ _distac() {
             merge) common="$common --base --method --lambda --keep --tall --k --dtype --force -o" ;;
             condition) common="$common --base --head --images --kappa --t-teacher --t-student --beta --steps --force -o" ;;
             eval) common="$common --suite --data --head" ;;
+            head) common="$common --model --tokenizer --dataset --classes --templates --activation --force -o" ;;
             norms) common="$common --base" ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$common" -- "$current")

@@ -21,6 +21,7 @@ static const char usage[] = "usage: distac                              the prom
                             "  norms MODEL...    norms of task vectors\n"
                             "  inspect FILE      tensors, shapes, types, norms, metadata\n"
                             "  convert IN OUT    between layouts, types and files\n"
+                            "  head              a zero-shot head from a CLIP's text tower\n"
                             "  version           versions, kernels, devices\n"
                             "Each has --help.\n"
                             "\n"
@@ -33,7 +34,7 @@ static const char usage[] = "usage: distac                              the prom
 
 static const char *const commands[] = {"run",  "plan",   "merge",    "condition", "finetune",
                                        "eval", "norms",  "inspect",  "convert",   "version",
-                                       "data", "doctor", "translate"};
+                                       "data", "doctor", "translate", "head"};
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
 void program_report(lua_State *L) {

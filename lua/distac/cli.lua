@@ -9,9 +9,9 @@ local cli = {}
 
 local modules = {
     run = "recipes", plan = "recipes", merge = "merge", condition = "train", finetune = "train", eval = "eval",
-    norms = "inspect", inspect = "inspect", convert = "convert", version = "inspect", doctor = "inspect",
+    norms = "inspect", inspect = "inspect", convert = "convert", head = "head", version = "inspect", doctor = "inspect",
 }
-local listed = { "run", "plan", "merge", "condition", "eval", "finetune", "norms", "inspect", "convert", "doctor",
+local listed = { "run", "plan", "merge", "condition", "eval", "finetune", "norms", "inspect", "convert", "head", "doctor",
                  "version" }
 
 function cli.command(name)
