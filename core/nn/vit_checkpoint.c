@@ -83,8 +83,9 @@ static distac_status read_activation(const distac_checkpoint *ck, int32_t asked,
     else
         return di_fail_at(
             DISTAC_EINVAL, "distac_vit_open",
-            "activation is not given and the metadata has no vit.activation: tensors do not tell it. "
-            "OpenAI's weights want \"quick_gelu\", most others \"gelu\"");
+            "activation is not given and the metadata has no vit.activation: tensors do not tell it. Give it with "
+            "activation = (--activation), or open the folder whose config.json says it. OpenAI's weights want "
+            "\"quick_gelu\", most others \"gelu\"");
     return DISTAC_OK;
 }
 
@@ -93,6 +94,11 @@ static distac_status read_config(const distac_checkpoint *ck, int32_t activation
     int64_t conv[4], position[2], proj[2], fc[2];
     DI_TRY(shape_of(ck, PREFIX "conv1.weight", 4, conv));
     DI_TRY(shape_of(ck, PREFIX "positional_embedding", 2, position));
+    if (distac_checkpoint_find(ck, PREFIX "proj") < 0)
+        return di_fail_at(DISTAC_ENOTFOUND, "distac_vit_open",
+                          "the checkpoint has no projection (\"visual.proj\", \"visual_projection.weight\" in "
+                          "transformers' naming): image towers published without it are used with their base's, "
+                          "load(PATH, { missing = BASE }) in Lua");
     DI_TRY(shape_of(ck, PREFIX "proj", 2, proj));
     DI_TRY(shape_of(ck, BLOCK_PREFIX "0.mlp.c_fc.weight", 2, fc));
     int64_t grid = 1;

@@ -342,19 +342,37 @@ function M.convert(ck, layout)
     return raw.checkpoint_convert(ck, layout)
 end
 
--- load(path [, { layout = "open_clip" | "hf" | "file" }]): a file of tensors, an index of several, or a folder with a
+-- The checkpoint with what it lacks of `base`: the projection, the text tower. What it has of a tower is whole.
+function M.fill(ck, base)
+    raw.checkpoint_clip(ck) -- raises where a tower has holes
+    local out = raw.checkpoint_clone(ck)
+    base = raw.checkpoint_layout(base) == "plain" and base or M.convert(base, raw.checkpoint_layout(ck))
+    for i = 1, raw.checkpoint_count(base) do
+        local name = raw.checkpoint_name(base, i - 1)
+        if raw.checkpoint_find(out, name) < 0 then
+            raw.checkpoint_set(out, name, raw.checkpoint_tensor(base, i - 1))
+        end
+    end
+    return out
+end
+
+-- load(path [, { layout = "open_clip" | "hf" | "file", missing = base }]): a file of tensors, an index of several, or a folder with a
 -- configuration. A CLIP model comes under the canonical names ("open_clip") whoever published it, all else under
--- the file's own names.
+-- the file's own names. missing: a checkpoint that gives what the file lacks as a whole, such as the projection that
+-- fine-tuned image towers are published without.
 function M.load(path, options)
     local fname = "distac.load"
     check.string(fname, "path", path)
-    local o = check.options(fname, options, { layout = { "string" } })
+    local o = check.options(fname, options, { layout = { "string" }, missing = { "checkpoint" } })
     local layout = o.layout and check_layout(fname, o.layout, "file")
     local ck = raw.checkpoint_open(context.get(), path)
-    if layout == "file" or (layout == nil and raw.checkpoint_layout(ck) == "plain") then
-        return ck
+    if layout ~= "file" and (layout ~= nil or raw.checkpoint_layout(ck) ~= "plain") then
+        ck = M.convert(ck, layout or "open_clip")
     end
-    return M.convert(ck, layout or "open_clip")
+    if o.missing ~= nil then
+        ck = M.fill(ck, o.missing)
+    end
+    return ck
 end
 
 -- save(path, checkpoint, model or { name = tensor } [, { metadata = { key = text }, dtype = "f16", layout = "hf" }])

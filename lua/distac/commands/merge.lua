@@ -119,6 +119,7 @@ commands.merge = {
         { "scale", "text", "RULES", "factors of lambda, as \"*.resblocks.0.*=0.5,*.bias=0\"; the last that fits counts" },
         { "dtype", "text", "TYPE", "f32, f16 or bf16 (default: the base's)" },
         { "to", "text", "LAYOUT", "CLIP's names in the output: open_clip or hf (default: the base's)" },
+        { "missing-from-base", "flag", nil, "what a model lacks as a whole (projection, text tower) is the base's" },
         { "force", "flag", nil, "overwrite the output" },
     },
     more = function()
@@ -156,7 +157,7 @@ commands.merge = {
         local layout = output_layout(o, base)
         if base:layout() ~= "plain" then base = distac.load(base_path) end
         for i, path in ipairs(o.args) do
-            models[i] = distac.load(path)
+            models[i] = distac.load(path, { missing = o.missing_from_base and base or nil })
             hashes[i] = distac.hash.model(path)
         end
         local metadata = base:metadata()
