@@ -207,7 +207,14 @@ static void test_container(void **state) {
     reject_member("T04 deflate", (member){.name = "a/data/1", .method = 8}, "compressed (deflate)");
     reject_member("T04 lzma", (member){.name = "a/data/1", .method = 14}, "packed by method 14");
     reject_member("T05 encrypted", (member){.name = "a/data/1", .flags = 1}, "is encrypted");
-    reject_member("T06 overlap", (member){.name = "a/data.pkl", .overlap = true}, "begins inside the member before it");
+    const member same[] = {{.name = "a/data.pkl", .data = "abc", .size = 3},
+                           {.name = "a/data.pkl", .data = "abc", .size = 3, .overlap = true}};
+    put_zip(&b, same, 2, NULL);
+    must_reject("T06 one header twice", &b, "begins inside the member before it");
+    const member into[] = {{.name = "a/data.pkl", .data = "abc", .size = 3, .central_size = 5, .local_size = 5},
+                           {.name = "a/data/0", .data = "abc", .size = 3}};
+    put_zip(&b, into, 2, NULL);
+    must_reject("T06 overlap", &b, "begins inside the member before it, which ends at 45");
     reject_member("T06 outside", (member){.name = "a/data/1", .central_size = 1u << 30, .local_size = 1u << 30},
                   "stand before the list");
     reject_member("T07 checksum", (member){.name = "a/data/1", .crc_xor = 1}, "the file is damaged");
