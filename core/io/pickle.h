@@ -1,5 +1,5 @@
-/* pickle.h: a pickle read as data. A pickle is a program for a small machine that builds values and may ask for any
- * function of any library to be called; here it builds numbered values of a few kinds, names stay names, and
+/* pickle.h: a pickle read as data. A pickle is a program for a small machine that builds values and may ask for
+ * any function of any library to be called; here it builds numbered values of a few kinds, names stay names, and
  * nothing is looked up or called. What a class would have made becomes an inert record of its parts. */
 #ifndef DISTAC_PICKLE_H
 #define DISTAC_PICKLE_H
@@ -9,7 +9,7 @@
 enum {
     DI_PICKLE_MAX_VALUES = 1 << 22,
     DI_PICKLE_MAX_MEMO = 1000000,
-    DI_PICKLE_MAX_DEPTH = 64,    /* containers inside each other */
+    DI_PICKLE_MAX_DEPTH = 64,     /* containers inside each other */
     DI_PICKLE_MAX_TREE = 1 << 24, /* values when every reference is written out */
     DI_PICKLE_MAX_TEXT = 65536,
     DI_PICKLE_MAX_SOURCE = 1 << 20, /* of a text in a legacy file, which holds classes' source text */

@@ -1,5 +1,5 @@
-/* pickle_call.c: what the calls in a pickle stand for. Tensors, parameters and storages become values of their own;
- * an object of any other class becomes a record of its class's name, its arguments and its state; calls of
+/* pickle_call.c: what the calls in a pickle stand for. Tensors, parameters and storages become values of their
+ * own; an object of any other class becomes a record of its class's name, its arguments and its state; calls of
  * functions are refused. */
 #include "pickle.h"
 #include <string.h>
@@ -78,9 +78,10 @@ static distac_status attribute(di_pickle *p, uint32_t name, uint32_t arguments, 
         const di_pickle_value *text = &p->values[a[1]];
         if (text->a > 0 && text->u.text[0] != '_') return record(p, name, arguments, at, out);
     }
-    return di_pt_fail(p->path, at,
-                      "the pickle calls builtins.getattr for other things than a member of an enumeration: refused, "
-                      "nothing was called");
+    return di_pt_fail(
+        p->path, at,
+        "the pickle calls builtins.getattr for other things than a member of an enumeration: refused, "
+        "nothing was called");
 }
 
 distac_status di_pickle_call(di_pickle *p, uint32_t name, uint32_t arguments, uint64_t at, uint32_t *out) {
@@ -118,7 +119,8 @@ distac_status di_pickle_call(di_pickle *p, uint32_t name, uint32_t arguments, ui
         break;
     }
     di_pickle_class(p, name, shown);
-    const bool rebuild = strncmp(shown, "torch._utils._rebuild_", 22) == 0 || strncmp(shown, "torch._tensor.", 14) == 0;
+    const bool rebuild =
+        strncmp(shown, "torch._utils._rebuild_", 22) == 0 || strncmp(shown, "torch._tensor.", 14) == 0;
     if (rebuild)
         return di_pt_fail(p->path, at,
                           "a tensor made by %s: quantised, sparse, wrapped and foreign tensors are not read; save "
@@ -158,9 +160,11 @@ distac_status di_pickle_build(di_pickle *p, uint32_t object, uint32_t state, uin
     /* The state of an OrderedDict is state_dict's _metadata: nothing that a tensor needs. */
     if (o->kind == DI_PICKLE_DICT && di_pickle_is(p, state, DI_PICKLE_DICT)) return DISTAC_OK;
     if (o->kind != DI_PICKLE_RECORD)
-        return di_pt_fail(p->path, at, "BUILD on %s: only objects have a state", di_pickle_class(p, object, shown));
+        return di_pt_fail(p->path, at, "BUILD on %s: only objects have a state",
+                          di_pickle_class(p, object, shown));
     if (p->values[o->a].role == DI_ROLE_GETATTR || o->has_state)
-        return di_pt_fail(p->path, at, "BUILD a second time on an object of %s", di_pickle_class(p, object, shown));
+        return di_pt_fail(p->path, at, "BUILD a second time on an object of %s",
+                          di_pickle_class(p, object, shown));
     o->c = state;
     o->has_state = true;
     return DISTAC_OK;
@@ -183,15 +187,17 @@ distac_status di_pickle_persistent(di_pickle *p, uint32_t id, uint64_t at, uint3
         return di_pt_fail(p->path, at, "a persistent id (BINPERSID) that is no storage");
     if (!di_pickle_is(p, a[1], DI_PICKLE_NAME) || p->values[a[1]].role != DI_ROLE_STORAGE) {
         char shown[160];
-        return di_pt_fail(p->path, at, "a storage of %s; the types read are Double, Float, Half, BFloat16, Long, "
-                                       "Int, Short, Char, Byte and Bool storages",
+        return di_pt_fail(p->path, at,
+                          "a storage of %s; the types read are Double, Float, Half, BFloat16, Long, "
+                          "Int, Short, Char, Byte and Bool storages",
                           di_pickle_class(p, a[1], shown));
     }
     if (!di_pickle_is(p, a[2], DI_PICKLE_TEXT) || !di_pickle_is(p, a[4], DI_PICKLE_INT))
         return di_pt_fail(p->path, at, "a storage's key must be a text and its size an integer");
     if (v->c == 6 && !di_pickle_is(p, a[5], DI_PICKLE_NONE))
-        return di_pt_fail(p->path, at, "a storage that is a view of another; save the file again with a newer "
-                                       "PyTorch");
+        return di_pt_fail(p->path, at,
+                          "a storage that is a view of another; save the file again with a newer "
+                          "PyTorch");
     int64_t count = p->values[a[4]].u.number;
     if (count < 0) return di_pt_fail(p->path, at, "a storage of %lld elements", (long long)count);
     DI_TRY(di_pickle_new(p, DI_PICKLE_STORAGE, at, out));

@@ -1,14 +1,14 @@
-/* pickle_check.c: what can only be told of a finished pickle: no value holds itself, nothing is nested too deep, and
- * the values do not grow beyond bounds when every reference to a shared one is written out, as happens when a
+/* pickle_check.c: what can only be told of a finished pickle: no value holds itself, nothing is nested too deep,
+ * and the values do not grow beyond bounds when every reference to a shared one is written out, as happens when a
  * module's names are made. One walk without recursion, each value once. */
 #include "pickle.h"
 #include <stdlib.h>
 #include <string.h>
 
 typedef struct node {
-    uint32_t tree;   /* values in it, shared ones counted at every use; 0: not seen */
-    uint8_t height;  /* of the containers below */
-    bool open;       /* on the way from the root */
+    uint32_t tree;  /* values in it, shared ones counted at every use; 0: not seen */
+    uint8_t height; /* of the containers below */
+    bool open;      /* on the way from the root */
 } node;
 
 typedef struct frame {
@@ -25,7 +25,7 @@ static bool next(const di_pickle *p, frame *f, uint32_t *child) {
         f->stage = 1;
         f->cell = v->kind == DI_PICKLE_RECORD ? v->u.items.first
                   : v->kind == DI_PICKLE_TUPLE || v->kind == DI_PICKLE_LIST || v->kind == DI_PICKLE_DICT ? v->a
-                                                                                                          : 0;
+                                                                                                         : 0;
         if (v->kind == DI_PICKLE_RECORD || v->kind == DI_PICKLE_TENSOR) {
             *child = v->b;
             return true;

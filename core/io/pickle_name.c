@@ -5,79 +5,58 @@
 #include <string.h>
 
 /* A module and all below it. */
-static const char *const dangerous[] = {
-    "os", "posix", "nt", "posixpath", "ntpath", "sys", "subprocess", "_posixsubprocess", "runpy", "shutil", "socket",
-    "_socket", "pty", "tty", "commands", "popen2", "importlib", "_frozen_importlib", "_frozen_importlib_external",
-    "imp", "_imp", "zipimport", "pkgutil", "ctypes", "_ctypes", "cffi", "_cffi_backend", "multiprocessing",
-    "concurrent", "threading", "_thread", "thread", "asyncio", "signal", "_signal", "atexit", "gc", "code", "codeop",
-    "codecs", "pickle", "_pickle", "cPickle", "pickletools", "dill", "cloudpickle", "joblib", "shelve", "dbm",
-    "marshal", "inspect", "pdb", "bdb", "profile", "cProfile", "_lsprof", "timeit", "trace", "doctest", "unittest",
-    "test", "webbrowser", "urllib", "urllib2", "http", "httplib", "ftplib", "smtplib", "telnetlib", "xmlrpc",
-    "poplib", "imaplib", "requests", "aiohttp", "httpx", "paramiko", "fabric", "invoke", "ssl", "select",
-    "selectors", "socketserver", "tempfile", "glob", "fileinput", "linecache", "io", "_io", "mmap", "fcntl",
-    "resource", "pwd", "grp", "winreg", "_winreg", "_winapi", "msvcrt", "platform", "getpass", "site", "pip",
-    "setuptools", "distutils", "pkg_resources", "ensurepip", "venv", "pydoc", "pydoc_data", "rlcompleter", "cmd",
-    "sched", "operator", "_operator", "weakref", "_weakref", "ast", "symtable", "py_compile", "compileall", "tarfile",
-    "zipfile", "sqlite3", "_sqlite3", "idlelib", "lib2to3", "turtledemo", "tkinter", "_tkinter", "torch.hub",
-    "torch.jit", "torch.package", "torch.serialization", "torch.ops", "torch._ops", "torch.classes", "torch.fx",
-    "torch.utils.cpp_extension", "torch.utils.model_zoo", "torch.utils.collect_env", "torch.utils.bottleneck",
-    "torch.distributed", "torch._dynamo", "torch._inductor", "torch.multiprocessing", "torch.testing",
-    "torch.onnx", "numpy.testing", "numpy.f2py", "numpy.distutils", "numpy.ctypeslib", "numpy.lib.npyio",
-    "numpy.lib.format", "pandas.io", "logging.config", "logging.handlers", "types.FunctionType", "IPython"};
+static const char dangerous[] =
+    " os posix nt posixpath ntpath sys subprocess _posixsubprocess runpy shutil socket _socket pty tty popen2 "
+    "importlib _frozen_importlib _frozen_importlib_external imp _imp zipimport pkgutil ctypes _ctypes cffi "
+    "_cffi_backend multiprocessing concurrent threading _thread thread asyncio signal _signal atexit gc code "
+    "codeop codecs pickle _pickle cPickle pickletools dill cloudpickle joblib shelve dbm marshal inspect pdb "
+    "bdb profile cProfile _lsprof timeit doctest unittest webbrowser urllib urllib2 http httplib ftplib "
+    "smtplib telnetlib xmlrpc poplib imaplib requests aiohttp httpx paramiko ssl select selectors "
+    "socketserver tempfile glob fileinput linecache io _io mmap fcntl pwd grp winreg _winreg _winapi msvcrt "
+    "platform getpass site pip setuptools distutils pkg_resources ensurepip venv pydoc pydoc_data "
+    "rlcompleter sched operator _operator weakref _weakref ast symtable py_compile compileall tarfile "
+    "zipfile sqlite3 _sqlite3 idlelib lib2to3 turtledemo tkinter _tkinter torch.hub torch.jit torch.package "
+    "torch.serialization torch.ops torch._ops torch.classes torch.fx torch.utils.cpp_extension "
+    "torch.utils.model_zoo torch.utils.collect_env torch.utils.bottleneck torch.distributed torch._dynamo "
+    "torch._inductor torch.multiprocessing torch.testing torch.onnx numpy.testing numpy.f2py numpy.distutils "
+    "numpy.ctypeslib numpy.lib.npyio numpy.lib.format pandas.io logging.config logging.handlers "
+    "types.FunctionType IPython ";
 
 /* Single names in modules that are otherwise fine. */
-static const char *const dangerous_names[] = {"torch.load",           "torch.save",
-                                              "torch.compile",        "torch.import_ir_module",
-                                              "torch.load_library",   "torch.storage._load_from_bytes",
-                                              "torch._utils._import_dotted_name",
-                                              "numpy.load",           "numpy.fromfile",
-                                              "numpy.memmap",         "numpy.save",
-                                              "types.CodeType",       "types.FunctionType",
-                                              "types.ModuleType",     "types.LambdaType",
-                                              "types.MethodType",     "functools.reduce",
-                                              "functools.partialmethod"};
+static const char dangerous_names[] =
+    " torch.load torch.save torch.compile torch.import_ir_module torch.load_library "
+    "torch.storage._load_from_bytes torch._utils._import_dotted_name numpy.load numpy.fromfile numpy.memmap "
+    "numpy.save types.CodeType types.FunctionType types.ModuleType types.LambdaType types.MethodType "
+    "functools.reduce functools.partialmethod ";
 
 /* Types of Python itself that make plain data. */
-static const char *const plain[] = {"frozenset", "slice", "range", "xrange", "complex", "bytearray", "bytes",
-                                    "object",    "int",   "long",  "float",  "bool",    "str",       "unicode",
-                                    "list",      "dict",  "tuple"};
+static const char plain[] =
+    " frozenset slice range xrange complex bytearray bytes object int long float bool str unicode list dict "
+    "tuple ";
 
 /* Names in small letters that make an object out of its parts; other such names are functions. */
-static const char *const makers[] = {"functools.partial",
-                                     "torch.device",
-                                     "torch.dtype",
-                                     "collections.deque",
-                                     "collections.defaultdict",
-                                     "numpy.dtype",
-                                     "numpy.ndarray",
-                                     "numpy.core.multiarray.scalar",
-                                     "numpy.core.multiarray._reconstruct",
-                                     "numpy._core.multiarray.scalar",
-                                     "numpy._core.multiarray._reconstruct",
-                                     "_codecs.encode",
-                                     "logging.getLogger",
-                                     "datetime.datetime",
-                                     "datetime.date",
-                                     "datetime.time",
-                                     "datetime.timedelta"};
+static const char makers[] =
+    " functools.partial torch.device torch.dtype collections.deque collections.defaultdict numpy.dtype "
+    "numpy.ndarray numpy.core.multiarray.scalar numpy.core.multiarray._reconstruct "
+    "numpy._core.multiarray.scalar numpy._core.multiarray._reconstruct _codecs.encode logging.getLogger "
+    "datetime.datetime datetime.date datetime.time datetime.timedelta ";
 
-static const char *const storages[] = {"DoubleStorage", "FloatStorage", "HalfStorage",  "BFloat16Storage",
-                                       "LongStorage",   "IntStorage",   "ShortStorage", "CharStorage",
-                                       "ByteStorage",   "BoolStorage"};
+static const char storages[] =
+    " DoubleStorage FloatStorage HalfStorage BFloat16Storage LongStorage IntStorage ShortStorage CharStorage "
+    "ByteStorage BoolStorage ";
 
-#define COUNT(list) (sizeof(list) / sizeof *(list))
-
-static bool in_list(const char *name, const char *const *list, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(name, list[i]) == 0) return true;
+/* Is the word among those of a list " one two "? */
+static bool listed(const char *list, const char *word, size_t bytes) {
+    for (const char *at = list + 1; *at; at = strchr(at, ' ') + 1)
+        if (strncmp(at, word, bytes) == 0 && at[bytes] == ' ') return true;
     return false;
 }
 
-static bool below_list(const char *name, const char *const *list, size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        size_t length = strlen(list[i]);
-        if (strncmp(name, list[i], length) == 0 && (name[length] == 0 || name[length] == '.')) return true;
-    }
+/* Is the dotted name, or one that it lies below, in the list? */
+static bool listed_above(const char *list, const char *name) {
+    size_t bytes = strlen(name);
+    for (size_t i = 1; i <= bytes; i++)
+        if ((name[i] == '.' || name[i] == 0) && listed(list, name, i)) return true;
     return false;
 }
 
@@ -110,7 +89,7 @@ static di_pickle_role builtin_role(const char *name, bool *known) {
     *known = true;
     if (strcmp(name, "set") == 0) return DI_ROLE_SET;
     if (strcmp(name, "getattr") == 0) return DI_ROLE_GETATTR;
-    *known = in_list(name, plain, COUNT(plain));
+    *known = listed(plain, name, strlen(name));
     /* Exceptions are plain records too. */
     size_t length = strlen(name);
     if (length > 5 && strcmp(name + length - 5, "Error") == 0) *known = true;
@@ -121,7 +100,7 @@ static di_pickle_role torch_role(const char *full, const char *name) {
     if (strcmp(full, "torch._utils._rebuild_tensor_v2") == 0) return DI_ROLE_TENSOR;
     if (strcmp(full, "torch._utils._rebuild_parameter") == 0) return DI_ROLE_PARAMETER;
     if (strcmp(full, "torch._utils._rebuild_parameter_with_state") == 0) return DI_ROLE_PARAMETER_STATE;
-    if (strncmp(full, "torch.", 6) == 0 && full + 6 == name && in_list(name, storages, COUNT(storages)))
+    if (strncmp(full, "torch.", 6) == 0 && full + 6 == name && listed(storages, name, strlen(name)))
         return DI_ROLE_STORAGE;
     return DI_ROLE_FUNCTION;
 }
@@ -148,11 +127,12 @@ distac_status di_pickle_name(const di_pickle *p, di_pickle_value *value) {
     memcpy(full + value->a + 1, text, value->b);
     full[value->a + 1 + value->b] = 0;
     const char *name = full + value->a + 1;
-    if (below_list(full, dangerous, COUNT(dangerous)) || in_list(full, dangerous_names, COUNT(dangerous_names))) {
+    if (listed_above(dangerous, full) || listed(dangerous_names, full, strlen(full))) {
         if (strcmp(full, "torch.storage._load_from_bytes") == 0)
-            return di_pt_fail(p->path, value->at,
-                              "tensors inside a plain pickle (torch.storage._load_from_bytes); write the file with "
-                              "torch.save instead of pickle.dump");
+            return di_pt_fail(
+                p->path, value->at,
+                "tensors inside a plain pickle (torch.storage._load_from_bytes); write the file with "
+                "torch.save instead of pickle.dump");
         return refuse(p, value->at, full);
     }
     if (builtin) {
@@ -164,7 +144,7 @@ distac_status di_pickle_name(const di_pickle *p, di_pickle_value *value) {
     if (strcmp(full, "collections.OrderedDict") == 0) role = DI_ROLE_ORDERED_DICT;
     if (strcmp(full, "copy_reg._reconstructor") == 0 || strcmp(full, "copyreg._reconstructor") == 0)
         role = DI_ROLE_RECONSTRUCT;
-    if (role == DI_ROLE_FUNCTION && (looks_like_class(name) || in_list(full, makers, COUNT(makers))))
+    if (role == DI_ROLE_FUNCTION && (looks_like_class(name) || listed(makers, full, strlen(full))))
         role = DI_ROLE_CLASS;
     value->role = (uint8_t)role;
     return DISTAC_OK;

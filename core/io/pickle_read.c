@@ -42,23 +42,22 @@ enum {
     OP_BINPERSID = 'Q'
 };
 
-/* Names of the opcodes that are refused, for the message. */
-static const char *foreign_name(uint8_t op) {
-    static const struct {
-        uint8_t op;
-        const char *name;
-    } names[] = {{'0', "POP"},          {'1', "POP_MARK"},     {'2', "DUP"},           {'i', "INST"},
-                 {'o', "OBJ"},          {0x93, "STACK_GLOBAL"}, {0x82, "EXT1"},        {0x83, "EXT2"},
-                 {0x84, "EXT4"},        {'P', "PERSID"},       {0x97, "NEXT_BUFFER"},  {0x98, "READONLY_BUFFER"},
-                 {0x95, "FRAME"},       {0x8f, "EMPTY_SET"},   {0x90, "ADDITEMS"},     {0x91, "FROZENSET"},
-                 {0x92, "NEWOBJ_EX"},   {0x94, "MEMOIZE"},     {0x8c, "SHORT_BINUNICODE"},
-                 {0x8d, "BINUNICODE8"}, {0x8e, "BINBYTES8"},   {'B', "BINBYTES"},      {'C', "SHORT_BINBYTES"},
-                 {0x96, "BYTEARRAY8"},  {0x8b, "LONG4"},       {'T', "BINSTRING"},     {'I', "INT"},
-                 {'L', "LONG"},         {'F', "FLOAT"},        {'S', "STRING"},        {'V', "UNICODE"},
-                 {'d', "DICT"},         {'l', "LIST"},         {'g', "GET"},           {'p', "PUT"}};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (names[i].op == op) return names[i].name;
-    return "unknown";
+/* Opcodes that are refused, for the message. */
+static const char foreign_names[] =
+    " 30 POP 31 POP_MARK 32 DUP 69 INST 6f OBJ 93 STACK_GLOBAL 82 EXT1 83 EXT2 84 EXT4 50 PERSID "
+    "97 NEXT_BUFFER 98 READONLY_BUFFER 95 FRAME 8f EMPTY_SET 90 ADDITEMS 91 FROZENSET 92 NEWOBJ_EX "
+    "94 MEMOIZE 8c SHORT_BINUNICODE 8d BINUNICODE8 8e BINBYTES8 42 BINBYTES 43 SHORT_BINBYTES "
+    "96 BYTEARRAY8 8b LONG4 54 BINSTRING 49 INT 4c LONG 46 FLOAT 53 STRING 56 UNICODE 64 DICT 6c LIST "
+    "67 GET 70 PUT ";
+
+static distac_status foreign(const di_pickle *p, uint64_t at, uint8_t op) {
+    static const char digits[] = "0123456789abcdef";
+    const char word[] = {' ', digits[op >> 4], digits[op & 15], ' ', 0};
+    const char *name = strstr(foreign_names, word);
+    name = name ? name + 4 : "unknown ";
+    return di_pt_fail(p->path, at,
+                      "the opcode 0x%02X (%.*s) is not among those that PyTorch writes; nothing is read past it",
+                      op, (int)strcspn(name, " "), name);
 }
 
 /* ---- arguments ---- */
@@ -71,7 +70,6 @@ static distac_status take(di_pickle *p, uint64_t count, const uint8_t **out) {
     p->at += count;
     return DISTAC_OK;
 }
-
 
 /* A little-endian number of `count` bytes. */
 static distac_status number(di_pickle *p, uint64_t count, uint32_t *out) {
@@ -99,8 +97,7 @@ static distac_status push_long(di_pickle *p, uint64_t at) {
     const uint8_t *b = NULL;
     uint64_t value = 0;
     DI_TRY(number(p, 1, &bytes));
-    if (bytes > 8)
-        return di_pt_fail(p->path, at, "an integer of %u bytes (LONG1); at most 8 are read", bytes);
+    if (bytes > 8) return di_pt_fail(p->path, at, "an integer of %u bytes (LONG1); at most 8 are read", bytes);
     DI_TRY(take(p, bytes, &b));
     for (uint32_t i = 0; i < bytes; i++) value |= (uint64_t)b[i] << (8 * i);
     if (bytes > 0 && bytes < 8 && (b[bytes - 1] & 0x80)) value |= ~UINT64_C(0) << (8 * bytes);
@@ -201,25 +198,6 @@ static distac_status make_tuple(di_pickle *p, uint64_t at, uint32_t height) {
     return di_pickle_push(p, made);
 }
 
-/* A key that Python could not hash either is refused. */
-static distac_status check_key(const di_pickle *p, uint32_t key, uint64_t at) {
-    const di_pickle_value *k = &p->values[key];
-    switch (k->kind) {
-    case DI_PICKLE_LIST:
-    case DI_PICKLE_DICT:
-    case DI_PICKLE_TENSOR:
-    case DI_PICKLE_STORAGE:
-        return di_pt_fail(p->path, at, "a dictionary's key is %s", di_pickle_kind_name(p, key));
-    case DI_PICKLE_TEXT:
-        if (k->a > DI_PICKLE_MAX_KEY)
-            return di_pt_fail(p->path, at, "a dictionary's key has %u bytes, at most %d are allowed", k->a,
-                              (int)DI_PICKLE_MAX_KEY);
-        return DISTAC_OK;
-    default:
-        return DISTAC_OK;
-    }
-}
-
 /* The values from `height` up, in pairs, go into the dictionary below them. */
 static distac_status set_items(di_pickle *p, uint64_t at, const char *op, uint32_t height) {
     if (height <= ground(p) || height == 0)
@@ -230,10 +208,8 @@ static distac_status set_items(di_pickle *p, uint64_t at, const char *op, uint32
     if (!di_pickle_is(p, target, DI_PICKLE_DICT) && !di_pickle_is(p, target, DI_PICKLE_RECORD))
         return di_pt_fail(p->path, at, "%s on %s: only dictionaries have items", op,
                           di_pickle_class(p, target, name));
-    for (uint32_t i = height; i < p->depth; i += 2) {
-        DI_TRY(check_key(p, p->stack[i], at));
+    for (uint32_t i = height; i < p->depth; i += 2)
         DI_TRY(di_pickle_add(p, target, true, p->stack[i], p->stack[i + 1]));
-    }
     p->depth = height;
     return DISTAC_OK;
 }
@@ -256,7 +232,8 @@ static distac_status call(di_pickle *p, uint64_t at, bool object) {
     uint32_t made = 0;
     DI_TRY(need(p, at, object ? "NEWOBJ" : "REDUCE", 2));
     uint32_t name = p->stack[p->depth - 2], arguments = p->stack[p->depth - 1];
-    DI_TRY(object ? di_pickle_object(p, name, arguments, at, &made) : di_pickle_call(p, name, arguments, at, &made));
+    DI_TRY(object ? di_pickle_object(p, name, arguments, at, &made)
+                  : di_pickle_call(p, name, arguments, at, &made));
     p->depth -= 2;
     return di_pickle_push(p, made);
 }
@@ -273,12 +250,6 @@ static distac_status get(di_pickle *p, uint64_t at, uint64_t width) {
     DI_TRY(number(p, width, &index));
     DI_TRY(di_pickle_memo_get(p, index, at, &value));
     return di_pickle_push(p, value);
-}
-
-static distac_status foreign(const di_pickle *p, uint64_t at, uint8_t op) {
-    return di_pt_fail(p->path, at,
-                      "the opcode 0x%02X (%s) is not among those that PyTorch writes; nothing is read past it", op,
-                      foreign_name(op));
 }
 
 /* Opcodes that take values from the stack. */
@@ -374,9 +345,10 @@ static distac_status step(di_pickle *p, uint64_t at, uint8_t op) {
 static distac_status begin(di_pickle *p) {
     const uint8_t *b = p->data + p->at;
     if (p->limit - p->at < 2 || b[0] != OP_PROTO)
-        return di_pt_fail(p->path, p->at,
-                          "a pickle of protocol 0 or 1, or none at all; protocol 2, torch.save's own, is read: load "
-                          "it in Python and save it again with torch.save");
+        return di_pt_fail(
+            p->path, p->at,
+            "a pickle of protocol 0 or 1, or none at all; protocol 2, torch.save's own, is read: load "
+            "it in Python and save it again with torch.save");
     if (b[1] != 2)
         return di_pt_fail(p->path, p->at,
                           "a pickle of protocol %u; protocol 2, torch.save's own, is read: load it in Python and "

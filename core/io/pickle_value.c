@@ -38,8 +38,28 @@ distac_status di_pickle_push(di_pickle *p, uint32_t value) {
     return DISTAC_OK;
 }
 
+/* A key that Python could not hash either is refused. */
+static distac_status check_key(const di_pickle *p, uint32_t key, uint64_t at) {
+    const di_pickle_value *k = &p->values[key];
+    switch (k->kind) {
+    case DI_PICKLE_LIST:
+    case DI_PICKLE_DICT:
+    case DI_PICKLE_TENSOR:
+    case DI_PICKLE_STORAGE:
+        return di_pt_fail(p->path, at, "a dictionary's key is %s", di_pickle_kind_name(p, key));
+    case DI_PICKLE_TEXT:
+        if (k->a > DI_PICKLE_MAX_KEY)
+            return di_pt_fail(p->path, at, "a dictionary's key has %u bytes, at most %d are allowed", k->a,
+                              (int)DI_PICKLE_MAX_KEY);
+        return DISTAC_OK;
+    default:
+        return DISTAC_OK;
+    }
+}
+
 distac_status di_pickle_add(di_pickle *p, uint32_t container, bool has_key, uint32_t key, uint32_t value) {
-    if (p->cell_count == 0) p->cell_count = 1; /* cell 0 is no cell */
+    if (has_key) DI_TRY(check_key(p, key, p->at - 1)); /* the opcode that is being read */
+    if (p->cell_count == 0) p->cell_count = 1;         /* cell 0 is no cell */
     /* A reference costs two bytes of the pickle, so this is bounded by the file too. */
     if (p->cell_count >= 4 * (uint32_t)DI_PICKLE_MAX_VALUES)
         return di_pt_fail(p->path, p->at, "the pickle's containers hold more than %d values",
@@ -72,38 +92,55 @@ void di_pickle_close(di_pickle *p) {
 
 /* ---- the memo ---- */
 
-static uint32_t place(const di_pickle *p, uint32_t index) {
+/* Indices as Python counts them never meet; those of a file made to be slow do, and are refused. */
+enum { MAX_STEPS = 256, NOWHERE = -1 };
+
+static int64_t place(const di_pickle *p, uint32_t index) {
     uint32_t at = (index * 2654435761u) & (p->memo_capacity - 1);
-    while (p->memo[at] && p->memo[at] >> 32 != (uint64_t)index + 1) at = (at + 1) & (p->memo_capacity - 1);
-    return at;
+    for (int step = 0; step < MAX_STEPS; step++, at = (at + 1) & (p->memo_capacity - 1))
+        if (!p->memo[at] || p->memo[at] >> 32 == (uint64_t)index + 1) return at;
+    return NOWHERE;
 }
 
-static distac_status grow_memo(di_pickle *p) {
+static distac_status crowded(const di_pickle *p, uint32_t index, uint64_t at) {
+    return di_pt_fail(p->path, at, "memo entry %u: the entries' numbers are chosen to make reading slow", index);
+}
+
+static distac_status grow_memo(di_pickle *p, uint64_t at) {
     uint32_t old_capacity = p->memo_capacity;
     uint64_t *old = p->memo, *grown = di_new((old_capacity ? 2 * old_capacity : 256) * sizeof *grown);
+    distac_status status = DISTAC_OK;
     if (!grown) return DISTAC_ENOMEM;
     p->memo = grown;
     p->memo_capacity = old_capacity ? 2 * old_capacity : 256;
-    for (uint32_t i = 0; i < old_capacity; i++)
-        if (old[i]) grown[place(p, (uint32_t)((old[i] >> 32) - 1))] = old[i];
+    for (uint32_t i = 0; i < old_capacity && status == DISTAC_OK; i++) {
+        if (!old[i]) continue;
+        uint32_t index = (uint32_t)((old[i] >> 32) - 1);
+        int64_t slot = place(p, index);
+        if (slot == NOWHERE)
+            status = crowded(p, index, at);
+        else
+            grown[slot] = old[i];
+    }
     free(old);
-    return DISTAC_OK;
+    return status;
 }
 
 distac_status di_pickle_memo_put(di_pickle *p, uint32_t index, uint32_t value, uint64_t at) {
     if (index == UINT32_MAX || p->memo_count >= DI_PICKLE_MAX_MEMO)
         return di_pt_fail(p->path, at, "memo entry %u: more than %d entries are not allowed", index,
                           (int)DI_PICKLE_MAX_MEMO);
-    if (2 * p->memo_count >= p->memo_capacity) DI_TRY(grow_memo(p));
-    uint32_t slot = place(p, index);
+    if (2 * p->memo_count >= p->memo_capacity) DI_TRY(grow_memo(p, at));
+    int64_t slot = place(p, index);
+    if (slot == NOWHERE) return crowded(p, index, at);
     if (!p->memo[slot]) p->memo_count++;
     p->memo[slot] = ((uint64_t)index + 1) << 32 | value;
     return DISTAC_OK;
 }
 
 distac_status di_pickle_memo_get(const di_pickle *p, uint32_t index, uint64_t at, uint32_t *out) {
-    uint32_t slot = p->memo_capacity && index != UINT32_MAX ? place(p, index) : 0;
-    if (!p->memo_capacity || index == UINT32_MAX || !p->memo[slot])
+    int64_t slot = p->memo_capacity && index != UINT32_MAX ? place(p, index) : NOWHERE;
+    if (slot == NOWHERE || !p->memo[slot])
         return di_pt_fail(p->path, at, "memo entry %u is read, but was never written", index);
     *out = (uint32_t)p->memo[slot];
     return DISTAC_OK;
@@ -112,9 +149,9 @@ distac_status di_pickle_memo_get(const di_pickle *p, uint32_t index, uint64_t at
 /* ---- looking ---- */
 
 const char *di_pickle_kind_name(const di_pickle *p, uint32_t value) {
-    static const char *const names[] = {"None",   "a boolean",    "an integer",       "a number",
-                                        "a text", "a tuple",      "a list",           "a dictionary",
-                                        "a name", "an object", "a tensor's storage", "a tensor"};
+    static const char *const names[] = {
+        "None",         "a boolean", "an integer", "a number",           "a text",  "a tuple", "a list",
+        "a dictionary", "a name",    "an object",  "a tensor's storage", "a tensor"};
     return names[p->values[value].kind];
 }
 
@@ -162,7 +199,11 @@ bool di_pickle_tuple(const di_pickle *p, uint32_t tuple, uint32_t count, uint32_
 bool di_utf8_ok(const uint8_t *text, size_t bytes) {
     for (size_t i = 0; i < bytes;) {
         uint8_t c = text[i];
-        size_t more = c < 0x80 ? 0 : c >= 0xC2 && c <= 0xDF ? 1 : (c & 0xF0) == 0xE0 ? 2 : c >= 0xF0 && c <= 0xF4 ? 3 : 9;
+        size_t more = c < 0x80                 ? 0
+                      : c >= 0xC2 && c <= 0xDF ? 1
+                      : (c & 0xF0) == 0xE0     ? 2
+                      : c >= 0xF0 && c <= 0xF4 ? 3
+                                               : 9;
         if (more > bytes - i - 1) return false;
         for (size_t k = 1; k <= more; k++)
             if ((text[i + k] & 0xC0) != 0x80) return false;

@@ -15,7 +15,8 @@ static distac_status lengthen(di_pt *pt, path *name, uint32_t key, uint64_t at, 
     const di_pickle_value *k = &pt->pickle.values[key];
     char shown[80];
     if (k->kind != DI_PICKLE_TEXT)
-        return di_pt_fail(pt->path, at, "a tensor's name is %s, wanted a text", di_pickle_kind_name(&pt->pickle, key));
+        return di_pt_fail(pt->path, at, "a tensor's name is %s, wanted a text",
+                          di_pickle_kind_name(&pt->pickle, key));
     if (k->a == 0) return di_pt_fail(pt->path, k->at, "a tensor's name is empty");
     if (memchr(k->u.text, 0, k->a)) return di_pt_fail(pt->path, k->at, "a tensor's name holds the character NUL");
     if (part && memchr(k->u.text, '.', k->a))
@@ -181,8 +182,9 @@ static distac_status unwrap(di_pt *pt, uint32_t *value) {
             (!di_pickle_is(p, candidate, DI_PICKLE_DICT) && !di_pickle_is(p, candidate, DI_PICKLE_RECORD)))
             continue;
         if (found)
-            return di_pt_fail(pt->path, p->values[*value].at, "the file holds both a \"%s\" and a \"%s\"; which one "
-                                                              "is wanted is not clear",
+            return di_pt_fail(pt->path, p->values[*value].at,
+                              "the file holds both a \"%s\" and a \"%s\"; which one "
+                              "is wanted is not clear",
                               found, wrappers[i]);
         found = wrappers[i];
         inner = candidate;
@@ -199,10 +201,11 @@ static distac_status add_dictionary(di_pt *pt, uint32_t dict) {
         uint32_t value = p->cells[cell].value;
         DI_TRY(lengthen(pt, &name, p->cells[cell].key, p->values[dict].at, false));
         if (!di_pickle_is(p, value, DI_PICKLE_TENSOR))
-            return di_pt_fail(pt->path, p->values[p->cells[cell].key].at,
-                              "\"%s\" is %s, wanted a tensor; a dictionary of tensors, or one under \"state_dict\", "
-                              "\"model_state_dict\" or \"model\", is read",
-                              di_pt_shown(name.text, name.bytes, shown), what(pt, value, buffer));
+            return di_pt_fail(
+                pt->path, p->values[p->cells[cell].key].at,
+                "\"%s\" is %s, wanted a tensor; a dictionary of tensors, or one under \"state_dict\", "
+                "\"model_state_dict\" or \"model\", is read",
+                di_pt_shown(name.text, name.bytes, shown), what(pt, value, buffer));
         DI_TRY(add(pt, &name, value));
     }
     return DISTAC_OK;
@@ -219,9 +222,10 @@ distac_status di_pt_names(di_pt *pt) {
     else if (open_module(pt, value, parts, &set))
         DI_TRY(add_module(pt, value));
     else
-        return di_pt_fail(pt->path, p->values[value].at,
-                          "the file holds %s; a dictionary of tensors (state_dict) or a whole torch.nn.Module is read",
-                          what(pt, value, buffer));
+        return di_pt_fail(
+            pt->path, p->values[value].at,
+            "the file holds %s; a dictionary of tensors (state_dict) or a whole torch.nn.Module is read",
+            what(pt, value, buffer));
     if (pt->checkpoint->count == before)
         return di_pt_fail(pt->path, p->values[value].at, "the file holds no tensor");
     return di_checkpoint_sort(pt->checkpoint);

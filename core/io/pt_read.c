@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* The number 0x1950a86a20f9469cfc6c and the protocol version 1001, each a pickle. */
-static const uint8_t legacy_magic[] = {0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a,
+static const uint8_t legacy_magic[] = {0x80, 2,    0x8a, 10,  0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a,
                                        0xa8, 0x50, 0x19, '.', 0x80, 2,    'M',  0xe9, 3,    '.'};
 enum { MAGIC_BYTES = 15 };
 
@@ -20,8 +20,9 @@ static bool is_tar(const uint8_t *data, size_t size) {
 bool di_pt_recognise(const uint8_t *data, size_t size) {
     /* A safetensors file's length can begin with any of the bytes below; its header then begins with a brace. */
     if (size > 8 && data[5] == 0 && data[6] == 0 && data[7] == 0 && data[8] == '{') return false;
-    return starts(data, size, "PK\3\4", 4) || starts(data, size, "PK\5\6", 4) || starts(data, size, "\x1f\x8b", 2) ||
-           (size >= 2 && data[0] == 0x80 && data[1] >= 1 && data[1] <= 5) || is_tar(data, size);
+    return starts(data, size, "PK\3\4", 4) || starts(data, size, "PK\5\6", 4) ||
+           starts(data, size, "\x1f\x8b", 2) || (size >= 2 && data[0] == 0x80 && data[1] >= 1 && data[1] <= 5) ||
+           is_tar(data, size);
 }
 
 /* ---- archives ---- */
@@ -48,9 +49,10 @@ static distac_status check_kind(const archive *a) {
         const char *rest = slash ? slash + 1 : m->name;
         size_t bytes = m->name_bytes - (size_t)(rest - m->name);
         if (slash && (begins(rest, bytes, "code/") || is(rest, bytes, "constants.pkl")))
-            return di_pt_fail(a->zip.path, m->header,
-                              "a TorchScript archive (torch.jit.save); load it in Python with torch.jit.load and save "
-                              "its state_dict() with torch.save");
+            return di_pt_fail(
+                a->zip.path, m->header,
+                "a TorchScript archive (torch.jit.save); load it in Python with torch.jit.load and save "
+                "its state_dict() with torch.save");
         if (begins(m->name, m->name_bytes, "MAR-INF/"))
             return di_pt_fail(a->zip.path, m->header,
                               "a TorchServe model archive (.mar); unpack it and open the file of weights inside");
@@ -65,8 +67,8 @@ static bool all_digits(const char *text, size_t bytes) {
 }
 
 static bool is_known(const char *name, size_t bytes) {
-    static const char *const known[] = {"data.pkl", "version", "byteorder", ".format_version", ".storage_alignment",
-                                        ".data/serialization_id"};
+    static const char *const known[] = {
+        "data.pkl", "version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id"};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (is(name, bytes, known[i])) return true;
     return begins(name, bytes, "data/") && all_digits(name + 5, bytes - 5);
@@ -83,8 +85,7 @@ static distac_status check_names(archive *a) {
         di_pt_shown(m->name, m->name_bytes, shown);
         if (memchr(m->name, 0, m->name_bytes) || memchr(m->name, '\\', m->name_bytes))
             return di_pt_fail(a->zip.path, m->header, "the member's name \"%s\" holds NUL or a backslash", shown);
-        if (prefix == 1)
-            return di_pt_fail(a->zip.path, m->header, "the member's name \"%s\" is absolute", shown);
+        if (prefix == 1) return di_pt_fail(a->zip.path, m->header, "the member's name \"%s\" is absolute", shown);
         if (is(m->name, prefix, "../") || is(m->name, prefix, "./"))
             return di_pt_fail(a->zip.path, m->header, "the member's name \"%s\" leaves its folder", shown);
         if (prefix == 0 || !is_known(m->name + prefix, m->name_bytes - prefix))
@@ -94,7 +95,8 @@ static distac_status check_names(archive *a) {
                               shown);
         if (i == 0) a->prefix = prefix;
         if (prefix != a->prefix || memcmp(m->name, first->name, prefix) != 0)
-            return di_pt_fail(a->zip.path, m->header, "the member \"%s\" is in another folder than the first", shown);
+            return di_pt_fail(a->zip.path, m->header, "the member \"%s\" is in another folder than the first",
+                              shown);
     }
     return DISTAC_OK;
 }
@@ -132,8 +134,7 @@ static distac_status check_facts(archive *a) {
             return di_pt_fail(a->zip.path, m->offset, "version must be 1 to 10 digits");
     }
     a->pickle = member(a, "data.pkl", 8);
-    if (!a->pickle)
-        return di_pt_fail(a->zip.path, 0, "the archive has no data.pkl: it is no PyTorch checkpoint");
+    if (!a->pickle) return di_pt_fail(a->zip.path, 0, "the archive has no data.pkl: it is no PyTorch checkpoint");
     return DISTAC_OK;
 }
 
@@ -149,10 +150,10 @@ static distac_status place_storages(di_pt *pt, const archive *a) {
         if (!m) return di_pt_fail(pt->path, at, "the storage \"%s\" has no member data/%s", shown, shown);
         uint64_t wanted = (uint64_t)s->count * (uint64_t)(s->type->bits / 8);
         if (wanted != m->bytes)
-            return di_pt_fail(pt->path, at,
-                              "storage \"%s\" is said to hold %lld elements of %s, %llu bytes, but its member has %llu",
-                              shown, (long long)s->count, s->type->name, (unsigned long long)wanted,
-                              (unsigned long long)m->bytes);
+            return di_pt_fail(
+                pt->path, at,
+                "storage \"%s\" is said to hold %lld elements of %s, %llu bytes, but its member has %llu", shown,
+                (long long)s->count, s->type->name, (unsigned long long)wanted, (unsigned long long)m->bytes);
         s->data = pt->data + m->offset;
     }
     return DISTAC_OK;
@@ -183,8 +184,9 @@ static distac_status read_machine(di_pt *pt, uint64_t *at) {
     distac_status status = di_pickle_read(&p, pt->path, pt->data, *at, pt->size, true);
     if (status == DISTAC_OK && (!di_pickle_get(&p, p.root, "little_endian", &little) ||
                                 !di_pickle_is(&p, little, DI_PICKLE_BOOL) || !p.values[little].u.number))
-        status = di_pt_fail(pt->path, *at, "the file does not say that it was written on a little-endian machine; "
-                                           "only such files are read");
+        status = di_pt_fail(pt->path, *at,
+                            "the file does not say that it was written on a little-endian machine; "
+                            "only such files are read");
     *at = p.at;
     di_pickle_close(&p);
     return status;
@@ -210,8 +212,8 @@ static distac_status place_legacy(di_pt *pt, const di_pickle_value *key, uint64_
                           (unsigned long long)count, (long long)s->count);
     *at += 8;
     if (count > (pt->size - *at) / width)
-        return di_pt_fail(pt->path, *at, "storage \"%s\" has %llu elements of %s, but only %llu bytes follow", shown,
-                          (unsigned long long)count, s->type->name, (unsigned long long)(pt->size - *at));
+        return di_pt_fail(pt->path, *at, "storage \"%s\" has %llu elements of %s, but only %llu bytes follow",
+                          shown, (unsigned long long)count, s->type->name, (unsigned long long)(pt->size - *at));
     s->data = pt->data + *at;
     s->found = true;
     *at += count * width;
@@ -266,17 +268,19 @@ static distac_status read_any(di_pt *pt) {
         return status;
     }
     if (is_tar(pt->data, pt->size))
-        return di_pt_fail(pt->path, 0,
-                          "a tar archive, as PyTorch wrote before 0.1.10 or as a packed folder; unpack it, or load "
-                          "it in Python and save it again with torch.save");
+        return di_pt_fail(
+            pt->path, 0,
+            "a tar archive, as PyTorch wrote before 0.1.10 or as a packed folder; unpack it, or load "
+            "it in Python and save it again with torch.save");
     if (starts(pt->data, pt->size, "\x1f\x8b", 2))
         return di_pt_fail(pt->path, 0, "the file is packed by gzip; unpack it first");
     if (starts(pt->data, pt->size, legacy_magic, MAGIC_BYTES)) return read_legacy(pt);
     if (pt->size >= 2 && pt->data[0] == 0x80 && pt->data[1] != 2)
-        return di_pt_fail(pt->path, 0,
-                          "a pickle of protocol %u; protocol 2, torch.save's own, is read: load it in Python and save "
-                          "it again with torch.save, without pickle_protocol",
-                          pt->data[1]);
+        return di_pt_fail(
+            pt->path, 0,
+            "a pickle of protocol %u; protocol 2, torch.save's own, is read: load it in Python and save "
+            "it again with torch.save, without pickle_protocol",
+            pt->data[1]);
     return di_pt_fail(pt->path, 0,
                       "a plain pickle, not written by torch.save; load it in Python and save it with torch.save");
 }

@@ -15,11 +15,10 @@ typedef struct view {
 /* ---- storages ---- */
 
 static const di_file_type *storage_type(const di_pickle_value *name) {
-    static const char *const names[][2] = {{"DoubleStorage", "F64"}, {"FloatStorage", "F32"},
-                                           {"HalfStorage", "F16"},   {"BFloat16Storage", "BF16"},
-                                           {"LongStorage", "I64"},   {"IntStorage", "I32"},
-                                           {"ShortStorage", "I16"},  {"CharStorage", "I8"},
-                                           {"ByteStorage", "U8"},    {"BoolStorage", "BOOL"}};
+    static const char *const names[][2] = {
+        {"DoubleStorage", "F64"}, {"FloatStorage", "F32"}, {"HalfStorage", "F16"},  {"BFloat16Storage", "BF16"},
+        {"LongStorage", "I64"},   {"IntStorage", "I32"},   {"ShortStorage", "I16"}, {"CharStorage", "I8"},
+        {"ByteStorage", "U8"},    {"BoolStorage", "BOOL"}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strlen(names[i][0]) == name->b && memcmp(name->u.text + name->a + 1, names[i][0], name->b) == 0)
             return di_file_type_named(names[i][1]);
@@ -139,11 +138,12 @@ static distac_status check_reach(const di_pt *pt, const di_pickle_value *tensor,
         over = over || __builtin_mul_overflow(v->shape[i] - 1, v->stride[i], &step) ||
                __builtin_add_overflow(last, step, &last);
     if (over || (v->numel > 0 ? last >= v->storage->count : v->offset > v->storage->count))
-        return di_pt_fail(pt->path, tensor->at,
-                          "a tensor of size %s, stride %s and offset %lld reaches over its storage of %lld elements",
-                          di_shape_text(v->rank, v->shape, shape, sizeof shape),
-                          di_shape_text(v->rank, v->stride, stride, sizeof stride), (long long)v->offset,
-                          (long long)v->storage->count);
+        return di_pt_fail(
+            pt->path, tensor->at,
+            "a tensor of size %s, stride %s and offset %lld reaches over its storage of %lld elements",
+            di_shape_text(v->rank, v->shape, shape, sizeof shape),
+            di_shape_text(v->rank, v->stride, stride, sizeof stride), (long long)v->offset,
+            (long long)v->storage->count);
     return DISTAC_OK;
 }
 
@@ -151,7 +151,8 @@ static distac_status read_view(const di_pt *pt, const di_pickle_value *tensor, v
     const di_pickle *p = &pt->pickle;
     uint32_t a[7];
     const uint32_t given = p->values[tensor->b].c;
-    if (!di_pickle_tuple(p, tensor->b, given, a)) return di_pt_fail(pt->path, tensor->at, "a tensor without parts");
+    if (!di_pickle_tuple(p, tensor->b, given, a))
+        return di_pt_fail(pt->path, tensor->at, "a tensor without parts");
     const di_pickle_value *size = &p->values[a[2]], *stride = &p->values[a[3]];
     *out = (view){.storage = &pt->storages[p->values[tensor->a].c], .offset = p->values[a[1]].u.number};
     DI_TRY(read_sizes(pt, size, "size", out->shape));

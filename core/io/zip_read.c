@@ -110,14 +110,12 @@ static distac_status read_end(const di_zip *zip, directory *out) {
     bool wide = at >= LOCATOR64_BYTES && u32(e - LOCATOR64_BYTES) == LOCATOR64;
     bool asks = old.count == 0xFFFF || old.bytes == 0xFFFFFFFF || old.offset == 0xFFFFFFFF;
     if (!wide) {
-        if (asks)
-            return di_pt_fail(zip->path, at, "the end record refers to a zip64 record, and there is none");
+        if (asks) return di_pt_fail(zip->path, at, "the end record refers to a zip64 record, and there is none");
         *out = old;
         return DISTAC_OK;
     }
     DI_TRY(read_end64(zip, at - LOCATOR64_BYTES, out));
-    if ((old.count != 0xFFFF && old.count != out->count) ||
-        (old.bytes != 0xFFFFFFFF && old.bytes != out->bytes) ||
+    if ((old.count != 0xFFFF && old.count != out->count) || (old.bytes != 0xFFFFFFFF && old.bytes != out->bytes) ||
         (old.offset != 0xFFFFFFFF && old.offset != out->offset))
         return di_pt_fail(zip->path, at, "the end record and the zip64 end record disagree");
     return DISTAC_OK;
@@ -186,13 +184,15 @@ static distac_status read_local(const di_zip *zip, di_zip_member *m, uint64_t li
     if (start > limit)
         return di_pt_fail(zip->path, m->header, "the header of \"%s\" runs over the list of members", name);
     if (name_bytes != m->name_bytes || memcmp(l + LOCAL_BYTES, m->name, name_bytes) != 0)
-        return di_pt_fail(zip->path, m->header, "the list calls this member \"%s\", its own header does not", name);
+        return di_pt_fail(zip->path, m->header, "the list calls this member \"%s\", its own header does not",
+                          name);
     uint64_t packed = u32(l + 18), size = u32(l + 22);
     uint64_t *fields[] = {&size, &packed};
     DI_TRY(read_wide(zip, start - extra, extra, 2, fields));
     bool later = (m->flags & 8) && packed == 0 && size == 0; /* then a record behind the data holds them */
     if (!later && (packed != m->bytes || size != m->unpacked || (u32(l + 14) != m->crc && !(m->flags & 8))))
-        return di_pt_fail(zip->path, m->header, "the two headers of \"%s\" disagree on its size or checksum", name);
+        return di_pt_fail(zip->path, m->header, "the two headers of \"%s\" disagree on its size or checksum",
+                          name);
     if (m->bytes > limit - start)
         return di_pt_fail(zip->path, m->header, "\"%s\" has %llu bytes, but only %llu stand before the list", name,
                           (unsigned long long)m->bytes, (unsigned long long)(limit - start));
@@ -255,8 +255,9 @@ static distac_status check_places(di_zip *zip) {
             return di_pt_fail(zip->path, 0, "%llu bytes stand before the archive's first member",
                               (unsigned long long)m->header);
         if (m->header < end)
-            return di_pt_fail(zip->path, m->header, "\"%s\" begins inside the member before it, which ends at %llu",
-                              name, (unsigned long long)end);
+            return di_pt_fail(zip->path, m->header,
+                              "\"%s\" begins inside the member before it, which ends at %llu", name,
+                              (unsigned long long)end);
         end = m->offset + m->bytes;
     }
     return DISTAC_OK;
@@ -281,7 +282,8 @@ distac_status di_zip_open(const char *path, const uint8_t *data, size_t size, di
                           (unsigned long long)list.count, (int)DI_ZIP_MAX_MEMBERS);
     if (list.count == 0) return di_pt_fail(path, list.end, "the archive is empty");
     if (list.offset > list.end || list.end - list.offset != list.bytes)
-        return di_pt_fail(path, list.end, "the list of members (%llu bytes at %llu) does not end at the end record",
+        return di_pt_fail(path, list.end,
+                          "the list of members (%llu bytes at %llu) does not end at the end record",
                           (unsigned long long)list.bytes, (unsigned long long)list.offset);
     if (list.bytes / CENTRAL_BYTES < list.count)
         return di_pt_fail(path, list.offset, "the list is too short for %llu members",

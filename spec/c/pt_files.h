@@ -1,8 +1,6 @@
-/* pt_files.h: PyTorch files made by hand for tests: a zip writer that can be told to lie, and an assembler of pickles
- * from words.
- *   proto  new  true  false  T1 T2 T3       the opcodes of these names
- *   } ] ) ( t u s a e R b Q N .             an opcode by its letter
- *   'TEXT  #NUMBER  put:N  get:N            a text, an integer, memo entries
+/* pt_files.h: PyTorch files made by hand for tests: a zip writer that can be told to lie, and an assembler of
+ * pickles from words. proto  new  true  false  T1 T2 T3       the opcodes of these names } ] ) ( t u s a e R b Q N
+ * .             an opcode by its letter 'TEXT  #NUMBER  put:N  get:N            a text, an integer, memo entries
  *   c:MODULE:NAME                           a name
  *   x:HEX                                   bytes as they are
  *   S:TYPE:KEY:COUNT                        a storage
@@ -83,7 +81,10 @@ static void put_tensor(buffer *b, const char *offset, const char *sizes, const c
     put_int(b, strtoll(offset, NULL, 10));
     put_tuple(b, sizes);
     put_tuple(b, strides);
-    put(b, "\x89" "ccollections\nOrderedDict\n)RtR", 30);
+    put(b,
+        "\x89"
+        "ccollections\nOrderedDict\n)RtR",
+        30);
 }
 
 static int hex(char c) {
@@ -165,7 +166,7 @@ typedef struct member {
 } member;
 
 typedef struct lies {
-    const char *before, *after; /* bytes around the archive */
+    const char *before, *after;                     /* bytes around the archive */
     uint32_t disk, count_add, offset_add, end_size; /* of the end record */
     bool no_end, zip64, no_record, wrong_record;
 } lies;

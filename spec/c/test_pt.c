@@ -1,5 +1,6 @@
-/* test_pt.c: PyTorch files: what PyTorch wrote is read bit for bit; every hostile case is refused for its own reason.
- * T.. are the rules of a restricted reader: T01-T12 the container, T13-T28 the pickle, T29-T40 the tensors. */
+/* test_pt.c: PyTorch files: what PyTorch wrote is read bit for bit; every hostile case is refused for its own
+ * reason. T.. are the rules of a restricted reader: T01-T12 the container, T13-T28 the pickle, T29-T40 the
+ * tensors. */
 #include "io/io.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -45,7 +46,8 @@ static void must_reject(const char *rule, buffer *b, const char *reason) {
     distac_status status = parse(b, &ck, &copy);
     const char *error = status == DISTAC_OK ? "" : distac_last_error();
     if (status != DISTAC_EFORMAT || !strstr(error, reason) || !strstr(error, "made.pt: byte "))
-        fail_msg("%s: expected a refusal with \"%s\", got %s: %s", rule, reason, distac_status_name(status), error);
+        fail_msg("%s: expected a refusal with \"%s\", got %s: %s", rule, reason, distac_status_name(status),
+                 error);
     distac_checkpoint_release(ck);
     free(copy);
     drop(b);
@@ -155,7 +157,7 @@ static void test_recognise(void **state) {
 
 /* ---- T01-T12: the container ---- */
 
-#define DICT  "proto } 'w W s ."
+#define DICT        "proto } 'w W s ."
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
 static void reject_zip(const char *rule, const lies *l, const char *reason) {
@@ -199,9 +201,12 @@ static void test_container(void **state) {
     reject_zip("T02 too few", &(lies){.count_add = 0xFFFF}, "holds more than the end record counts");
     reject_zip("T02 offset", &(lies){.offset_add = 1}, "does not end at the end record");
     reject_zip("no end", &(lies){.no_end = true}, "no end record");
-    reject_member("T02 size", (member){.name = "a/data/1", .central_size = 0xFFFFFFFF}, "zip64 field, and there is none");
-    reject_member("T03 names differ", (member){.name = "a/data/1", .local_name = "a/data/2"}, "its own header does not");
-    reject_member("T03 methods differ", (member){.name = "a/data/1", .local_method = 8}, "disagree on how it is stored");
+    reject_member("T02 size", (member){.name = "a/data/1", .central_size = 0xFFFFFFFF},
+                  "zip64 field, and there is none");
+    reject_member("T03 names differ", (member){.name = "a/data/1", .local_name = "a/data/2"},
+                  "its own header does not");
+    reject_member("T03 methods differ", (member){.name = "a/data/1", .local_method = 8},
+                  "disagree on how it is stored");
     reject_member("T03 sizes differ", (member){.name = "a/data/1", .local_size = 15}, "disagree on its size");
     reject_member("T03 twice", (member){.name = "a/data/0"}, "two members are named \"a/data/0\"");
     reject_member("T04 deflate", (member){.name = "a/data/1", .method = 8}, "compressed (deflate)");
@@ -228,8 +233,10 @@ static void test_container(void **state) {
     reject_member("T08 no digits", (member){.name = "a/data/x"}, "does not belong");
     reject_member("T08 other", (member){.name = "a/readme"}, "does not belong");
     reject_member("T10 big", (member){.name = "a/byteorder", .data = "big", .size = 3}, "byteorder is \"big\"");
-    reject_member("T10 long", (member){.name = "a/byteorder", .data = "little   ", .size = 9}, "byteorder has 9 bytes");
-    reject_member("T11 letters", (member){.name = "a/version", .data = "3a", .size = 2}, "version must be 1 to 10");
+    reject_member("T10 long", (member){.name = "a/byteorder", .data = "little   ", .size = 9},
+                  "byteorder has 9 bytes");
+    reject_member("T11 letters", (member){.name = "a/version", .data = "3a", .size = 2},
+                  "version must be 1 to 10");
     reject_member("T11 long", (member){.name = "a/version", .data = "12345678901", .size = 11}, "version must be");
     reject_member("T11 empty", (member){.name = "a/version", .data = "\n", .size = 1}, "version must be");
 }
@@ -429,12 +436,14 @@ static const text_case refused[] = {
     {"T34 types", "proto } 'w W s 'x S:IntStorage:0:4 s .", "used with two types, F32 and I32"},
     {"T34 sizes", "proto } 'w W s 'x S:FloatStorage:0:2 s .", "used with two sizes, 4 and 2"},
     {"T37 requires_grad",
-     "proto c:torch._utils:_rebuild_tensor_v2 ( S:FloatStorage:0:4 #0 #4 T1 #1 T1 #1 c:collections:OrderedDict ) R t R .",
+     "proto c:torch._utils:_rebuild_tensor_v2 ( S:FloatStorage:0:4 #0 #4 T1 #1 T1 #1 c:collections:OrderedDict ) "
+     "R t R .",
      "requires_grad is an integer"},
     {"T37 hooks", "proto c:torch._utils:_rebuild_tensor_v2 ( S:FloatStorage:0:4 #0 #4 T1 #1 T1 false 'x t R .",
      "hooks are a text"},
     {"T37 metadata",
-     "proto c:torch._utils:_rebuild_tensor_v2 ( S:FloatStorage:0:4 #0 #4 T1 #1 T1 false N 'x t R .", "metadata is a text"},
+     "proto c:torch._utils:_rebuild_tensor_v2 ( S:FloatStorage:0:4 #0 #4 T1 #1 T1 false N 'x t R .",
+     "metadata is a text"},
     {"T37 parameter", "proto c:torch._utils:_rebuild_parameter W 'x N T3 R .", "requires_grad is a text"},
     {"T37 parameter's hooks", "proto c:torch._utils:_rebuild_parameter W true #1 T3 R .", "hooks are an integer"},
     {"parameter of a text", "proto c:torch._utils:_rebuild_parameter 'x true N T3 R .", "rebuilt from a text"},
@@ -452,7 +461,8 @@ static const text_case refused[] = {
     {"T40 empty", "proto } .", "holds no tensor"},
     {"T40 number", "proto } 'w W s 'epoch #3 s .", "\"epoch\" is an integer, wanted a tensor"},
     {"T40 two levels", "proto } 'model } 'state_dict } 'w W s s s .", "\"state_dict\" is a dictionary"},
-    {"T40 two choices", "proto } 'model } 'w W s s 'state_dict } 'w W s s .", "both a \"state_dict\" and a \"model\""},
+    {"T40 two choices", "proto } 'model } 'w W s s 'state_dict } 'w W s s .",
+     "both a \"state_dict\" and a \"model\""},
     {"module with a strange child",
      "proto c:m:C ) new } ( '_parameters } '_buffers } '_modules } 'k c:m:D ) new s u b .",
      "\"k\" is an object of m.D, which is no torch.nn.Module"},
@@ -473,26 +483,32 @@ static void test_refused(void **state) {
 
 static const text_case accepted[] = {
     {"T35 tied", "proto } 'a W put:1 s 'b get:1 s 'c W s .", "a b c"},
-    {"T36 location", "proto } 'w c:torch._utils:_rebuild_tensor_v2 ( ( 'storage c:torch:FloatStorage '0 'cuda:99 #4 t Q "
-                     "#0 #4 T1 #1 T1 false N t R s .", "w"},
+    {"T36 location",
+     "proto } 'w c:torch._utils:_rebuild_tensor_v2 ( ( 'storage c:torch:FloatStorage '0 'cuda:99 #4 t Q "
+     "#0 #4 T1 #1 T1 false N t R s .",
+     "w"},
     {"T24 negative", "proto } 'model } 'w W s s 'seed x:8a05ffffffffff s .", "w"},
     {"integer keys beside", "proto } 'model } 'w W s s 'optimizer } #0 } s s .", "w"},
     {"OrderedDict with state", "proto c:collections:OrderedDict ) R 'w W s } '_metadata } s b .", "w"},
     {"parameter with state", "proto } 'w c:torch._utils:_rebuild_parameter_with_state ( W true N } t R s .", "w"},
     {"a set, a date, a path, an enumeration",
      "proto } 'model } 'w W s s 'x ( c:__builtin__:set ] T1 R c:datetime:date 'x T1 R c:pathlib:PosixPath 'a T1 R "
-     "c:builtins:getattr c:m:Mode 'A T2 R c:m:Mode 'a T1 R c:copy_reg:_reconstructor ( c:m:C c:__builtin__:object N t R "
-     "c:functools:partial c:m:f T1 R t s .", "w"},
-    {"dictionary with a class of its own", "proto } 'model } 'w W s s 'x c:m:Config ) new 'a #1 s ( #1 #2 e s .", "w"},
+     "c:builtins:getattr c:m:Mode 'A T2 R c:m:Mode 'a T1 R c:copy_reg:_reconstructor ( c:m:C c:__builtin__:object "
+     "N t R "
+     "c:functools:partial c:m:f T1 R t s .",
+     "w"},
+    {"dictionary with a class of its own", "proto } 'model } 'w W s s 'x c:m:Config ) new 'a #1 s ( #1 #2 e s .",
+     "w"},
     {"module",
      "proto c:__main__:Net ) new } ( '_parameters } ( 'p W 'none N u '_buffers } ( 'b W 'skip W u "
      "'_non_persistent_buffers_set c:__builtin__:set ] 'skip a T1 R '_modules } ( 'gone N 'k c:m:D ) new } ( "
-     "'_parameters } 'q W s '_buffers } '_modules } u b u u b .", "b k.q p"},
-    {"module before 1.5",
-     "proto c:m:C ) new } ( '_parameters } 'p W s '_buffers } '_modules } u b .", "p"},
+     "'_parameters } 'q W s '_buffers } '_modules } u b u u b .",
+     "b k.q p"},
+    {"module before 1.5", "proto c:m:C ) new } ( '_parameters } 'p W s '_buffers } '_modules } u b .", "p"},
     {"shared child",
      "proto c:m:C ) new } ( '_parameters } '_buffers } '_modules } ( 'x c:m:D ) new } ( '_parameters } 'p W s "
-     "'_buffers } '_modules } u b put:9 'y get:9 u u b .", "x.p y.p"},
+     "'_buffers } '_modules } u b put:9 'y get:9 u u b .",
+     "x.p y.p"},
     {"empty tensor", "proto } 'w W:4:0,3:3,1 s .", "w"},
     {"one element", "proto } 'w W:3:-:- s .", "w"},
 };
@@ -625,8 +641,10 @@ static void test_many_views(void **state) {
     buffer p = {0}, b = {0};
     float *values = calloc(1 << 18, 4);
     char word[64];
-    assemble(&p, "proto } ( 'a c:torch._utils:_rebuild_tensor_v2 ( S:FloatStorage:0:262144 #0 #262144 T1 #1 T1 false N t R "
-                 "put:0");
+    assemble(
+        &p,
+        "proto } ( 'a c:torch._utils:_rebuild_tensor_v2 ( S:FloatStorage:0:262144 #0 #262144 T1 #1 T1 false N t R "
+        "put:0");
     for (int i = 0; i < 300; i++) {
         snprintf(word, sizeof word, "'n%d get:0", i);
         assemble(&p, word);
@@ -652,6 +670,12 @@ static void test_memo(void **state) {
         put_number(&p, i, 4);
     }
     reject_pickle("T20 a million", &p, "more than 1000000 entries");
+    assemble(&p, "proto }");
+    for (uint32_t i = 0; i < 4000; i++) {
+        put(&p, "r", 1);
+        put_number(&p, (uint64_t)i << 20, 4);
+    }
+    reject_pickle("T20 collisions", &p, "chosen to make reading slow");
 }
 
 /* ---- stacked pickles ---- */
@@ -664,8 +688,9 @@ static void legacy_case(const char *rule, const char *object, const char *keys, 
     must_reject(rule, &b, reason);
 }
 
-#define LEGACY_W                                                                                                \
-    "c:torch._utils:_rebuild_tensor_v2 ( ( 'storage c:torch:FloatStorage '0 'cpu #4 N t Q #0 #4 T1 #1 T1 false N t R"
+#define LEGACY_W                                                                                                  \
+    "c:torch._utils:_rebuild_tensor_v2 ( ( 'storage c:torch:FloatStorage '0 'cpu #4 N t Q #0 #4 T1 #1 T1 false "  \
+    "N t R"
 #define LEGACY_DICT "proto } 'w " LEGACY_W " s ."
 
 static void test_legacy(void **state) {
@@ -681,10 +706,11 @@ static void test_legacy(void **state) {
     legacy_case("cut", LEGACY_DICT, "proto ] '0 a .", 4, 1, "only 15 bytes follow");
     legacy_case("cut before", LEGACY_DICT, "proto ] '0 a .", 4, 20, "ends before the storage");
     legacy_case("key is a number", LEGACY_DICT, "proto ] #0 a .", 4, 0, "key is an integer");
-    legacy_case("view", "proto } 'w ( 'storage c:torch:FloatStorage '0 'cpu #4 ( 't #0 #4 t t Q s .", "proto ] '0 a .", 4, 0,
-                "a view of another");
+    legacy_case("view", "proto } 'w ( 'storage c:torch:FloatStorage '0 'cpu #4 ( 't #0 #4 t t Q s .",
+                "proto ] '0 a .", 4, 0, "a view of another");
     legacy_case("T13", "proto c:os:system 'id T1 R .", "proto ] .", 4, 0, "asks for os.system");
-    legacy_case("module's class", "proto ( 'module 'os 'a 'b t Q .", "proto ] .", 4, 0, "a module's class is a text");
+    legacy_case("module's class", "proto ( 'module 'os 'a 'b t Q .", "proto ] .", 4, 0,
+                "a module's class is a text");
     put_legacy(&b, LEGACY_DICT, "proto ] '0 a .", 4);
     put(&b, "x", 1);
     must_reject("behind", &b, "1 bytes follow the last storage");
@@ -698,13 +724,13 @@ static void test_legacy(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_state_dict),       cmocka_unit_test(test_whole_module),
-        cmocka_unit_test(test_mapped),           cmocka_unit_test(test_recognise),
-        cmocka_unit_test(test_container),        cmocka_unit_test(test_container_accepts),
-        cmocka_unit_test(test_other_formats),    cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_accepted),         cmocka_unit_test(test_long_names),
-        cmocka_unit_test(test_depth),            cmocka_unit_test(test_laughs),
-        cmocka_unit_test(test_many_views),       cmocka_unit_test(test_memo),
+        cmocka_unit_test(test_state_dict),    cmocka_unit_test(test_whole_module),
+        cmocka_unit_test(test_mapped),        cmocka_unit_test(test_recognise),
+        cmocka_unit_test(test_container),     cmocka_unit_test(test_container_accepts),
+        cmocka_unit_test(test_other_formats), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_accepted),      cmocka_unit_test(test_long_names),
+        cmocka_unit_test(test_depth),         cmocka_unit_test(test_laughs),
+        cmocka_unit_test(test_many_views),    cmocka_unit_test(test_memo),
         cmocka_unit_test(test_legacy),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

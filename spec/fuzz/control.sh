@@ -44,4 +44,5 @@ planted fuzz_safetensors core/io/st_read.c 'if (at != data_bytes)' 'if (at < 0)'
 planted fuzz_index core/io/index.c "name[i] == '/' ||" "name[i] == '|' ||"
 planted fuzz_png core/data/png.c 'if (count > c->count - c->offset)' 'if (count > c->count)'
 planted fuzz_idx core/data/idx.c 'if (label < 0 || label >= DI_CLASSES)' 'if (label >= DI_CLASSES)'
+planted fuzz_pt core/io/pt_tensor.c 'last >= v->storage->count' 'last < 0'
 exit $bad
