@@ -414,9 +414,9 @@ DISTAC_API const char *distac_checkpoint_layout(const distac_checkpoint *checkpo
 /* [borrow] That prefix, "" if there is none. */
 DISTAC_API const char *distac_checkpoint_prefix(const distac_checkpoint *checkpoint);
 /* [new] The same tensors under the names and shapes of another layout, without the prefix and without CLIP's
- * integer buffers (input_resolution, position_ids, …). Nothing is read now: pieces of tensors lie in the same file,
- * joined and transposed ones are made when touched. Tensors that have nothing to do with CLIP keep their names. A
- * tower may be missing as a whole, and so may the projections and logit_scale. All missing, unknown and mis-shaped
+ * integer buffers (input_resolution, position_ids, …). Nothing is read now: pieces of tensors lie in the same
+ * file, joined and transposed ones are made when touched. Tensors that have nothing to do with CLIP keep their
+ * names. A tower may be missing as a whole, and so may the projections and logit_scale. All missing, unknown and mis-shaped
  * tensors are listed in one error with the nearest names. Errors: ENOTFOUND, ESHAPE, EDTYPE, EUNSUPPORTED
  * ("plain" into a layout). */
 DISTAC_API distac_status distac_checkpoint_convert(const distac_checkpoint *checkpoint, const char *layout,

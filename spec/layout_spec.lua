@@ -1,5 +1,5 @@
--- CLIP checkpoints under the names of several publishers: loading, saving, converting, looking at them, merging them,
--- and running models of them.
+-- CLIP checkpoints under the names of several publishers: loading, saving, converting, looking at them, merging
+-- them, and running models of them.
 local distac = require "distac"
 local helper = require "spec.helper"
 local json = require "distac.json"
@@ -49,7 +49,8 @@ local function clip(seed, prefix, dtype)
     return named, vit
 end
 
-local FACTS = { ["vit.activation"] = "gelu", ["vit.heads"] = "2", ["text.activation"] = "gelu", ["text.heads"] = "2" }
+local FACTS = { ["vit.activation"] = "gelu", ["vit.heads"] = "2", ["text.activation"] = "gelu",
+                ["text.heads"] = "2" }
 
 local function same(a, b)
     assert.same(a:names(), b:names())
@@ -86,8 +87,8 @@ describe("a CLIP checkpoint", function()
 
     it("tells its architecture", function()
         local c = distac.load(at "hf.safetensors", { layout = "file" }):clip()
-        assert.equal("8 4 3 8 2 12 6 20 5 4 3 16 6 1", table.concat({ c.image, c.patch, c.channels, c.width, c.layers,
-            c.mlp, c.dim, c.vocab, c.context, c.text_width, c.text_layers, c.text_mlp, c.text_dim, c.scale }, " ")
+        assert.equal("8 4 3 8 2 12 6 20 5 4 3 16 6 1", table.concat({ c.image, c.patch, c.channels, c.width,
+            c.layers, c.mlp, c.dim, c.vocab, c.context, c.text_width, c.text_layers, c.text_mlp, c.text_dim, c.scale }, " ")
             :gsub("%.0", ""))
     end)
 
@@ -143,8 +144,8 @@ describe("a CLIP checkpoint", function()
         -- A hole in the tower is no missing whole.
         tower["vision_model.encoder.layers.1.mlp.fc1.bias"] = nil
         distac.save(at "hole.safetensors", tower)
-        raises("ENOTFOUND", { "vision_model.encoder.layers.1.mlp.fc1.bias", "visual.transformer.resblocks.1.mlp.c_fc.bias",
-            "is missing" }, distac.load, at "hole.safetensors", { missing = base })
+        raises("ENOTFOUND", { "vision_model.encoder.layers.1.mlp.fc1.bias",
+            "visual.transformer.resblocks.1.mlp.c_fc.bias", "is missing" }, distac.load, at "hole.safetensors", { missing = base })
     end)
 
     it("is converted by the command line", function()
@@ -181,16 +182,18 @@ describe("a CLIP checkpoint", function()
     end
 
     it("is not converted by guesses or over other things", function()
-        refused(1, "--activation", "convert", "prefixed.safetensors", "new", "--to", "hf", "--attention-heads", "2",
-            "--text-heads", "2")
-        refused(1, "--attention-heads", "convert", "prefixed.safetensors", "new", "--to", "hf", "--activation", "gelu")
-        refused(2, "vit.activation = gelu", "convert", "canonical.safetensors", "new", "--to", "hf", "--activation",
-            "quick_gelu")
+        refused(1, "--activation", "convert", "prefixed.safetensors", "new", "--to", "hf", "--attention-heads",
+            "2", "--text-heads", "2")
+        refused(1, "--attention-heads", "convert", "prefixed.safetensors", "new", "--to", "hf", "--activation",
+            "gelu")
+        refused(2, "vit.activation = gelu", "convert", "canonical.safetensors", "new", "--to", "hf",
+            "--activation", "quick_gelu")
         refused(2, "wanted gelu or quick_gelu", "convert", "prefixed.safetensors", "new", "--to", "hf",
             "--activation", "relu")
         refused(2, "did you mean", "convert", "prefixed.safetensors", "new", "--to", "open_clap")
         refused(2, "--shard-size", "convert", "prefixed.safetensors", "new.safetensors", "--shard-size", "1GB")
-        refused(2, "'1 potato'", "convert", "canonical.safetensors", "new", "--to", "hf", "--shard-size", "1 potato")
+        refused(2, "'1 potato'", "convert", "canonical.safetensors", "new", "--to", "hf", "--shard-size",
+            "1 potato")
         refused(2, "writes a folder", "convert", "canonical.safetensors", "new.safetensors", "--to", "hf")
         refused(1, "no CLIP model", "convert", "other.safetensors", "new.safetensors", "--to", "open_clip")
         distac.fs.make(at "mine")
@@ -212,7 +215,8 @@ describe("a CLIP checkpoint", function()
         for _, name in ipairs(ck:names()) do
             if name:find "^visual%." then visual[name] = ck[name] end
         end
-        distac.save(at "visual.safetensors", visual, { metadata = { ["vit.activation"] = "gelu", ["vit.heads"] = "2" } })
+        distac.save(at "visual.safetensors", visual,
+            { metadata = { ["vit.activation"] = "gelu", ["vit.heads"] = "2" } })
         local status, out = run("convert", "visual.safetensors", "vision", "--to", "hf")
         assert.equal(0, status)
         assert.truthy(out:find("CLIPVisionModelWithProjection", 1, true))
@@ -265,12 +269,12 @@ describe("a CLIP checkpoint", function()
         assert.equal(0, (run("merge", "--base", "model", "--method", "average", "--missing-from-base", "-o",
             "four.safetensors", "tower.safetensors")))
         same(distac.load(at "canonical.safetensors"), distac.load(at "four.safetensors"))
-        refused(1, "missing in tower.safetensors", "merge", "--base", "model", "--method", "average", "-o", "five.safetensors",
-            "tower.safetensors")
+        refused(1, "missing in tower.safetensors", "merge", "--base", "model", "--method", "average", "-o",
+            "five.safetensors", "tower.safetensors")
         refused(2, "did you mean", "merge", "--base", "model", "--method", "average", "--to", "hff", "-o",
             "five.safetensors", "h2.safetensors")
-        refused(2, "no CLIP model", "merge", "--base", "other.safetensors", "--method", "average", "--to", "hf", "-o",
-            "five.safetensors", "other.safetensors")
+        refused(2, "no CLIP model", "merge", "--base", "other.safetensors", "--method", "average", "--to", "hf",
+            "-o", "five.safetensors", "other.safetensors")
     end)
 
     it("has one hash, in one file or several", function()

@@ -150,9 +150,10 @@ distac_status distac_checkpoint_tensor(const distac_checkpoint *checkpoint, int6
     if (!carried && (uintptr_t)entry->data % ((size_t)entry->type->bits / 8) != 0)
         return copy_tensor(checkpoint, entry, out);
     di_mapping_retain(entry->mapping);
-    distac_status status = di_tensor_foreign(checkpoint->context, carried ? DISTAC_U8 : entry->type->dtype,
-                                             carried ? 1 : entry->rank, carried ? &entry->bytes : entry->shape,
-                                             (void *)(uintptr_t)entry->data, true, di_mapping_release, entry->mapping, out);
+    distac_status status =
+        di_tensor_foreign(checkpoint->context, carried ? DISTAC_U8 : entry->type->dtype, carried ? 1 : entry->rank,
+                          carried ? &entry->bytes : entry->shape, (void *)(uintptr_t)entry->data, true,
+                          di_mapping_release, entry->mapping, out);
     if (status != DISTAC_OK) di_mapping_release(entry->mapping);
     return status;
 }

@@ -45,7 +45,8 @@ char *di_path_folder(const char *path) {
 /* ---- reading fields ---- */
 
 /* A whole number, or the format's own default where it is not written. */
-static distac_status number(const config *c, const json_t *object, const char *key, int64_t otherwise, int64_t *out) {
+static distac_status number(const config *c, const json_t *object, const char *key, int64_t otherwise,
+                            int64_t *out) {
     const json_t *value = json_object_get(object, key);
     *out = otherwise;
     if (!value || json_is_null(value)) return DISTAC_OK;
@@ -154,8 +155,9 @@ static distac_status take(const config *c, distac_checkpoint *checkpoint, int32_
     const char *before = distac_checkpoint_metadata(checkpoint, key);
     if (!before) return di_checkpoint_pair(checkpoint, key, value);
     if (strcmp(before, value) == 0) return DISTAC_OK;
-    return di_fail_at(DISTAC_EFORMAT, "open", "%s says that %s is %s, the metadata of the tensors' file says %.31s",
-                      c->path, key, value, before);
+    return di_fail_at(DISTAC_EFORMAT, "open",
+                      "%s says that %s is %s, the metadata of the tensors' file says %.31s", c->path, key, value,
+                      before);
 }
 
 static void compare(const char *what, int64_t said, int64_t is, di_text *text) {
@@ -163,8 +165,8 @@ static void compare(const char *what, int64_t said, int64_t is, di_text *text) {
         di_text_add(text, "\n  %s: %lld, the tensors have %lld", what, (long long)said, (long long)is);
 }
 
-/* The configuration of another model beside these tensors would be a trap. A checkpoint that is no whole CLIP model is
- * not judged here: whoever wants one will. */
+/* The configuration of another model beside these tensors would be a trap. A checkpoint that is no whole CLIP
+ * model is not judged here: whoever wants one will. */
 static distac_status check_shapes(const config *c, const distac_checkpoint *checkpoint) {
     distac_clip_info is;
     const facts *vision = &c->towers[DI_VISION], *words = &c->towers[DI_TEXT];
@@ -234,8 +236,9 @@ distac_status di_config_apply(distac_checkpoint *checkpoint, const char *folder)
         DI_TRY(status);
     }
     if (any) return DISTAC_OK;
-    return di_fail_at(DISTAC_ENOTFOUND, "open",
-                      "'%s' holds neither config.json nor open_clip_config.json: it is no model's folder; a file of "
-                      "tensors can be opened by itself",
-                      folder);
+    return di_fail_at(
+        DISTAC_ENOTFOUND, "open",
+        "'%s' holds neither config.json nor open_clip_config.json: it is no model's folder; a file of "
+        "tensors can be opened by itself",
+        folder);
 }

@@ -1,5 +1,5 @@
-/* index.c: *.safetensors.index.json and *.bin.index.json: which tensor lies in which file. An index is taken at its
- * word only where the files agree with it. */
+/* index.c: *.safetensors.index.json and *.bin.index.json: which tensor lies in which file. An index is taken at
+ * its word only where the files agree with it. */
 #include "index.h"
 #include <jansson.h>
 #include <stdlib.h>
@@ -107,8 +107,9 @@ static distac_status take_items(const char *path, json_t *map, di_index *out) {
     if (!out->items) return DISTAC_ENOMEM;
     json_object_foreach(map, key, value) {
         if (strlen(key) > DI_ST_MAX_NAME)
-            return di_fail_at(DISTAC_EFORMAT, "open", "%s: the tensor name \"%s\" has %zu bytes, at most %u are allowed",
-                              path, shown(key, buffer), strlen(key), DI_ST_MAX_NAME);
+            return di_fail_at(DISTAC_EFORMAT, "open",
+                              "%s: the tensor name \"%s\" has %zu bytes, at most %u are allowed", path,
+                              shown(key, buffer), strlen(key), DI_ST_MAX_NAME);
         const char *shard = json_string_value(value);
         char **at = bsearch(&shard, out->shards, (size_t)out->shard_count, sizeof *out->shards, by_text);
         di_index_item *item = &out->items[out->count];
@@ -125,7 +126,8 @@ static distac_status take_items(const char *path, json_t *map, di_index *out) {
 static distac_status take_total(const char *path, const json_t *metadata, di_index *out) {
     out->total = -1;
     if (!metadata) return DISTAC_OK;
-    if (!json_is_object(metadata)) return di_fail_at(DISTAC_EFORMAT, "open", "%s: metadata must be an object", path);
+    if (!json_is_object(metadata))
+        return di_fail_at(DISTAC_EFORMAT, "open", "%s: metadata must be an object", path);
     const json_t *total = json_object_get(metadata, "total_size");
     if (!total) return DISTAC_OK;
     double value = json_number_value(total);
@@ -142,8 +144,9 @@ static distac_status take(const char *path, json_t *root, const char *ending, di
     char buffer[80];
     json_object_foreach(root, key, value) {
         if (strcmp(key, "metadata") != 0 && strcmp(key, "weight_map") != 0)
-            return di_fail_at(DISTAC_EFORMAT, "open", "%s: unknown field \"%s\"; an index has metadata and weight_map",
-                              path, shown(key, buffer));
+            return di_fail_at(DISTAC_EFORMAT, "open",
+                              "%s: unknown field \"%s\"; an index has metadata and weight_map", path,
+                              shown(key, buffer));
     }
     json_t *map = json_object_get(root, "weight_map");
     if (!json_is_object(map))
@@ -161,7 +164,8 @@ void di_index_close(di_index *index) {
     *index = (di_index){0};
 }
 
-distac_status di_index_parse(const char *path, const uint8_t *data, size_t bytes, const char *ending, di_index *out) {
+distac_status di_index_parse(const char *path, const uint8_t *data, size_t bytes, const char *ending,
+                             di_index *out) {
     json_t *root;
     *out = (di_index){0};
     DI_TRY(di_json_parse(path, data, bytes, &root));
@@ -191,8 +195,7 @@ static distac_status take_shard(opening *o, int32_t shard, distac_checkpoint *fr
     for (int64_t i = 0; i < from->count; i++) {
         di_entry *entry = from->entries[i];
         di_index_item key = {.name = entry->name};
-        di_index_item *item =
-            bsearch(&key, o->index.items, (size_t)o->index.count, sizeof key, by_name);
+        di_index_item *item = bsearch(&key, o->index.items, (size_t)o->index.count, sizeof key, by_name);
         if (item && item->shard == shard) {
             item->seen = true;
             if (__builtin_add_overflow(o->bytes, entry->bytes, &o->bytes)) o->bytes = INT64_MAX;

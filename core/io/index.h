@@ -22,7 +22,8 @@ typedef struct di_index {
 } di_index;
 
 /* Reads an index; ending is what the shards' names must end in. path is for texts. di_index_close it when OK. */
-distac_status di_index_parse(const char *path, const uint8_t *data, size_t bytes, const char *ending, di_index *out);
+distac_status di_index_parse(const char *path, const uint8_t *data, size_t bytes, const char *ending,
+                             di_index *out);
 void di_index_close(di_index *index);
 
 /* Puts one file's tensors into an empty checkpoint. */

@@ -39,8 +39,8 @@ static void put(char out[DI_LAYOUT_NAME], const char *prefix, const char *patter
         snprintf(out, DI_LAYOUT_NAME, "%s%s", prefix, pattern);
 }
 
-di_layout_form di_layout_own(const di_layout *layout, int32_t row, int64_t block, const char *prefix, int32_t *count,
-                             char names[DI_LAZY_PARTS][DI_LAYOUT_NAME]) {
+di_layout_form di_layout_own(const di_layout *layout, int32_t row, int64_t block, const char *prefix,
+                             int32_t *count, char names[DI_LAZY_PARTS][DI_LAYOUT_NAME]) {
     const char *canonical = di_clip_tensors[row].name;
     for (int32_t i = 0; i < layout->count; i++) {
         const di_layout_name *name = &layout->names[i];
@@ -96,8 +96,10 @@ static void note(candidates *c, const char *text, size_t length, int32_t tower) 
         c->at[i].length = length;
         c->count++;
     }
-    if (tower >= 0) c->at[i].marks[tower]++;
-    else c->at[i].rooted = true;
+    if (tower >= 0)
+        c->at[i].marks[tower]++;
+    else
+        c->at[i].rooted = true;
 }
 
 static void look(const di_layout *layout, const char *name, candidates *c) {

@@ -1,6 +1,6 @@
-/* layout.h: CLIP's tensors under the names of several publishers. The canonical list (layout_open_clip.c) says what
- * a CLIP model consists of; a layout says what its publisher calls each of these tensors and how it is cut or turned.
- * Another layout is one file with a di_layout and one line in layout.c. */
+/* layout.h: CLIP's tensors under the names of several publishers. The canonical list (layout_open_clip.c) says
+ * what a CLIP model consists of; a layout says what its publisher calls each of these tensors and how it is cut or
+ * turned. Another layout is one file with a di_layout and one line in layout.c. */
 #ifndef DISTAC_LAYOUT_H
 #define DISTAC_LAYOUT_H
 
@@ -8,9 +8,9 @@
 
 enum { DI_VISION = 0, DI_TEXT = 1, DI_TOWERS = 2, DI_LAYOUT_NAME = 160 };
 
-/* A canonical tensor. '#' in the name is the number of a block. Shape: one letter per dimension, "3w" is three times
- * w; the letters' values are read from the tensors. Image tower: w width, m MLP, n positions, c channels, p patch;
- * text tower: W, M, X context, V vocabulary; both: d features. */
+/* A canonical tensor. '#' in the name is the number of a block. Shape: one letter per dimension, "3w" is three
+ * times w; the letters' values are read from the tensors. Image tower: w width, m MLP, n positions, c channels, p
+ * patch; text tower: W, M, X context, V vocabulary; both: d features. */
 typedef struct di_clip_tensor {
     const char *name, *shape;
     int32_t tower;
@@ -38,7 +38,8 @@ typedef struct di_layout {
     int32_t count;
     /* Two of three of them mean that the tower is there. */
     const char *marks[DI_TOWERS][3];
-    /* Beginnings of the names of each tower's tensors: another tensor there is one that we do not know. NULL ends. */
+    /* Beginnings of the names of each tower's tensors: another tensor there is one that we do not know. NULL ends.
+     */
     const char *const *roots[DI_TOWERS];
     /* Buffers that are no weights: left out of conversions. NULL ends. */
     const char *const *buffers;

@@ -99,8 +99,10 @@ static void check_shape(finder *f, const di_clip_found *found, const di_entry *e
     di_text_add(&f->text, "\n  \"%s\" has shape %s, wanted [", entry->name,
                 di_shape_text(entry->rank, entry->shape, is, sizeof is));
     for (int32_t d = 0; d < rank; d++) {
-        if (shape[d]) di_text_add(&f->text, "%s%lld", d ? "," : "", (long long)shape[d]);
-        else di_text_add(&f->text, "%s?", d ? "," : "");
+        if (shape[d])
+            di_text_add(&f->text, "%s%lld", d ? "," : "", (long long)shape[d]);
+        else
+            di_text_add(&f->text, "%s?", d ? "," : "");
     }
     di_text_add(&f->text, "]");
     add_canonical(f, entry->name, found->row, found->block);
@@ -165,9 +167,9 @@ static distac_status find(finder *f, int32_t row, int64_t block) {
     return whole ? keep(f, &found) : DISTAC_OK;
 }
 
-/* The highest block number of each tower, and whether it is there at all: training scripts publish left-overs of the
- * text tower without its blocks. Numbers beyond the count of tensors cannot
- * be a whole model's: the loops over blocks end there. */
+/* The highest block number of each tower, and whether it is there at all: training scripts publish left-overs of
+ * the text tower without its blocks. Numbers beyond the count of tensors cannot be a whole model's: the loops over
+ * blocks end there. */
 static void count_blocks(finder *f) {
     di_clip *clip = f->clip;
     for (int32_t row = 0; row < di_clip_tensor_count; row++) {

@@ -4,7 +4,8 @@
 #include <string.h>
 
 /* The tensor under its canonical form, as an entry of its own. */
-static distac_status canonical(distac_context *context, const di_clip_found *found, const char *name, di_entry **out) {
+static distac_status canonical(distac_context *context, const di_clip_found *found, const char *name,
+                               di_entry **out) {
     switch (found->form) {
     case DI_CUT:
         return di_entry_join(context, name, found->count, found->entries, out);
@@ -39,9 +40,8 @@ static distac_status emit(const di_layout *layout, const di_clip_found *found, d
     distac_status status = DISTAC_OK;
     int64_t rows = whole->shape[0] / count;
     for (int32_t k = 0; status == DISTAC_OK && k < count; k++) {
-        status = form == DI_TURNED
-                     ? di_entry_turn(to->context, whole, names[k], &entry)
-                     : di_entry_rows(to->context, whole, names[k], k * rows, rows, &entry);
+        status = form == DI_TURNED ? di_entry_turn(to->context, whole, names[k], &entry)
+                                   : di_entry_rows(to->context, whole, names[k], k * rows, rows, &entry);
         if (status == DISTAC_OK) status = add(to, entry);
     }
     di_entry_free(whole);
@@ -71,9 +71,9 @@ static distac_status unknown_layout(const char *name) {
         di_text_add(&text, "%s\"%s\"", i ? ", " : "", names[i]);
     }
     const char *near = di_nearest(name, count < 8 ? count : 8, names);
-    distac_status status =
-        di_fail_at(DISTAC_ENOTFOUND, "distac_checkpoint_convert", "unknown layout \"%s\"; there are %s%s%s%s", name,
-                   text.bytes ? text.bytes : "", near ? "; nearest: \"" : "", near ? near : "", near ? "\"" : "");
+    distac_status status = di_fail_at(
+        DISTAC_ENOTFOUND, "distac_checkpoint_convert", "unknown layout \"%s\"; there are %s%s%s%s", name,
+        text.bytes ? text.bytes : "", near ? "; nearest: \"" : "", near ? near : "", near ? "\"" : "");
     di_text_free(&text);
     return status;
 }
@@ -91,12 +91,13 @@ distac_status distac_checkpoint_convert(const distac_checkpoint *checkpoint, con
     distac_checkpoint *made = NULL;
     distac_status status = di_clip_open(__func__, checkpoint, &clip);
     if (status == DISTAC_OK && !clip.kind.layout)
-        status = di_fail(DISTAC_EUNSUPPORTED,
-                         "%s%sno CLIP model is recognised by the tensors' names (looked for \"%s\" or \"%s\" and the "
-                         "like, behind \"model.\", \"module.\", \"image_encoder.\", \"clip.\"), so there is no "
-                         "layout %s of it",
-                         checkpoint->path, checkpoint->path[0] ? ": " : "", di_layout_open_clip.marks[0][0],
-                         di_layout_hf.marks[0][0], layout);
+        status =
+            di_fail(DISTAC_EUNSUPPORTED,
+                    "%s%sno CLIP model is recognised by the tensors' names (looked for \"%s\" or \"%s\" and the "
+                    "like, behind \"model.\", \"module.\", \"image_encoder.\", \"clip.\"), so there is no "
+                    "layout %s of it",
+                    checkpoint->path, checkpoint->path[0] ? ": " : "", di_layout_open_clip.marks[0][0],
+                    di_layout_hf.marks[0][0], layout);
     if (status == DISTAC_OK) status = di_checkpoint_new(checkpoint->context, checkpoint->path, &made);
     if (status == DISTAC_OK) status = fill(checkpoint, &clip, target, made);
     di_clip_close(&clip);

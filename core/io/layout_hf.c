@@ -2,17 +2,23 @@
  * ("pre_layrnorm" is how it is spelled there). */
 #include "layout.h"
 
-#define PAIR(theirs, ours)                                                                                      \
-    {theirs ".weight", DI_SAME, {ours ".weight"}}, {theirs ".bias", DI_SAME, {ours ".bias"}}
+#define PAIR(theirs, ours)                                                                                        \
+    {theirs ".weight", DI_SAME, {ours ".weight"}}, {                                                              \
+        theirs ".bias", DI_SAME, {                                                                                \
+            ours ".bias"                                                                                          \
+        }                                                                                                         \
+    }
 
-#define BLOCK(theirs, ours)                                                                                     \
-    PAIR(theirs "ln_1", ours "layer_norm1"),                                                                    \
-    {theirs "attn.in_proj_weight", DI_CUT,                                                                      \
-     {ours "self_attn.q_proj.weight", ours "self_attn.k_proj.weight", ours "self_attn.v_proj.weight"}},         \
-    {theirs "attn.in_proj_bias", DI_CUT,                                                                        \
-     {ours "self_attn.q_proj.bias", ours "self_attn.k_proj.bias", ours "self_attn.v_proj.bias"}},               \
-    PAIR(theirs "attn.out_proj", ours "self_attn.out_proj"), PAIR(theirs "ln_2", ours "layer_norm2"),           \
-    PAIR(theirs "mlp.c_fc", ours "mlp.fc1"), PAIR(theirs "mlp.c_proj", ours "mlp.fc2")
+#define BLOCK(theirs, ours)                                                                                       \
+    PAIR(theirs "ln_1", ours "layer_norm1"),                                                                      \
+        {theirs "attn.in_proj_weight",                                                                            \
+         DI_CUT,                                                                                                  \
+         {ours "self_attn.q_proj.weight", ours "self_attn.k_proj.weight", ours "self_attn.v_proj.weight"}},       \
+        {theirs "attn.in_proj_bias",                                                                              \
+         DI_CUT,                                                                                                  \
+         {ours "self_attn.q_proj.bias", ours "self_attn.k_proj.bias", ours "self_attn.v_proj.bias"}},             \
+        PAIR(theirs "attn.out_proj", ours "self_attn.out_proj"), PAIR(theirs "ln_2", ours "layer_norm2"),         \
+        PAIR(theirs "mlp.c_fc", ours "mlp.fc1"), PAIR(theirs "mlp.c_proj", ours "mlp.fc2")
 
 static const di_layout_name names[] = {
     {"visual.class_embedding", DI_SAME, {"vision_model.embeddings.class_embedding"}},

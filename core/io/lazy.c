@@ -1,5 +1,5 @@
-/* lazy.c: tensors that are pieces, joins or transposes of others. A piece of a file stays in the file; what must be
- * put together is put together when it is touched, or read in pieces without ever being made (di_entry_f64). */
+/* lazy.c: tensors that are pieces, joins or transposes of others. A piece of a file stays in the file; what must
+ * be put together is put together when it is touched, or read in pieces without ever being made (di_entry_f64). */
 #include "io.h"
 #include <stdlib.h>
 #include <string.h>
@@ -79,7 +79,8 @@ distac_status di_entry_rows(distac_context *context, const di_entry *source, con
     di_entry *entry;
     int64_t width = source->shape[0] ? source->numel / source->shape[0] : 0, begin = first * width;
     if (source->type->dtype < 0)
-        return di_fail(DISTAC_EDTYPE, "tensor \"%s\" is %s, which cannot be cut", source->name, source->type->name);
+        return di_fail(DISTAC_EDTYPE, "tensor \"%s\" is %s, which cannot be cut", source->name,
+                       source->type->name);
     DI_TRY(make(source, name, context, &entry));
     entry->shape[0] = rows;
     entry->numel = rows * width;
@@ -109,8 +110,8 @@ distac_status di_entry_rows(distac_context *context, const di_entry *source, con
     return DISTAC_OK;
 }
 
-distac_status di_entry_join(distac_context *context, const char *name, int32_t count, const di_entry *const *sources,
-                            di_entry **out) {
+distac_status di_entry_join(distac_context *context, const char *name, int32_t count,
+                            const di_entry *const *sources, di_entry **out) {
     di_entry *entry;
     DI_TRY(make(sources[0], name, context, &entry));
     entry->shape[0] = entry->numel = entry->bytes = 0;

@@ -41,9 +41,9 @@ static distac_status open_file(distac_checkpoint *checkpoint, const char *path) 
 }
 
 /* What a folder's tensors can be called, the first that is there. */
-static const char *const weights[] = {"model.safetensors", "model.safetensors.index.json",
-                                      "open_clip_model.safetensors", "pytorch_model.bin",
-                                      "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin"};
+static const char *const weights[] = {
+    "model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors",
+    "pytorch_model.bin", "pytorch_model.bin.index.json", "open_clip_pytorch_model.bin"};
 enum { WEIGHTS = sizeof weights / sizeof weights[0] };
 
 static distac_status open_folder(distac_checkpoint *checkpoint, const char *folder) {

@@ -79,8 +79,8 @@ function methods.prefix(ck)
     return raw.checkpoint_prefix(ck)
 end
 
--- CLIP's architecture, read from the shapes: { image =, patch =, width =, ..., text_width =, ... }; sizes of a tower
--- that is not there are 0.
+-- CLIP's architecture, read from the shapes: { image =, patch =, width =, ..., text_width =, ... }; sizes of a
+-- tower that is not there are 0.
 function methods.clip(ck)
     return raw.checkpoint_clip(ck)
 end
@@ -356,10 +356,10 @@ function M.fill(ck, base)
     return out
 end
 
--- load(path [, { layout = "open_clip" | "hf" | "file", missing = base }]): a file of tensors, an index of several, or a folder with a
--- configuration. A CLIP model comes under the canonical names ("open_clip") whoever published it, all else under
--- the file's own names. missing: a checkpoint that gives what the file lacks as a whole, such as the projection that
--- fine-tuned image towers are published without.
+-- load(path [, { layout = "open_clip" | "hf" | "file", missing = base }]): a file of tensors, an index of several,
+-- or a folder with a configuration. A CLIP model comes under the canonical names ("open_clip") whoever published
+-- it, all else under the file's own names. missing: a checkpoint that gives what the file lacks as a whole, such as
+-- the projection that fine-tuned image towers are published without.
 function M.load(path, options)
     local fname = "distac.load"
     check.string(fname, "path", path)
@@ -375,11 +375,14 @@ function M.load(path, options)
     return ck
 end
 
--- save(path, checkpoint, model or { name = tensor } [, { metadata = { key = text }, dtype = "f16", layout = "hf" }])
+-- save(path, checkpoint, model or { name = tensor } [, { metadata = { key = text }, dtype = "f16",
+-- layout = "hf" }])
 function M.save(path, what, options)
     local fname = "distac.save"
     check.string(fname, "path", path)
-    local o = check.options(fname, options, { metadata = { "table" }, dtype = { "string" }, layout = { "string" } })
+    local o = check.options(fname, options, {
+        metadata = { "table" }, dtype = { "string" }, layout = { "string" },
+    })
     local layout = o.layout and check_layout(fname, o.layout, "plain")
     local ck = what
     if raw.type(what) == "vit" then

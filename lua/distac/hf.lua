@@ -1,5 +1,5 @@
--- distac.hf: folders as transformers has them: config.json beside model.safetensors, or beside several files with an
--- index. A folder appears under its name only when it is whole.
+-- distac.hf: folders as transformers has them: config.json beside model.safetensors, or beside several files with
+-- an index. A folder appears under its name only when it is whole.
 local raw = require "distac.raw"
 local checkpoint = require "distac.checkpoint"
 local context = require "distac.context"
@@ -22,8 +22,8 @@ local function activation(ck, tower, given)
         or (tower == "vit" and ck:metadata("text.activation"))
     if not name then
         errors.raise("EINVAL", "the activation is not known: tensors do not tell it. OpenAI's weights want "
-            .. "\"quick_gelu\", most others \"gelu\". Say it with activation = (--activation), or open a folder whose "
-            .. "config.json says it")
+            .. "\"quick_gelu\", most others \"gelu\". Say it with activation = (--activation), or open a folder "
+            .. "whose config.json says it")
     end
     if name ~= "gelu" and name ~= "quick_gelu" then
         errors.raise("EINVAL", "activation: wanted gelu or quick_gelu, got %s", name)
@@ -36,8 +36,8 @@ local function heads(ck, tower, width, given)
     if said then
         return said
     elseif width % 64 ~= 0 then
-        errors.raise("EINVAL", "the number of attention heads (%s) is not known, and width %.0f is no multiple of 64; "
-            .. "say it with heads = (--attention-heads), --text-heads", tower, width)
+        errors.raise("EINVAL", "the number of attention heads (%s) is not known, and width %.0f is no multiple of "
+            .. "64; say it with heads = (--attention-heads), --text-heads", tower, width)
     end
     return width / 64
 end
@@ -113,7 +113,8 @@ end
 -- A model's folder that may be replaced: nothing else is in it.
 function M.replaceable(path)
     for _, name in ipairs(fs.list(path)) do
-        local ours = name == "config.json" or name:find("%.safetensors$") or name:find("%.safetensors%.index%.json$")
+        local ours = name == "config.json" or name:find("%.safetensors$")
+            or name:find("%.safetensors%.index%.json$")
         if not ours or fs.kind(path .. "/" .. name) ~= "file" then
             return false, name
         end

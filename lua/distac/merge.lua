@@ -297,8 +297,8 @@ function Operator.__call(op, base, taus)
     return checkpoint.add_scaled(base, op.values.lambda, op:delta(taus, base))
 end
 
--- A merge works on the canonical form, where queries, keys and values are one matrix; another layout is written from
--- it, which lies beside the output until then.
+-- A merge works on the canonical form, where queries, keys and values are one matrix; another layout is written
+-- from it, which lies beside the output until then.
 local function files_as(op, base, models, path, o)
     local canonical = {}
     for i, model in ipairs(models) do
@@ -306,7 +306,8 @@ local function files_as(op, base, models, path, o)
     end
     local between = path .. ".canonical"
     local done, err = pcall(function()
-        op:files(checkpoint.convert(base, "open_clip"), canonical, between, { dtype = o.dtype, metadata = o.metadata })
+        op:files(checkpoint.convert(base, "open_clip"), canonical, between,
+            { dtype = o.dtype, metadata = o.metadata })
         local merged = raw.checkpoint_open(context.get(), between)
         checkpoint.save(path, merged, { layout = o.layout })
         raw.release(merged)
@@ -324,7 +325,9 @@ function Operator.files(op, base, models, path, options)
     check.handle(fname, "base", base, "checkpoint")
     checkpoints(fname, "models", models)
     check.string(fname, "path", path)
-    local o = check.options(fname, options, { dtype = { "string" }, metadata = { "table" }, layout = { "string" } })
+    local o = check.options(fname, options, {
+        dtype = { "string" }, metadata = { "table" }, layout = { "string" },
+    })
     if o.layout and o.layout ~= "plain" then
         if o.layout ~= "open_clip" then
             return files_as(op, base, models, path, o)

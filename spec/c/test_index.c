@@ -1,5 +1,5 @@
-/* test_index.c: models in several files and in folders: the strict index, and configuration beside the tensors. Every
- * refusal asserts its reason. */
+/* test_index.c: models in several files and in folders: the strict index, and configuration beside the tensors.
+ * Every refusal asserts its reason. */
 #include "data_files.h"
 #include "io/index.h"
 
@@ -71,8 +71,8 @@ static void an_index_opens_its_files(void **state) {
         "{\"metadata\":{\"total_size\":24},\"weight_map\":{\"c\":\"" B "\",\"a\":\"" A "\",\"b\":\"" A "\"}}",
         "{\"weight_map\":{\"c\":\"" B "\",\"a\":\"" A "\",\"b\":\"" A "\"},\"metadata\":{}}",
         "{\"weight_map\":{\"c\":\"" B "\",\"a\":\"" A "\",\"b\":\"" A "\"}}",
-        "{\"metadata\":{\"total_size\":24.0,\"total_parameters\":6},\"weight_map\":{\"\\u0063\":\"" B "\",\"a\":\"" A
-        "\",\"b\":\"" A "\"}}",
+        "{\"metadata\":{\"total_size\":24.0,\"total_parameters\":6},\"weight_map\":{\"\\u0063\":\"" B
+        "\",\"a\":\"" A "\",\"b\":\"" A "\"}}",
     };
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         write_text(INDEX, good[i]);
@@ -129,10 +129,12 @@ static void hostile_indexes_are_refused(void **state) {
         {"{\"metadata\":{\"total_size\":1.5},\"weight_map\":{\"a\":\"" A "\"}}", "total_size must be"},
         {"{\"metadata\":{\"total_size\":1e300},\"weight_map\":{\"a\":\"" A "\"}}", "total_size must be"},
         /* Against the files. */
-        {"{\"weight_map\":{\"a\":\"" A "\",\"c\":\"" B "\"}}", "\"b\" is in " A ", but the index does not list it"},
+        {"{\"weight_map\":{\"a\":\"" A "\",\"c\":\"" B "\"}}",
+         "\"b\" is in " A ", but the index does not list it"},
         {"{\"weight_map\":{\"a\":\"" A "\",\"b\":\"" B "\",\"c\":\"" B "\"}}",
          "\"b\" is in " A ", but the index has it in " B},
-        {"{\"weight_map\":{\"a\":\"" A "\",\"b\":\"" A "\",\"c\":\"" B "\",\"d\":\"" B "\"}}", "\"d\" is not in " B},
+        {"{\"weight_map\":{\"a\":\"" A "\",\"b\":\"" A "\",\"c\":\"" B "\",\"d\":\"" B "\"}}",
+         "\"d\" is not in " B},
         {"{\"metadata\":{\"total_size\":23},\"weight_map\":{\"a\":\"" A "\",\"b\":\"" A "\",\"c\":\"" B "\"}}",
          "total_size says 23 bytes, the tensors have 24"},
     };
@@ -198,24 +200,36 @@ static void tower(distac_checkpoint *ck, int64_t w, int64_t layers) {
         {"vision_model.embeddings.class_embedding", 1, vector},
         {"vision_model.embeddings.position_embedding.weight", 2, positions},
         {"vision_model.embeddings.patch_embedding.weight", 4, patches},
-        {"vision_model.pre_layrnorm.weight", 1, vector}, {"vision_model.pre_layrnorm.bias", 1, vector},
-        {"vision_model.post_layernorm.weight", 1, vector}, {"vision_model.post_layernorm.bias", 1, vector},
-        {"layer_norm1.weight", 1, vector}, {"layer_norm1.bias", 1, vector},
-        {"layer_norm2.weight", 1, vector}, {"layer_norm2.bias", 1, vector},
-        {"self_attn.q_proj.weight", 2, matrix}, {"self_attn.q_proj.bias", 1, vector},
-        {"self_attn.k_proj.weight", 2, matrix}, {"self_attn.k_proj.bias", 1, vector},
-        {"self_attn.v_proj.weight", 2, matrix}, {"self_attn.v_proj.bias", 1, vector},
-        {"self_attn.out_proj.weight", 2, matrix}, {"self_attn.out_proj.bias", 1, vector},
-        {"mlp.fc1.weight", 2, wide}, {"mlp.fc1.bias", 1, inner},
-        {"mlp.fc2.weight", 2, tall}, {"mlp.fc2.bias", 1, vector},
+        {"vision_model.pre_layrnorm.weight", 1, vector},
+        {"vision_model.pre_layrnorm.bias", 1, vector},
+        {"vision_model.post_layernorm.weight", 1, vector},
+        {"vision_model.post_layernorm.bias", 1, vector},
+        {"layer_norm1.weight", 1, vector},
+        {"layer_norm1.bias", 1, vector},
+        {"layer_norm2.weight", 1, vector},
+        {"layer_norm2.bias", 1, vector},
+        {"self_attn.q_proj.weight", 2, matrix},
+        {"self_attn.q_proj.bias", 1, vector},
+        {"self_attn.k_proj.weight", 2, matrix},
+        {"self_attn.k_proj.bias", 1, vector},
+        {"self_attn.v_proj.weight", 2, matrix},
+        {"self_attn.v_proj.bias", 1, vector},
+        {"self_attn.out_proj.weight", 2, matrix},
+        {"self_attn.out_proj.bias", 1, vector},
+        {"mlp.fc1.weight", 2, wide},
+        {"mlp.fc1.bias", 1, inner},
+        {"mlp.fc2.weight", 2, tall},
+        {"mlp.fc2.bias", 1, vector},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         bool block = strncmp(all[i].name, "vision", 6) != 0;
         for (int64_t b = 0; b < (block ? layers : 1); b++) {
             char name[128];
             distac_tensor *t;
-            if (block) snprintf(name, sizeof name, "vision_model.encoder.layers.%lld.%s", (long long)b, all[i].name);
-            else snprintf(name, sizeof name, "%s", all[i].name);
+            if (block)
+                snprintf(name, sizeof name, "vision_model.encoder.layers.%lld.%s", (long long)b, all[i].name);
+            else
+                snprintf(name, sizeof name, "%s", all[i].name);
             OK(distac_tensor_create(context, DISTAC_F32, all[i].rank, all[i].shape, &t));
             OK(distac_checkpoint_set(ck, name, t));
             distac_tensor_release(t);
@@ -244,8 +258,8 @@ static void configuration_becomes_metadata(void **state) {
         const char *file, *text, *activation, *heads;
     } cases[] = {
         {"config.json",
-         "{\"model_type\":\"clip_vision_model\"," VISION ",\"hidden_act\":\"gelu\",\"num_attention_heads\":2}", "gelu",
-         "2"},
+         "{\"model_type\":\"clip_vision_model\"," VISION ",\"hidden_act\":\"gelu\",\"num_attention_heads\":2}",
+         "gelu", "2"},
         /* What is not written is the format's default. */
         {"config.json", "{\"model_type\":\"clip_vision_model\"," VISION "}", "quick_gelu", "12"},
         {"config.json", "{\"model_type\":\"clip\",\"vision_config\":{" VISION ",\"num_attention_heads\":4}}",
@@ -255,11 +269,13 @@ static void configuration_becomes_metadata(void **state) {
          ",\"num_attention_heads\":4},\"text_config\":{}}",
          "quick_gelu", "4"},
         {"open_clip_config.json",
-         "{\"model_cfg\":{\"embed_dim\":4,\"quick_gelu\":true,\"vision_cfg\":{\"width\":8,\"layers\":2,\"image_size\":"
+         "{\"model_cfg\":{\"embed_dim\":4,\"quick_gelu\":true,\"vision_cfg\":{\"width\":8,\"layers\":2,\"image_"
+         "size\":"
          "4,\"patch_size\":2,\"head_width\":4}}}",
          "quick_gelu", "2"},
         {"open_clip_config.json",
-         "{\"model_cfg\":{\"vision_cfg\":{\"width\":8,\"layers\":2,\"image_size\":4,\"patch_size\":2,\"head_width\":"
+         "{\"model_cfg\":{\"vision_cfg\":{\"width\":8,\"layers\":2,\"image_size\":4,\"patch_size\":2,\"head_"
+         "width\":"
          "2}}}",
          "gelu", "4"},
         {"config.json", "{\"model_type\":\"bert\",\"hidden_act\":\"gelu\"}", NULL, NULL},
@@ -293,12 +309,14 @@ static void contradictions_are_refused(void **state) {
     } cases[] = {
         {"{\"model_type\":\"clip_vision_model\"," VISION ",\"hidden_act\":\"quick_gelu\"}",
          "says that vit.activation is quick_gelu, the metadata", DISTAC_EFORMAT},
-        {"{\"model_type\":\"clip_vision_model\",\"hidden_act\":\"gelu\"}", "the image tower's width: 768, the tensors "
-                                                                           "have 8",
+        {"{\"model_type\":\"clip_vision_model\",\"hidden_act\":\"gelu\"}",
+         "the image tower's width: 768, the tensors "
+         "have 8",
          DISTAC_ESHAPE},
         {"{\"model_type\":\"clip_vision_model\",\"hidden_size\":8,\"num_hidden_layers\":3,\"image_size\":8,"
          "\"patch_size\":4,\"hidden_act\":\"gelu\"}",
-         "the image tower's layers: 3, the tensors have 2\n  the image's side: 8, the tensors have 4\n  the patches' "
+         "the image tower's layers: 3, the tensors have 2\n  the image's side: 8, the tensors have 4\n  the "
+         "patches' "
          "side: 4, the tensors have 2",
          DISTAC_ESHAPE},
         {"{\"model_type\":\"clip_vision_model\"," VISION ",\"layer_norm_eps\":1e-6}", "layer_norm_eps is 1e-06",
@@ -309,7 +327,8 @@ static void contradictions_are_refused(void **state) {
          "num_attention_heads must be a whole number", DISTAC_EFORMAT},
         {"{\"model_type\":\"clip_vision_model\"," VISION ",\"hidden_act\":7}", "hidden_act must be a short text",
          DISTAC_EFORMAT},
-        {"{\"model_type\":\"clip_vision_model\"," VISION ",\"hidden_act\":\"a_name_that_is_longer_than_any_real_one\"}",
+        {"{\"model_type\":\"clip_vision_model\"," VISION
+         ",\"hidden_act\":\"a_name_that_is_longer_than_any_real_one\"}",
          "hidden_act must be a short text", DISTAC_EFORMAT},
         {"{\"model_type\":\"clip\",\"model_type\":\"clip\"}", "appears twice", DISTAC_EFORMAT},
         {"[1]", "not a JSON object", DISTAC_EFORMAT},
@@ -347,9 +366,12 @@ static void paths_are_renamed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_index_opens_its_files), cmocka_unit_test(hostile_indexes_are_refused),
-        cmocka_unit_test(doubled_tensors_and_metadata_are_refused), cmocka_unit_test(big_and_deep),
-        cmocka_unit_test(configuration_becomes_metadata), cmocka_unit_test(contradictions_are_refused),
+        cmocka_unit_test(an_index_opens_its_files),
+        cmocka_unit_test(hostile_indexes_are_refused),
+        cmocka_unit_test(doubled_tensors_and_metadata_are_refused),
+        cmocka_unit_test(big_and_deep),
+        cmocka_unit_test(configuration_becomes_metadata),
+        cmocka_unit_test(contradictions_are_refused),
         cmocka_unit_test(paths_are_renamed),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -1,5 +1,5 @@
-/* test_layout.c: CLIP's tensors under other names: the tables, conversions bit for bit, what is recognised and what is
- * refused, and how little memory it takes. */
+/* test_layout.c: CLIP's tensors under other names: the tables, conversions bit for bit, what is recognised and
+ * what is refused, and how little memory it takes. */
 #include "data_files.h"
 #include "io/layout.h"
 
@@ -27,17 +27,29 @@ static const spec small = {16, 2, 24, 10, 12, 3, 31, 7, 4, 3};
 
 static int64_t size_of(const spec *s, char letter) {
     switch (letter) {
-    case 'w': return s->width;
-    case 'm': return s->mlp;
-    case 'n': return s->grid * s->grid + 1;
-    case 'c': return 3;
-    case 'p': return s->patch;
-    case 'd': return s->dim;
-    case 'W': return s->text_width;
-    case 'M': return 4 * s->text_width;
-    case 'X': return s->words;
-    case 'V': return s->vocab;
-    default: fail_msg("a letter %c", letter); return 0;
+    case 'w':
+        return s->width;
+    case 'm':
+        return s->mlp;
+    case 'n':
+        return s->grid * s->grid + 1;
+    case 'c':
+        return 3;
+    case 'p':
+        return s->patch;
+    case 'd':
+        return s->dim;
+    case 'W':
+        return s->text_width;
+    case 'M':
+        return 4 * s->text_width;
+    case 'X':
+        return s->words;
+    case 'V':
+        return s->vocab;
+    default:
+        fail_msg("a letter %c", letter);
+        return 0;
     }
 }
 
@@ -231,7 +243,8 @@ static void round_trips(void **state) {
             OK(distac_checkpoint_norm(plain, &x));
             OK(distac_checkpoint_norm(back, &y));
             assert_true(x == y); /* read in pieces, never made */
-            distac_checkpoint *all[] = {plain, prefixed, file, hf, hf_file, from_memory, back, lazy, memory_back, same};
+            distac_checkpoint *all[] = {plain,       prefixed, file, hf,          hf_file,
+                                        from_memory, back,     lazy, memory_back, same};
             for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) distac_checkpoint_release(all[i]);
         }
     }
@@ -249,7 +262,7 @@ static void nothing_is_copied_without_need(void **state) {
     }
     int64_t lazy = 0;
     for (int64_t i = 0; i < hf->count; i++) lazy += hf->entries[i]->lazy != NULL;
-    assert_int_equal(lazy, 2); /* the projections */
+    assert_int_equal(lazy, 2);       /* the projections */
     distac_checkpoint_release(file); /* the mapping lives on */
     distac_checkpoint_release(hf);
     assert_same(ck, back);
@@ -341,8 +354,8 @@ static void the_architecture_is_read(void **state) {
     for (int i = 0; i < 2; i++) {
         distac_clip_info c;
         OK(distac_checkpoint_clip(i ? hf : ck, &c));
-        const int32_t is[] = {c.image, c.patch, c.channels, c.width, c.layers, c.mlp, c.dim, c.vocab, c.context,
-                              c.text_width, c.text_layers, c.text_mlp, c.text_dim, c.scale};
+        const int32_t is[] = {c.image, c.patch,   c.channels,   c.width,       c.layers,   c.mlp,      c.dim,
+                              c.vocab, c.context, c.text_width, c.text_layers, c.text_mlp, c.text_dim, c.scale};
         static const int32_t wanted[] = {12, 4, 3, 16, 2, 24, 10, 31, 7, 12, 3, 48, 10, 1};
         assert_memory_equal(is, wanted, sizeof wanted);
     }
@@ -379,7 +392,8 @@ static void other_models_are_plain(void **state) {
     ck = model(&small, DISTAC_F32, "student.", NULL);
     assert_string_equal(distac_checkpoint_layout(ck), "plain");
     distac_checkpoint_release(ck);
-    ck = model(&small, DISTAC_F32, "model.model.model.model.model.model.model.model.model.model.model.model.", NULL);
+    ck = model(&small, DISTAC_F32, "model.model.model.model.model.model.model.model.model.model.model.model.",
+               NULL);
     assert_string_equal(distac_checkpoint_layout(ck), "plain");
     distac_checkpoint_release(ck);
     OK(distac_checkpoint_create(context, &ck));
@@ -438,15 +452,15 @@ static void all_misfits_are_told(void **state) {
                 "\"text_model.final_layer_norm.bias\" is I64, wanted a float type",
                 "\"text_model.encoder.layers.0.self_attn.q_proj.bias\" is F32 but "
                 "\"text_model.encoder.layers.0.self_attn.v_proj.bias\" is F16",
-                "\"vision_model.pre_layernorm.weight\" has no place in a CLIP model",
-                NULL});
+                "\"vision_model.pre_layernorm.weight\" has no place in a CLIP model", NULL});
     distac_checkpoint_release(one);
     distac_checkpoint_release(ck);
     /* The projection the canonical way round, in a file of the other layout. */
     ck = without(hf, "visual_projection.weight");
     put(ck, "visual_projection.weight", DISTAC_F32, 2, (int64_t[]){16, 10});
-    refused(ck, DISTAC_ESHAPE, (const char *const[]){"\"visual_projection.weight\" has shape [16,10], wanted [?,16]",
-                                                     "\"visual.proj\"", NULL});
+    refused(ck, DISTAC_ESHAPE,
+            (const char *const[]){"\"visual_projection.weight\" has shape [16,10], wanted [?,16]",
+                                  "\"visual.proj\"", NULL});
     distac_checkpoint_release(ck);
     ck = without(hf, "vision_model.embeddings.position_embedding.weight");
     put(ck, "vision_model.embeddings.position_embedding.weight", DISTAC_F32, 2, (int64_t[]){12, 16});
@@ -503,12 +517,18 @@ static void clones_change_alone(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_layout_names_every_tensor), cmocka_unit_test(the_names_are_the_published_ones),
-        cmocka_unit_test(rows_are_cut_and_matrices_turned), cmocka_unit_test(round_trips),
-        cmocka_unit_test(nothing_is_copied_without_need), cmocka_unit_test(memory_is_bounded),
-        cmocka_unit_test(buffers_go_and_strangers_stay), cmocka_unit_test(stripped_text_towers_pass),
-        cmocka_unit_test(the_architecture_is_read), cmocka_unit_test(other_models_are_plain),
-        cmocka_unit_test(all_misfits_are_told), cmocka_unit_test(clones_change_alone),
+        cmocka_unit_test(every_layout_names_every_tensor),
+        cmocka_unit_test(the_names_are_the_published_ones),
+        cmocka_unit_test(rows_are_cut_and_matrices_turned),
+        cmocka_unit_test(round_trips),
+        cmocka_unit_test(nothing_is_copied_without_need),
+        cmocka_unit_test(memory_is_bounded),
+        cmocka_unit_test(buffers_go_and_strangers_stay),
+        cmocka_unit_test(stripped_text_towers_pass),
+        cmocka_unit_test(the_architecture_is_read),
+        cmocka_unit_test(other_models_are_plain),
+        cmocka_unit_test(all_misfits_are_told),
+        cmocka_unit_test(clones_change_alone),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -21,7 +21,8 @@ static void check(const di_index *index) {
     if (index->count < 1 || index->shard_count < 1) broken("an empty index");
     if (index->total < -1) broken("a negative size");
     for (int64_t i = 0; i < index->count; i++) {
-        if (index->items[i].shard < 0 || index->items[i].shard >= index->shard_count) broken("a shard out of range");
+        if (index->items[i].shard < 0 || index->items[i].shard >= index->shard_count)
+            broken("a shard out of range");
         if (i > 0 && strcmp(index->items[i - 1].name, index->items[i].name) >= 0) broken("names are not sorted");
     }
     for (int32_t i = 0; i < index->shard_count; i++) {
@@ -55,13 +56,36 @@ enum { MAX_BYTES = 4096 };
 static const char *const seeds[] = {
     "{\"weight_map\":{\"a\":\"m.safetensors\"}}",
     "{\"metadata\":{\"total_size\":24},\"weight_map\":{\"a\":\"m-1.safetensors\",\"b\":\"m-2.safetensors\"}}",
-    "{\"weight_map\":{\"\\u00e9\":\"x.safetensors\",\"a.b\":\"x.safetensors\"},\"metadata\":{\"total_size\":1.0,\"k\":[]}}",
+    "{\"weight_map\":{\"\\u00e9\":\"x.safetensors\",\"a.b\":\"x.safetensors\"},\"metadata\":{\"total_size\":1.0,"
+    "\"k\":[]}}",
 };
 
-static const char *const words[] = {"{", "}", "[", "]", "\"", ":", ",", "../", "/", "\\\\", ".", "\\u0000", "\\u002f",
-                                    ".safetensors", "\"weight_map\":", "\"metadata\":{}", "\"total_size\":", "-1",
-                                    "1e308", "9223372036854775807", "null", "\"a\":\"m.safetensors\",", "\xff",
-                                    "\xC3\xA9", "\\n", " "};
+static const char *const words[] = {"{",
+                                    "}",
+                                    "[",
+                                    "]",
+                                    "\"",
+                                    ":",
+                                    ",",
+                                    "../",
+                                    "/",
+                                    "\\\\",
+                                    ".",
+                                    "\\u0000",
+                                    "\\u002f",
+                                    ".safetensors",
+                                    "\"weight_map\":",
+                                    "\"metadata\":{}",
+                                    "\"total_size\":",
+                                    "-1",
+                                    "1e308",
+                                    "9223372036854775807",
+                                    "null",
+                                    "\"a\":\"m.safetensors\",",
+                                    "\xff",
+                                    "\xC3\xA9",
+                                    "\\n",
+                                    " "};
 
 static uint64_t random_state;
 static size_t below(size_t bound) {

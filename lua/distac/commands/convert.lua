@@ -71,7 +71,9 @@ local function check_folder(o, out)
     if kind == "file" then common.usage("OUT: '" .. out .. "' is a file, --to hf writes a folder") end
     if kind == "folder" and #fs.list(out) > 0 then
         local fine, other = require("distac.hf").replaceable(out)
-        if not fine then common.usage("OUT: '" .. out .. "' holds '" .. other .. "', which is no part of a model") end
+        if not fine then
+            common.usage("OUT: '" .. out .. "' holds '" .. other .. "', which is no part of a model")
+        end
         if not o.force then common.usage("OUT: '" .. out .. "' exists; --force replaces it") end
     end
     local folder = out:gsub("/+$", ""):match("^(.*)/[^/]*$")
@@ -84,8 +86,8 @@ end
 commands.convert = {
     usage = "IN OUT [--to LAYOUT] [--dtype TYPE]", text = "a model under other names, in another element type",
     options = {
-        { "to", "text", "LAYOUT", "open_clip: one file; hf: a folder for transformers; plain (default): names as they "
-            .. "are" },
+        { "to", "text", "LAYOUT", "open_clip: one file; hf: a folder for transformers; plain (default): names as "
+            .. "they are" },
         { "dtype", "text", "TYPE", "f32, f16 or bf16 (default: as it is)" },
         { "activation", "text", "NAME", "gelu or quick_gelu, where the file does not say" },
         { "text-activation", "text", "NAME", "of the text tower (default: the same)" },

@@ -71,13 +71,15 @@ local function describe_text(clip, lines)
     lines[#lines + 1] = "  layout " .. clip.layout .. (clip.prefix ~= "" and ", prefix " .. clip.prefix or "")
     if clip.mistakes then lines[#lines + 1] = "  " .. clip.mistakes end
     local function tower(t, first)
-        lines[#lines + 1] = string.format("  %s, width %d, %d layers, %s, MLP %d, %s, activation %s", first, t.width,
-            t.layers, t.heads and string.format("%d heads", t.heads) or "heads not said", t.mlp,
+        lines[#lines + 1] = string.format("  %s, width %d, %d layers, %s, MLP %d, %s, activation %s", first,
+            t.width, t.layers, t.heads and string.format("%d heads", t.heads) or "heads not said", t.mlp,
             t.dim and string.format("features %d", t.dim) or "no projection",
             t.activation or "not said (--activation gives it)")
     end
     local i, t = clip.image, clip.text
-    if i then tower(i, string.format("image tower: ViT %dx%dx%d, patch %d", i.channels, i.image, i.image, i.patch)) end
+    if i then
+        tower(i, string.format("image tower: ViT %dx%dx%d, patch %d", i.channels, i.image, i.image, i.patch))
+    end
     if t then tower(t, string.format("text tower: %d tokens, context %d", t.vocab, t.context)) end
 end
 
