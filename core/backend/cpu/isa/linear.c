@@ -8,6 +8,17 @@
 #include "kernels.h"
 #include "packed.h"
 
+/* Whole panels, which most are, are unrolled. */
+#undef WHOLE_OR_PART
+#define WHOLE_OR_PART(name)                                                                                       \
+    static void NAME(name##_finish)(const void *arg, int64_t row, int64_t rows, int64_t column, int64_t columns,  \
+                                    const T *sums) {                                                              \
+        if (columns == NR)                                                                                        \
+            NAME(name##_ends)(arg, row, rows, column, NR, sums);                                                  \
+        else                                                                                                      \
+            NAME(name##_ends)(arg, row, rows, column, columns, sums);                                             \
+    }
+
 /* ---- gemm ---- */
 typedef struct {
     T alpha, beta;
@@ -15,8 +26,8 @@ typedef struct {
     int64_t ldc;
 } NAME(gemm_end);
 
-static void NAME(gemm_finish)(const void *arg, int64_t row, int64_t rows, int64_t column, int64_t columns,
-                              const T *sums) {
+INLINE void NAME(gemm_ends)(const void *arg, int64_t row, int64_t rows, int64_t column,
+                              int64_t columns, const T *sums) {
     const NAME(gemm_end) *e = arg;
     for (int64_t i = 0; i < rows; i++, sums += NR) {
         T *to = e->C + (row + i) * e->ldc + column;
@@ -27,6 +38,7 @@ static void NAME(gemm_finish)(const void *arg, int64_t row, int64_t rows, int64_
         }
     }
 }
+WHOLE_OR_PART(gemm)
 
 distac_status NAME(gemm)(distac_context *c, bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K,
                          double alpha, const void *A, int64_t lda, const void *B, int64_t ldb, double beta,
@@ -34,7 +46,7 @@ distac_status NAME(gemm)(distac_context *c, bool trans_a, bool trans_b, int64_t 
     NAME(gemm_end) e = {.alpha = (T)alpha, .beta = (T)beta, .C = C, .ldc = ldc};
     /* A factor 0 hides its products, NaN and all. */
     return NAME(packed)(c, "gemm", PRODUCTS_PLAIN, trans_a, trans_b, M, N, alpha == 0 ? 0 : K, A, lda, B, ldb,
-                        NAME(gemm_finish), &e);
+                        NAME(gemm_finish), &e, NULL, C, ldc);
 }
 
 /* ---- forward ---- */
@@ -45,8 +57,8 @@ typedef struct {
     int32_t act;
 } NAME(linear_end);
 
-static void NAME(linear_finish)(const void *arg, int64_t row, int64_t rows, int64_t column, int64_t columns,
-                                const T *sums) {
+INLINE void NAME(linear_ends)(const void *arg, int64_t row, int64_t rows, int64_t column,
+                              int64_t columns, const T *sums) {
     const NAME(linear_end) *e = arg;
     const T *bias = e->bias ? e->bias + column : NULL;
     T value[NR];
@@ -71,6 +83,7 @@ static void NAME(linear_finish)(const void *arg, int64_t row, int64_t rows, int6
         }
     }
 }
+WHOLE_OR_PART(linear)
 
 static distac_status NAME(forward)(distac_context *c, int products, int64_t M, int64_t N, int64_t K, const void *x,
                                    const void *weight, const void *bias, int32_t act, void *pre,
@@ -81,7 +94,8 @@ static distac_status NAME(forward)(distac_context *c, int products, int64_t M, i
                           .y = y,
                           .N = N,
                           .act = act};
-    return NAME(packed)(c, "linear", products, false, true, M, N, K, x, K, weight, K, NAME(linear_finish), &e);
+    return NAME(packed)(c, "linear", products, false, true, M, N, K, x, K, weight, K, NAME(linear_finish), &e,
+                        e.residual ? e.residual : e.pre, y, N);
 }
 
 /* ---- gradient of the input ---- */
@@ -93,8 +107,8 @@ typedef struct {
     bool accumulate;
 } NAME(input_end);
 
-static void NAME(input_finish)(const void *arg, int64_t row, int64_t rows, int64_t column, int64_t columns,
-                               const T *sums) {
+INLINE void NAME(input_ends)(const void *arg, int64_t row, int64_t rows, int64_t column,
+                              int64_t columns, const T *sums) {
     const NAME(input_end) *e = arg;
     for (int64_t i = 0; i < rows; i++, sums += NR) {
         int64_t offset = (row + i) * e->K + column;
@@ -114,13 +128,14 @@ static void NAME(input_finish)(const void *arg, int64_t row, int64_t rows, int64
         }
     }
 }
+WHOLE_OR_PART(input)
 
 static distac_status NAME(input)(distac_context *c, int products, int64_t M, int64_t N, int64_t K, const void *dy,
                                  const void *weight, int32_t act, const void *pre, bool accumulate, void *dx) {
     static const T none; /* no address is computed from NULL */
     NAME(input_end) e = {.pre = pre ? pre : &none, .dx = dx, .K = K, .act = act, .accumulate = accumulate};
     return NAME(packed)(c, "linear_backward_input", products, false, false, M, K, N, dy, N, weight, K,
-                        NAME(input_finish), &e);
+                        NAME(input_finish), &e, act == DI_ACT_NONE ? NULL : pre, dx, K);
 }
 
 /* ---- gradients of weight and bias ---- */
@@ -154,14 +169,15 @@ typedef struct {
     int64_t K;
 } NAME(weight_end);
 
-static void NAME(weight_finish)(const void *arg, int64_t row, int64_t rows, int64_t column, int64_t columns,
-                                const T *sums) {
+INLINE void NAME(weight_ends)(const void *arg, int64_t row, int64_t rows, int64_t column,
+                              int64_t columns, const T *sums) {
     const NAME(weight_end) *e = arg;
     for (int64_t i = 0; i < rows; i++, sums += NR) {
         T *to = e->dweight + (row + i) * e->K + column;
         SIMD for (int64_t q = 0; q < columns; q++) to[q] += sums[q];
     }
 }
+WHOLE_OR_PART(weight)
 
 static distac_status NAME(weight)(distac_context *c, int products, int64_t M, int64_t N, int64_t K, const void *x,
                                   const void *dy, void *dweight, void *dbias) {
@@ -170,7 +186,7 @@ static distac_status NAME(weight)(distac_context *c, int products, int64_t M, in
     if (dbias) DI_TRY(di_cpu_run(c, "linear_backward_weight", di_cpu_ceil(N, 128), NAME(bias_tile), &b));
     if (!dweight || M == 0) return DISTAC_OK;
     return NAME(packed)(c, "linear_backward_weight", products, true, false, N, K, M, dy, N, x, K,
-                        NAME(weight_finish), &e);
+                        NAME(weight_finish), &e, NULL, dweight, K);
 }
 
 /* ---- the entries of the table ---- */

@@ -22,6 +22,7 @@ enum {
     KC = 384,
     STRIDE = KC + 16,               /* units from row to row of packed A: more, as rows would meet in one cache set */
     PANELS = VBYTES == 64 ? 8 : 16, /* of A in a tile */
+    HELD = 2,                       /* blocks of KC of A that are packed at a time */
     CHUNK = 64                      /* units turned around at a time */
 };
 #endif
@@ -49,6 +50,8 @@ typedef struct {
     int64_t rows, columns, across;  /* of a tile, tiles side by side */
     NAME(finish) finish;
     const void *arg;
+    const T *near[2]; /* what finish reads and writes, [M,N] in rows of ld: fetched while the sums are made; or NULL */
+    int64_t ld;
 } NAME(packed_job);
 
 /* ---- units ---- */
@@ -60,6 +63,15 @@ INLINE uint32_t NAME(rounded)(float x) {
     memcpy(&u, &x, sizeof u);
     uint32_t up = (u + 0x7fffu + (u >> 16 & 1)) & 0xffff0000u;
     return x != x ? 0x7fc00000u : up;
+}
+#endif
+#if PAIRS
+/* Both registers rounded to bfloat16, the low half first, by a processor that multiplies them. It takes numbers below
+ * the normal ones for 0, as its products do. */
+INLINE V NAME(two)(V low, V high) {
+    V both;
+    __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(low), "v"(high));
+    return both;
 }
 #endif
 /* n elements along K to units. */
@@ -74,6 +86,10 @@ INLINE void NAME(along)(int products, int64_t n, const T *restrict x, T *restric
         SIMD for (int64_t i = 0; i < n; i++) to[i] = NAME(rounded)(x[i]);
     } else {
         uint16_t *to = (uint16_t *)(void *)out;
+#if PAIRS
+        for (; n >= 2 * VL; n -= 2 * VL, x += 2 * VL, to += 2 * VL)
+            STORE((T *)(void *)to, NAME(two)(LOAD(x), LOAD(x + VL)));
+#endif
         SIMD for (int64_t i = 0; i < n; i++) to[i] = (uint16_t)(NAME(rounded)(x[i]) >> 16);
         if (n & 1) to[n] = 0;
     }
@@ -89,6 +105,13 @@ INLINE void NAME(beside)(int products, const T *x, const T *next, T *out) {
     uint32_t *to = (uint32_t *)(void *)out;
     if (products == PRODUCTS_ROUNDED) {
         SIMD for (int64_t i = 0; i < VL; i++) to[i] = NAME(rounded)(x[i]);
+#if PAIRS
+    } else if (PAIRS) {
+        typedef uint16_t W __attribute__((vector_size(VBYTES), may_alias));
+        W both = (W)NAME(two)(LOAD(x), next ? LOAD(next) : SPLAT(0));
+        *(W *)(void *)to = __builtin_shufflevector(both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8,
+                                                   24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#endif
     } else if (next) {
         SIMD for (int64_t i = 0; i < VL; i++) to[i] = NAME(rounded)(x[i]) >> 16 | NAME(rounded)(next[i]);
     } else {
@@ -174,13 +197,16 @@ INLINE void NAME(multiply)(int products, V *sum, V a, V b) {
     (void)products;
     *sum += a * b;
 }
-/* out [R][NR] = (out +) the sums over `units` units; A's row i, unit t at A[i*row + t*step]. */
+/* out [R][NR] = (out +) the sums over `units` units; A's row i, unit t at A[i*row + t*step]. Meanwhile what the next
+ * panel of B needs is fetched to the second-level cache, `lead` elements with each unit, from `next` on: without it the
+ * first rows of a tile wait for every panel. */
 INLINE void NAME(micro)(int R, int products, int64_t units, const T *A, int64_t row, int64_t step,
-                        const T *B, bool add, T *out) {
+                        const T *B, const T *next, int64_t lead, bool add, T *out) {
     V s[MR][2];
     UNROLL(16) for (int i = 0; i < R; i++) s[i][0] = s[i][1] = SPLAT(0);
     for (int64_t t = 0; t < units; t++, A += step, B += NR) {
         V b0 = LOAD(B), b1 = LOAD(B + VL);
+        __builtin_prefetch(next + t * lead, 0, 2);
         UNROLL(16) for (int i = 0; i < R; i++) {
             V a = NAME(broadcast)(A + i * row);
             NAME(multiply)(products, &s[i][0], a, b0);
@@ -199,10 +225,10 @@ INLINE void NAME(micro)(int R, int products, int64_t units, const T *A, int64_t 
 }
 #define CASE(R)                                                                                                   \
     case R:                                                                                                       \
-        NAME(micro)(R, products, units, A, row, step, B, add, out);                                               \
+        NAME(micro)(R, products, units, A, row, step, B, next, lead, add, out);                                               \
         break;
 INLINE void NAME(micro_any)(int R, int products, int64_t units, const T *A, int64_t row, int64_t step,
-                            const T *B, bool add, T *out) {
+                            const T *B, const T *next, int64_t lead, bool add, T *out) {
     switch (R) {
         CASE(1)
         CASE(2)
@@ -225,21 +251,26 @@ INLINE void NAME(micro_any)(int R, int products, int64_t units, const T *A, int6
     }
 }
 #undef CASE
-static void NAME(micro_rows)(int R, int64_t units, const T *A, const T *B, bool add, T *out) {
-    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, STRIDE, 1, B, add, out);
+static void NAME(micro_rows)(int R, int64_t units, const T *A, const T *B, const T *next,
+                     int64_t lead, bool add, T *out) {
+    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, STRIDE, 1, B, next, lead, add, out);
 }
-static void NAME(micro_columns)(int R, int64_t units, const T *A, const T *B, bool add, T *out) {
-    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, 1, AHEAD, B, add, out);
+static void NAME(micro_columns)(int R, int64_t units, const T *A, const T *B, const T *next,
+                     int64_t lead, bool add, T *out) {
+    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, 1, AHEAD, B, next, lead, add, out);
 }
 #if PAIRS
-static void NAME(micro_pair_rows)(int R, int64_t units, const T *A, const T *B, bool add, T *out) {
-    NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, STRIDE, 1, B, add, out);
+static void NAME(micro_pair_rows)(int R, int64_t units, const T *A, const T *B, const T *next,
+                     int64_t lead, bool add, T *out) {
+    NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, STRIDE, 1, B, next, lead, add, out);
 }
-static void NAME(micro_pair_columns)(int R, int64_t units, const T *A, const T *B, bool add, T *out) {
-    NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, 1, AHEAD, B, add, out);
+static void NAME(micro_pair_columns)(int R, int64_t units, const T *A, const T *B, const T *next,
+                     int64_t lead, bool add, T *out) {
+    NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, 1, AHEAD, B, next, lead, add, out);
 }
 #endif
-typedef void (*NAME(micro_kernel))(int R, int64_t units, const T *A, const T *B, bool add, T *out);
+typedef void (*NAME(micro_kernel))(int R, int64_t units, const T *A, const T *B, const T *next, int64_t lead,
+                                   bool add, T *out);
 
 static NAME(micro_kernel) NAME(micro_for)(const NAME(packed_job) *j) {
 #if PAIRS
@@ -279,28 +310,49 @@ static void NAME(pack_rows)(const NAME(packed_job) *j, int64_t row, int64_t rows
     }
 }
 
+INLINE void NAME(fetch)(const NAME(packed_job) *j, int64_t row, int64_t rows, int64_t column) {
+    for (int side = 0; side < 2; side++) {
+        if (!j->near[side]) continue;
+        for (int64_t i = 0; i < rows; i++) {
+            const char *at = (const char *)(j->near[side] + (row + i) * j->ld + column);
+            __builtin_prefetch(at, 0, 2);
+            __builtin_prefetch(at + 64, 0, 2);
+        }
+    }
+}
+
 static distac_status NAME(packed_tile)(void *arg, int64_t index) {
     const NAME(packed_job) *j = arg;
     int64_t row = index / j->across * j->rows, rows = di_cpu_min(j->rows, j->M - row);
     int64_t column = index % j->across * j->columns, columns = di_cpu_min(j->columns, j->N - column);
     int64_t pieces = di_cpu_ceil(rows, MR), wide = di_cpu_ceil(columns, NR), block = MR * NR;
-    size_t left = (size_t)(pieces * PANEL);
-    size_t bytes = (left + (size_t)((j->blocks > 1 ? pieces * wide : 1) * block)) * sizeof(T);
+    bool whole = j->blocks <= HELD; /* the rows of A are packed once, and a panel's sums are soon done */
+    size_t left = (size_t)(pieces * di_cpu_min(j->blocks, HELD) * PANEL);
+    size_t bytes = (left + (size_t)((whole ? 1 : wide) * pieces * block)) * sizeof(T);
     T *A = di_alloc(j->context, bytes);
     if (!A) return DISTAC_ENOMEM;
     T *sums = A + left;
     NAME(micro_kernel) micro = NAME(micro_for)(j);
-    for (int64_t b = 0; b < j->blocks; b++) {
-        int64_t unit = b * j->deep, units = di_cpu_min(j->deep, j->units - unit);
-        NAME(pack_rows)(j, row, rows, unit, units, A);
+    for (int64_t begin = 0; begin < j->blocks; begin += HELD) {
+        int64_t end = di_cpu_min(j->blocks, begin + HELD);
+        for (int64_t b = begin; b < end; b++)
+            NAME(pack_rows)(j, row, rows, b * j->deep, di_cpu_min(j->deep, j->units - b * j->deep),
+                            A + (b - begin) * pieces * PANEL);
         for (int64_t p = 0; p < wide; p++) {
-            const T *B = j->panels + ((column / NR + p) * j->units + unit) * NR;
-            for (int64_t q = 0; q < pieces; q++) {
-                int64_t first = NAME(piece)(rows, pieces, q), n = NAME(piece)(rows, pieces, q + 1) - first;
-                T *out = j->blocks > 1 ? sums + (p * pieces + q) * block : sums;
-                micro((int)n, units, A + q * PANEL, B, b > 0, out);
-                if (b < j->blocks - 1) continue;
-                j->finish(j->arg, row + first, n, column + p * NR, di_cpu_min(NR, columns - p * NR), out);
+            const T *B = j->panels + (column / NR + p) * j->units * NR;
+            T *of_panel = whole ? sums : sums + p * pieces * block;
+            for (int64_t b = begin; b < end; b++) {
+                int64_t unit = b * j->deep, units = di_cpu_min(j->deep, j->units - unit);
+                for (int64_t q = 0; q < pieces; q++) {
+                    int64_t first = NAME(piece)(rows, pieces, q), n = NAME(piece)(rows, pieces, q + 1) - first;
+                    T *out = of_panel + q * block;
+                    if (b == j->blocks - 1)
+                        NAME(fetch)(j, row + first, n, column + p * NR);
+                    micro((int)n, units, A + ((b - begin) * pieces + q) * PANEL, B + unit * NR,
+                          B + (unit + units) * NR + q * units * NR / pieces, NR / pieces, b > 0, out);
+                    if (b < j->blocks - 1) continue;
+                    j->finish(j->arg, row + first, n, column + p * NR, di_cpu_min(NR, columns - p * NR), out);
+                }
             }
         }
     }
@@ -311,10 +363,12 @@ static distac_status NAME(packed_tile)(void *arg, int64_t index) {
 /* All of it. */
 static distac_status NAME(packed)(distac_context *c, const char *kernel, int products, bool trans_a, bool trans_b,
                                   int64_t M, int64_t N, int64_t K, const T *A, int64_t lda, const T *B,
-                                  int64_t ldb, NAME(finish) finish, const void *arg) {
+                                  int64_t ldb, NAME(finish) finish, const void *arg, const T *reads,
+                                  const T *writes, int64_t ld) {
     if (M == 0 || N == 0) return DISTAC_OK;
     NAME(packed_job) j = {.context = c, .products = products, .trans_a = trans_a, .trans_b = trans_b, .M = M,
-                          .N = N, .K = K, .lda = lda, .ldb = ldb, .A = A, .B = B, .finish = finish, .arg = arg};
+                          .N = N, .K = K, .lda = lda, .ldb = ldb, .A = A, .B = B, .finish = finish, .arg = arg,
+                          .near = {reads, writes}, .ld = ld};
     if (K == 0) j.trans_a = j.trans_b = false; /* no element is read */
     j.units = products == PRODUCTS_PAIRS ? di_cpu_ceil(K, 2) : K;
     j.deep = K == 0 ? 1 : di_cpu_ceil(j.units, di_cpu_ceil(j.units, KC));
