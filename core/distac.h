@@ -749,6 +749,9 @@ DISTAC_API distac_status distac_dataset_idx(distac_context *context, const char 
  * Images are fitted to size x size and converted to `channels`. Errors: EIO, EFORMAT (text names the file). */
 DISTAC_API distac_status distac_dataset_folder(distac_context *context, const char *path, int32_t size,
                                                int32_t channels, distac_dataset **out);
+/* [new] The same, but nothing is decoded before it is asked for, and nothing is kept. */
+DISTAC_API distac_status distac_dataset_files(distac_context *context, const char *path, int32_t size,
+                                              int32_t channels, distac_dataset **out);
 typedef struct distac_task_info {
     int64_t classes;
     int64_t train; /* samples of each split, as published */
@@ -805,6 +808,28 @@ DISTAC_API distac_status distac_dataset_hash(const distac_dataset *dataset, dist
 /* [new] SHA-256 in hex of what the data set is read from, without decoding it: order, labels, geometry, names and
  * sizes of image files; the bytes of arrays in memory. A file changed in place to another of its size is not seen. */
 DISTAC_API distac_status distac_dataset_fingerprint(const distac_dataset *dataset, distac_strings **out);
+/* [borrow] The image file of a sample, NULL if it has none. */
+DISTAC_API const char *distac_dataset_file(const distac_dataset *dataset, int64_t index);
+/* [new] Reads every image file, its head and end (decode 0) or all of it (1): how many are unreadable, and what is
+ * wrong with the first `most` of them. */
+DISTAC_API distac_status distac_dataset_verify(const distac_dataset *dataset, int32_t decode, int64_t most,
+                                               distac_strings **out, int64_t *unreadable);
+typedef struct distac_cache_desc {
+    int32_t originals; /* 0: images fitted to the data set's size; 1: as decoded, which serves random crops too */
+    int64_t limit;     /* most bytes on disk, 0: none; samples beyond it are decoded as before */
+} distac_cache_desc;
+typedef struct distac_cache_info {
+    int64_t bytes;   /* of the pack on disk */
+    int64_t samples; /* in it */
+    int64_t reused;  /* 1: it was there */
+} distac_cache_info;
+/* Reads the images from a pack of decoded pixels from now on, a file in `folder` that is mapped; it is made first if it
+ * is not there or damaged. Its name is a hash of the files' paths, sizes and times and of what was done to them; one of
+ * old files stays until it is deleted. Pixels are the same as without: a sample takes size*size*channels bytes, an
+ * original width*height*channels. Data in memory are left alone (0 bytes); a second pack takes the first one's place. The file may not be cut while it is
+ * mapped. Errors: EIO, EFORMAT (an image that cannot be decoded). */
+DISTAC_API distac_status distac_dataset_cache(distac_dataset *dataset, const char *folder,
+                                              DISTAC_NULLABLE const distac_cache_desc *desc, distac_cache_info *out);
 /* [new] Logits [count,C] of samples start … start+count-1; batch images are computed at a time. */
 DISTAC_API distac_status distac_dataset_logits(const distac_dataset *dataset, distac_vit *vit,
                                                const distac_head *head, int64_t start, int64_t count,

@@ -126,6 +126,7 @@ typedef struct di_samples {
     char **files;          /* [N] or NULL */
     int64_t *labels;       /* [N]; NULL: unlabelled */
     char **names;          /* [classes] */
+    struct di_pack *packs[2]; /* decoded images on disk: fitted ones, originals (pack.h) */
 } di_samples;
 
 /* A random crop: which one is drawn is a function of all of it. */

@@ -1,5 +1,5 @@
 /* dataset.c: what all data sets share: samples, views, normalisation, batches of floats, hashes. */
-#include "data.h"
+#include "pack.h"
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,6 +46,7 @@ void di_samples_release(di_samples *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
     distac_tensor_release(s->pixels);
     distac_tensor_release(s->raw);
+    for (int i = 0; i < DI_PACK_KINDS; i++) di_pack_close(s->packs[i]);
     free_names(s->files, s->count);
     free_names(s->names, s->classes);
     free(s->labels);

@@ -105,11 +105,21 @@ distac_status di_folder_open(distac_context *context, const char *path, int32_t 
     return di_dataset_wrap(samples, out);
 }
 
+static distac_status check_and_open(const char *function, distac_context *context, const char *path, int32_t size,
+                                    int32_t channels, int64_t memory, distac_dataset **out) {
+    if (!context || !path || !out) return di_fail_at(DISTAC_EINVAL, function, "context, path and out are needed");
+    if (size < 1 || size > 4096) return di_fail_at(DISTAC_EINVAL, function, "size %d: 1 to 4096", size);
+    if (channels != 1 && channels != 3)
+        return di_fail_at(DISTAC_EINVAL, function, "channels %d: 1 (grey) or 3 (RGB)", channels);
+    return di_folder_open(context, path, size, channels, memory, out);
+}
+
 distac_status distac_dataset_folder(distac_context *context, const char *path, int32_t size, int32_t channels,
                                     distac_dataset **out) {
-    DI_REQUIRE(context && path && out, "context, path and out are needed");
-    if (size < 1 || size > 4096) return di_fail(DISTAC_EINVAL, "size %d: 1 to 4096", size);
-    if (channels != 1 && channels != 3)
-        return di_fail(DISTAC_EINVAL, "channels %d: 1 (grey) or 3 (RGB)", channels);
-    return di_folder_open(context, path, size, channels, DI_FOLDER_MEMORY, out);
+    return check_and_open(__func__, context, path, size, channels, DI_FOLDER_MEMORY, out);
+}
+
+distac_status distac_dataset_files(distac_context *context, const char *path, int32_t size, int32_t channels,
+                                   distac_dataset **out) {
+    return check_and_open(__func__, context, path, size, channels, 0, out);
 }

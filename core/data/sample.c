@@ -1,6 +1,6 @@
 /* sample.c: the pixels of one sample, from wherever they are: fitted in memory, of their own size in memory, or in
  * a file. */
-#include "data.h"
+#include "pack.h"
 #include <string.h>
 
 static distac_status geometry_of(const di_samples *s, int32_t width, int32_t height, const di_sample_crop *crop,
@@ -59,6 +59,16 @@ distac_status di_samples_planes(const di_samples *s, int64_t index, const di_sam
                di_samples_bytes(s));
         return DISTAC_OK;
     }
+    int32_t width, height;
+    const uint8_t *packed = crop || !s->packs[DI_PACK_FITTED]
+                                ? NULL
+                                : di_pack_pixels(s->packs[DI_PACK_FITTED], index, &width, &height);
+    if (packed) {
+        memcpy(planes, packed, di_samples_bytes(s));
+        return DISTAC_OK;
+    }
+    if (s->packs[DI_PACK_ORIGINALS]) packed = di_pack_pixels(s->packs[DI_PACK_ORIGINALS], index, &width, &height);
+    if (packed) return from_pixels(s, width, height, s->channels, packed, crop, planes);
     if (s->files) return from_file(s, index, crop, planes); /* kept pixels are fitted: crops are of the original */
     return s->raw ? from_raw(s, index, crop, planes) : from_planes(s, index, crop, planes);
 }

@@ -23,14 +23,36 @@ function M.idx(images, labels)
     return raw.dataset_idx(context.get(), images, labels)
 end
 
--- folder(path [, { size = 224, channels = 3 }]): class folders, or a flat folder of unlabelled images.
+-- Options of every data set of image files. cache: a folder for packs of decoded images, made on the first run and
+-- mapped afterwards; originals: they hold whole images, for training crops, instead of fitted ones; cache_limit: most
+-- bytes of a pack.
+local CACHE = { cache = { "string" }, originals = { "boolean" }, cache_limit = { "integer", min = 1 } }
+
+local function rules(more)
+    for key, rule in pairs(CACHE) do
+        more[key] = rule
+    end
+    return more
+end
+
+local function cached(ds, o)
+    if o.cache then
+        raw.dataset_cache(ds, o.cache, { originals = o.originals and 1 or 0, limit = o.cache_limit or 0 })
+    end
+    return ds
+end
+
+-- folder(path [, { size = 224, channels = 3, lazy = false, cache =, originals =, cache_limit = }]): class folders, or a
+-- flat folder of unlabelled images. lazy: nothing is decoded before it is asked for, and nothing is kept.
 function M.folder(path, options)
     local fname = "distac.dataset.folder"
     check.string(fname, "path", path)
-    local o = check.options(fname, options, {
+    local o = check.options(fname, options, rules {
         size = { "integer", min = 1, default = 224 }, channels = { "integer", min = 1, max = 3, default = 3 },
+        lazy = { "boolean" },
     })
-    return raw.dataset_folder(context.get(), path, o.size, o.channels)
+    local open = (o.lazy or o.cache) and raw.dataset_files or raw.dataset_folder
+    return cached(open(context.get(), path, o.size, o.channels), o)
 end
 
 local SPLITS = { train = 0, validation = 1, test = 2 }
@@ -45,15 +67,15 @@ function M.mini8(root, fashion, task, split)
     return raw.dataset_mini8(context.get(), root, fashion, task, SPLITS[split])
 end
 
--- task(root, name, split [, { size = 224 }]): one of the eight CLIP tasks from its own files; split "train",
+-- task(root, name, split [, { size = 224, cache =, originals =, cache_limit = }]): one of the eight CLIP tasks from its own files; split "train",
 -- "validation" or "test".
 function M.task(root, name, split, options)
     local fname = "distac.dataset.task"
     check.string(fname, "root", root)
     check.string(fname, "name", name)
     check.choice(fname, "split", split, { "train", "validation", "test" })
-    local o = check.options(fname, options, { size = { "integer", min = 1, max = 4096, default = 224 } })
-    return raw.dataset_task(context.get(), root, name, SPLITS[split], o.size)
+    local o = check.options(fname, options, rules { size = { "integer", min = 1, max = 4096, default = 224 } })
+    return cached(raw.dataset_task(context.get(), root, name, SPLITS[split], o.size), o)
 end
 
 -- The names of the tasks that task() reads.
@@ -180,6 +202,33 @@ end
 -- SHA-256 over names and sizes of the image files, labels and order: known without decoding.
 function methods.fingerprint(ds)
     return check.strings(raw.dataset_fingerprint(ds))[1]
+end
+
+-- The file of sample i, nil if it has none.
+function methods.file(ds, i)
+    check.integer("Dataset:file", "sample", i, 1, raw.dataset_size(ds))
+    return raw.dataset_file(ds, i - 1)
+end
+
+-- Reads every image file, its head and end, or all of it with { decode = true }: a list of what is wrong with the
+-- first (most = 10) unreadable ones, and how many there are.
+function methods.verify(ds, options)
+    local o = check.options("Dataset:verify", options, {
+        decode = { "boolean" }, most = { "integer", min = 0, default = 10 },
+    })
+    local list, unreadable = raw.dataset_verify(ds, o.decode and 1 or 0, o.most)
+    return check.strings(list), unreadable
+end
+
+-- Packs the decoded images into a file in `folder`, or maps it if it is there:
+-- { originals = false, limit = bytes } -> { bytes =, samples =, reused = }.
+function methods.cache(ds, folder, options)
+    local fname = "Dataset:cache"
+    check.string(fname, "folder", folder)
+    local o = check.options(fname, options, { originals = { "boolean" }, limit = { "integer", min = 1 } })
+    local info = raw.dataset_cache(ds, folder, { originals = o.originals and 1 or 0, limit = o.limit or 0 })
+    info.reused = info.reused ~= 0
+    return info
 end
 
 local RANGE = { first = { "integer" }, count = { "integer" }, batch = { "integer", min = 1, default = 256 } }

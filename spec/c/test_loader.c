@@ -2,6 +2,7 @@
  * on the batch that they belong to, forks. */
 #include "data_files.h"
 
+#include <fcntl.h>
 #include <sys/wait.h>
 
 enum { FILES = 23, SIZE = 12, BATCH = 5 };
@@ -170,6 +171,172 @@ static void memory_is_counted(void **state) {
     distac_dataset_release(d);
 }
 
+/* ---- packs ---- */
+
+static void same_pixels(distac_dataset *a, distac_dataset *b) {
+    distac_tensor *x = NULL, *y = NULL;
+    assert_int_equal(a->size, b->size);
+    OK(distac_dataset_images(a, 0, a->size, &x));
+    OK(distac_dataset_images(b, 0, b->size, &y));
+    assert_memory_equal(x->data, y->data, (size_t)x->numel * sizeof(float));
+    distac_tensor_release(x);
+    distac_tensor_release(y);
+}
+
+/* The one pack in a folder. */
+static void pack_path(const char *name, char path[512]) {
+    distac_strings *names = NULL;
+    OK(distac_path_list(in_folder(name), &names));
+    assert_int_equal(distac_strings_count(names), 1);
+    snprintf(path, 512, "%s/%s", in_folder(name), distac_strings_get(names, 0));
+    distac_strings_release(names);
+}
+
+static void packs_hold_the_same_pixels(void **state) {
+    (void)state;
+    distac_dataset *plain = open_files(context, "loaded");
+    for (int originals = 0; originals < 2; originals++) {
+        const char *folder_name = originals ? "packs/originals" : "packs/fitted";
+        distac_cache_desc desc = {.originals = originals};
+        for (int run = 0; run < 3; run++) {
+            distac_dataset *d = open_files(context, "loaded");
+            distac_cache_info info;
+            distac_strings *before = NULL, *after = NULL;
+            OK(distac_dataset_fingerprint(d, &before));
+            OK(distac_dataset_cache(d, in_folder(folder_name), &desc, &info));
+            OK(distac_dataset_fingerprint(d, &after));
+            assert_string_equal(distac_strings_get(before, 0), distac_strings_get(after, 0));
+            distac_strings_release(before);
+            distac_strings_release(after);
+            assert_int_equal(info.samples, FILES);
+            assert_int_equal(info.reused, run > 0);
+            if (!originals) assert_int_equal(info.bytes, 16 + FILES * (3 * SIZE * SIZE + 24) + 64);
+            assert_non_null(d->samples->packs[originals]);
+            same_pixels(plain, d);
+            distac_loader *a = open_loader(plain, true, 0, 1), *b = open_loader(d, true, 2, 2);
+            for (int64_t step = 0; step < 5; step++) same_batch(a, b, step);
+            distac_loader_release(a);
+            distac_loader_release(b);
+            distac_dataset_release(d);
+        }
+    }
+    distac_dataset_release(plain);
+}
+
+static void packed_images_are_not_decoded_again(void **state) {
+    (void)state;
+    make_files("vanish");
+    distac_dataset *plain = open_files(context, "vanish"), *d = NULL, *part = NULL;
+    distac_cache_info info;
+    distac_tensor *x = NULL, *y = NULL;
+    OK(distac_dataset_subset(plain, 4, (int64_t[]){20, 3, 3, 11}, &d));
+    OK(distac_dataset_cache(d, in_folder("packs/part"), NULL, &info));
+    assert_int_equal(info.samples, 4);
+    OK(distac_dataset_images(plain, 3, 1, &x));
+    remove_all(in_folder("vanish")); /* no file is there any more */
+    OK(distac_dataset_images(d, 2, 1, &y));
+    assert_memory_equal(x->data, y->data, (size_t)x->numel * sizeof(float));
+    distac_tensor_release(y);
+    OK(distac_dataset_subset(d, 1, (int64_t[]){1}, &part)); /* views share the pack */
+    OK(distac_dataset_images(part, 0, 1, &y));
+    assert_memory_equal(x->data, y->data, (size_t)x->numel * sizeof(float));
+    distac_tensor_release(y);
+    failed(distac_dataset_images(plain, 3, 1, &y), DISTAC_ENOTFOUND, "vanish", NULL);
+    distac_tensor_release(x);
+    distac_dataset_release(part);
+    distac_dataset_release(d);
+    distac_dataset_release(plain);
+}
+
+static void damaged_packs_are_made_again(void **state) {
+    (void)state;
+    static uint8_t bytes[65536], changed[65536];
+    char path[512];
+    distac_dataset *plain = open_files(context, "loaded");
+    pack_path("packs/fitted", path);
+    size_t n = read_back(path, bytes, sizeof bytes);
+    size_t index = 16 + FILES * 3 * SIZE * SIZE;
+    const size_t places[] = {0, 15, index, index + 9, index + 23, n - 64, n - 40, n - 1}; /* not pixels */
+    for (size_t k = 0; k < 3 + sizeof places / sizeof *places; k++) {
+        size_t length = k == 0 ? 0 : k == 1 ? 70 : k == 2 ? n - 1 : n;
+        memcpy(changed, bytes, n);
+        if (k >= 3) changed[places[k - 3]] ^= 0x10;
+        write_bytes(path, changed, length);
+        distac_dataset *d = open_files(context, "loaded");
+        distac_cache_info info;
+        OK(distac_dataset_cache(d, in_folder("packs/fitted"), NULL, &info));
+        assert_int_equal(info.reused, 0);
+        same_pixels(plain, d);
+        distac_dataset_release(d);
+        assert_int_equal(read_back(path, changed, sizeof changed), n);
+        assert_memory_equal(bytes, changed, n); /* byte for byte as before */
+    }
+    bytes[16 + 100] ^= 1; /* damaged pixels are seen when they are used: the file is decoded */
+    write_bytes(path, bytes, n);
+    distac_dataset *d = open_files(context, "loaded");
+    distac_cache_info info;
+    OK(distac_dataset_cache(d, in_folder("packs/fitted"), NULL, &info));
+    assert_int_equal(info.reused, 1);
+    same_pixels(plain, d);
+    distac_dataset_release(d);
+    distac_dataset_release(plain);
+}
+
+static void packs_stay_within_their_limit(void **state) {
+    (void)state;
+    distac_dataset *plain = open_files(context, "loaded"), *d = open_files(context, "loaded");
+    for (int originals = 0; originals < 2; originals++) {
+        distac_cache_desc desc = {.originals = originals, .limit = 4000};
+        distac_cache_info info;
+        OK(distac_dataset_cache(d, in_folder("packs/small"), &desc, &info));
+        assert_true(info.bytes <= 4000 && info.samples > 0 && info.samples < FILES);
+        same_pixels(plain, d);
+    }
+    /* a changed file is another pack */
+    distac_cache_info info;
+    char path[600];
+    OK(distac_dataset_cache(d, in_folder("packs/times"), NULL, &info));
+    snprintf(path, sizeof path, "%s/0/00.png", in_folder("loaded"));
+    struct stat was;
+    assert_int_equal(stat(path, &was), 0);
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = was.st_mtim.tv_sec - 5}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    OK(distac_dataset_cache(d, in_folder("packs/times"), NULL, &info));
+    assert_int_equal(info.reused, 0);
+    distac_dataset_release(plain);
+    distac_dataset_release(d);
+}
+
+static void unreadable_files_are_named(void **state) {
+    (void)state;
+    distac_dataset *d = open_files(context, "broken"); /* 1/05.png is six letters */
+    uint8_t bytes[16384];
+    char path[600];
+    snprintf(path, sizeof path, "%s/0/10.png", in_folder("broken"));
+    size_t n = read_back(path, bytes, sizeof bytes);
+    write_bytes(path, bytes, n - 30); /* cut */
+    snprintf(path, sizeof path, "%s/0/12.png", in_folder("broken"));
+    n = read_back(path, bytes, sizeof bytes);
+    bytes[n / 2] ^= 0xff; /* only decoding sees it */
+    write_bytes(path, bytes, n);
+    for (int decode = 0; decode < 2; decode++) {
+        distac_strings *list = NULL;
+        int64_t unreadable = -1;
+        OK(distac_dataset_verify(d, decode, 10, &list, &unreadable));
+        assert_int_equal(unreadable, decode ? 3 : 2);
+        assert_int_equal(distac_strings_count(list), unreadable);
+        assert_non_null(strstr(distac_strings_get(list, 0), "0/10.png"));
+        assert_non_null(strstr(distac_strings_get(list, unreadable - 1), "1/05.png"));
+        distac_strings_release(list);
+        OK(distac_dataset_verify(d, decode, 1, &list, &unreadable));
+        assert_int_equal(distac_strings_count(list), 1);
+        distac_strings_release(list);
+    }
+    assert_non_null(strstr(distac_dataset_file(d, 0), "broken/0/00.png"));
+    assert_null(distac_dataset_file(d, FILES));
+    distac_dataset_release(d);
+}
+
 /* The thread sanitizer does not follow a fork of a process with threads. */
 #if !defined(__SANITIZE_THREAD__)
 static void a_child_reads_on(void **state) {
@@ -210,6 +377,11 @@ int main(void) {
         cmocka_unit_test(a_failure_belongs_to_its_batch),
         cmocka_unit_test(cancel_ends_a_wait),
         cmocka_unit_test(memory_is_counted),
+        cmocka_unit_test(packs_hold_the_same_pixels),
+        cmocka_unit_test(packed_images_are_not_decoded_again),
+        cmocka_unit_test(damaged_packs_are_made_again),
+        cmocka_unit_test(packs_stay_within_their_limit),
+        cmocka_unit_test(unreadable_files_are_named),
 #if !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(a_child_reads_on),
 #endif
