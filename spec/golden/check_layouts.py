@@ -9,6 +9,7 @@ libraries, which must compute the same features.
 Without --full: tiny models. --full: ViT-B/32 and ViT-L/14 too (L/14 needs 12 GB of disk and 6 GB of memory)."""
 
 import argparse
+import copy
 import os
 import shutil
 import subprocess
@@ -61,6 +62,19 @@ def unit(x):
 def near(what, a, b, tolerance=TOLERANCE):
     gap = (unit(a.float()) - unit(b.float())).abs().max().item()
     check(what, gap <= tolerance, f"max difference {gap:.2e}")  # NaN fails
+
+
+class ImageEncoder(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+
+class ImageClassifier(torch.nn.Module):
+    def __init__(self, image_encoder, dim):
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.classification_head = torch.nn.Linear(dim, 5)
 
 
 class Proof:
@@ -208,6 +222,35 @@ class Proof:
              load_file(self.path("oc6.safetensors")))
         self.clean("hf", "oc.safetensors", "old.safetensors", "oc6.safetensors")
 
+    def published(self):
+        """Files as task-vector repositories have them: whole modules, training states, stacked pickles."""
+        print(f"{self.size}: files of training scripts")
+        encoder = ImageEncoder(self.oc_model())
+        state = {k: v.contiguous() for k, v in encoder.model.state_dict().items() if k != "attn_mask"}
+        classifier = ImageClassifier(encoder, self.s["dim"])
+        stripped = copy.deepcopy(encoder)
+        del stripped.model.transformer
+        cases = {
+            "a whole module": (encoder, {}, "CLIPModel", ()),
+            "a classifier": (classifier, {}, "CLIPModel", ("classification_head.weight", "classification_head.bias")),
+            "a module without the text blocks": (stripped, {}, "CLIPVisionModelWithProjection", ()),
+            "a training state": ({"epoch": 3, "state_dict": {"module." + k: v for k, v in state.items()}}, {},
+                                 "CLIPModel", ()),
+            "a state dict from before 1.6": (state, {"_use_new_zipfile_serialization": False}, "CLIPModel", ()),
+        }
+        for what, (saved, options, kind, more) in cases.items():
+            torch.save(saved, self.path("in.pt"), **options)
+            self.convert("in.pt", "oc.safetensors", "--to", "open_clip")
+            got = load_file(self.path("oc.safetensors"))
+            want = {k: v for k, v in state.items() if saved is not stripped or not k.startswith("transformer.")}
+            want.update({k: classifier.state_dict()[k] for k in more})
+            same(f"{what}, bit for bit", want, got)
+            self.convert("in.pt", "hf", "--to", "hf", "--activation", "quick_gelu")
+            again, info = getattr(transformers, kind).from_pretrained(self.path("hf"), output_loading_info=True)
+            check(f"{what}: transformers' {kind} lacks nothing", not info["missing_keys"])
+            near(f"{what}: image features", self.features(encoder.model)[0], self.features(again.eval())[0])
+            self.clean("in.pt", "oc.safetensors", "hf")
+
     def merged(self):
         print(f"{self.size}: merging what transformers published")
         model = self.hf_model()
@@ -329,7 +372,7 @@ def main():
         try:
             proof = Proof(os.path.abspath(args.program), folder, size, quick=size == "ViT-L-14")
             for step in (proof.from_transformers, proof.from_open_clip, proof.vision_only, proof.types_and_prefixes,
-                         *([proof.merged] if size == "tiny" else [])):
+                         *([proof.published, proof.merged] if size == "tiny" else [])):
                 step()
         finally:
             shutil.rmtree(folder)

@@ -47,6 +47,20 @@ local function facts(o, ck)
     return out
 end
 
+-- Tensors that are no part of a CLIP model, and left-overs of a text tower whose blocks are gone: they are carried,
+-- but a strict reader will not have them.
+local function strangers(ck)
+    local list, text = {}, ck:clip().vocab > 0
+    for _, name in ipairs(ck:convert("hf"):names()) do
+        local ours = name:find("^vision_model%.") or name:find("^visual_projection%.") or name == "logit_scale"
+            or (text and (name:find("^text_model%.") or name:find("^text_projection%.")))
+        if not ours then list[#list + 1] = name end
+    end
+    if #list == 0 then return nil end
+    return string.format("%.0f tensors more than a CLIP model has: %s%s", #list, table.concat(list, ", ", 1,
+        math.min(#list, 4)), #list > 4 and ", ..." or "")
+end
+
 -- What a program that reads this layout will miss.
 local function missing(ck, layout)
     local c, list = ck:clip(), {}
@@ -128,12 +142,13 @@ commands.convert = {
             distac.save(out, ck, { dtype = dtype, metadata = next(metadata) and metadata or nil })
             result.note = from ~= "plain" and missing(ck, to) or nil
         end
+        result.strangers = to ~= "plain" and strangers(ck) or nil
         result.bytes = 0
         for _, file in ipairs(distac.fs.model_files(out)) do
             result.bytes = result.bytes + distac.fs.bytes(file)
         end
         return result, input .. " -> " .. out .. (result.class and " (" .. result.class .. ")" or "")
-            .. (result.note and "\n" .. result.note or "")
+            .. (result.note and "\n" .. result.note or "") .. (result.strangers and "\n" .. result.strangers or "")
     end,
 }
 
