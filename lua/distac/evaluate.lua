@@ -26,6 +26,12 @@ function Evaluator:load(key, make_checkpoint)
     return self.vit
 end
 
+-- Gives the model's memory back; the next evaluation makes it again.
+function Evaluator:dispose()
+    if self.vit then require("distac").release(self.vit) end
+    self.vit, self.loaded = nil, nil
+end
+
 function Evaluator:data_key(task, split)
     local data = self.suite:dataset_hash(task, split)
     return data and { data = data, head = self.suite:head_hash(task) }

@@ -23,9 +23,9 @@ function fit.limit()
     return math.huge, false
 end
 
--- Copies of the parameters that are held at once: the model that evaluates and the base, and for fine-tuning
--- weights, gradient and two moments; for distillation the teacher and the anchor, too.
-local copies = { finetune = 2 + 4, mtl = 2 + 4, condition = 2 + 6 }
+-- Copies of the parameters that are held at once: the base; for fine-tuning weights, gradient and two moments; for
+-- distillation the teacher and the anchor, too.
+local copies = { finetune = 1 + 4, mtl = 1 + 4, condition = 1 + 6 }
 
 local slice_limit = 128 -- images of a pass where micro is 0
 

@@ -173,7 +173,7 @@ end
 function plan.make(recipe, options)
     local run = runner.open(recipe, options or {})
     runner.check(run)
-    run.model, run.base_checkpoint = run.suite:model(), run.suite:base()
+    run.model, run.base_checkpoint = runner.shape(run), run.suite:base()
     runner.fit_of(run)
     local limit, said = require("distac.fit").limit()
     local info = engine().context_info()

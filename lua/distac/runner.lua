@@ -38,12 +38,16 @@ function runner.check(run, with_sources)
     if #messages > 0 then error(require("distac.recipe").mistakes(messages), 0) end
 end
 
--- How steps go through their batches; the model is made once and given back.
+-- A model of the run's architecture that is asked for sizes only.
+function runner.shape(run)
+    run.shape = run.shape or (run.suite.vit and run.suite:vit() or run.suite:model())
+    return run.shape
+end
+
+-- How steps go through their batches.
 local function fit_of(run)
     if not run.fit then
-        local model = run.suite:model()
-        local fit, seen = require("distac.fit").new(model), {}
-        local choose = fit
+        local choose, seen = require("distac.fit").new(runner.shape(run)), {}
         run.fit = function(kind, s)
             local key = table.concat({ kind, s.batch, tostring(s.micro), tostring(s.recompute) }, "/")
             seen[key] = seen[key] or choose(kind, s)
@@ -120,8 +124,10 @@ local function source_file(run, path)
     end
 end
 
--- Training holds several copies of the model: those of the last stage go before the next makes its own.
-local function tidy()
+-- Training holds several copies of the model: those of the last stage, and the one that evaluates, go before the
+-- next makes its own.
+local function tidy(run)
+    run.evaluator:dispose()
     collectgarbage()
     collectgarbage()
 end
@@ -143,7 +149,7 @@ local function make_source(run, values, task, position)
     local stage = runner.finetune_stage(run, values, task)
     local result = run.store:finished(stage.key)
     if not result then
-        tidy()
+        tidy(run)
         local model, loss, seconds = training.finetune {
             suite = run.suite, task = task, settings = stage.settings, loss = stage.make_loss(),
             seed = stage.desc.seed, recompute = stage.recompute, store = run.store, key = stage.key,
@@ -162,7 +168,7 @@ local function make_joint(run, values)
     local stage = runner.finetune_stage(run, values, nil)
     local result = run.store:finished(stage.key)
     if not result then
-        tidy()
+        tidy(run)
         local model, seconds = training.joint {
             suite = run.suite, tasks = run.tasks, settings = stage.settings, loss = stage.make_loss(),
             seed = stage.desc.seed, recompute = stage.recompute, store = run.store, key = stage.key,
@@ -206,7 +212,7 @@ local function make_conditioned(run, values, task, source, position)
     local s, result = stage.settings, run.store:finished(stage.key)
     if not result then
         local teacher = run.individual_validation[task]
-        tidy()
+        tidy(run)
         local model, loss, seconds, curve = training.condition {
             suite = run.suite, task = task, settings = s, source = source.checkpoint(), seed = stage.desc.seed,
             recompute = stage.recompute, store = run.store, key = stage.key, progress = run.progress,

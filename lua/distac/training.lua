@@ -5,7 +5,8 @@ local training = {}
 
 local function engine() return require "distac" end
 
-training.save_every = 4 -- seconds
+training.save_every = 4    -- seconds
+training.save_share = 0.05 -- of the time at most: a gigabyte of state is not written every few seconds
 
 -- Seed of one purpose: a pure function of the run's seed and names, so that other tasks never shift it.
 function training.seed(seed, purpose, task)
@@ -37,15 +38,16 @@ local function drive(job)
         first, curve, loss, seconds = info.step, info.curve, info.loss, info.seconds or 0
     end
     job.progress:start(job.what, job.steps, first)
-    local begun, saved = distac.clock(), distac.clock()
+    local begun, saved, pause = distac.clock(), distac.clock(), training.save_every
     local function save(done)
         -- Files cannot be written while a cancel stands: it is set again afterwards.
-        local cancelled = distac.cancelled()
+        local cancelled, start = distac.cancelled(), distac.clock()
         if cancelled then distac.cancel_clear() end
         job.store:save_partial(job.key, step:state(true),
             { step = done, curve = curve, loss = loss, seconds = seconds + distac.clock() - begun })
         if cancelled then distac.cancel() end
         saved = distac.clock()
+        pause = math.max(training.save_every, (saved - start) / training.save_share)
     end
     for k = first, job.steps do
         if job.record and (k % job.every == 0 or k == job.steps) and (curve[#curve] or { step = -1 }).step < k then
@@ -64,7 +66,7 @@ local function drive(job)
         end
         loss = value
         job.progress:update(k + 1)
-        if k + 1 < job.steps and distac.clock() - saved >= training.save_every then save(k + 1) end
+        if k + 1 < job.steps and distac.clock() - saved >= pause then save(k + 1) end
     end
     return curve, loss, seconds + distac.clock() - begun
 end

@@ -156,8 +156,16 @@ function heads.check(suite, report)
             .. "vocab.json and merges.txt)")
         return
     end
-    local ok, err = pcall(distac.tokenizer, path)
-    if not ok then report("data.tokenizer", message_of(err)) end
+    local ok, tokenizer = pcall(distac.tokenizer, path)
+    if not ok then
+        report("data.tokenizer", message_of(tokenizer))
+        return
+    end
+    local ids = suite:checkpoint()["token_embedding.weight"]:shape()[1]
+    if tokenizer:size() ~= ids then
+        report("data.tokenizer", string.format("'%s' has %d symbols, the text tower of '%s' knows %d", path,
+            tokenizer:size(), suite.options.model, ids))
+    end
 end
 
 function heads.about(suite)
