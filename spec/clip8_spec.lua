@@ -9,7 +9,7 @@ local root
 
 local function words(...)
     local list = { "--set", "suite=clip8", "--set", "data.root=data", "--set", "data.model=clip/model.safetensors",
-                   "--set", "data.tasks=mnist,eurosat", "--set", "data.heads=heads.safetensors" }
+                   "--set", "data.tasks=mnist,eurosat" }
     for i, word in ipairs { ... } do table.insert(list, i, word) end
     return list
 end
@@ -18,8 +18,7 @@ local function run(...) return tiny.run(words(...), root) end
 
 local function few(...)
     return run("run", "low_confidence", "--set", "finetune.steps=24", "--set", "finetune.batch=8", "--set",
-        "finetune.lr=1e-3", "--set", "condition.steps=12", "--set", "condition.batch=8", "--set",
-        "finetune.crops=false", "--set", "condition.crops=false", ...)
+        "finetune.lr=1e-3", "--set", "condition.steps=12", "--set", "condition.batch=8", ...)
 end
 
 local function results(folder) return json.decode(tiny.read(root .. "/" .. folder .. "/results.json")) end
@@ -45,7 +44,6 @@ end
 describe("clip8", function()
     setup(function()
         root = data.make()
-        distac.save(root .. "/heads.safetensors", heads { "mnist", "eurosat" })
     end)
     teardown(function() tiny.remove(root) end)
 
@@ -91,13 +89,22 @@ describe("clip8", function()
         wrong("root", "nowhere", "data.root: there is no folder 'nowhere'")
         wrong("tasks", "mnist,cras", "data.tasks: clip8 has no task 'cras'", "did you mean 'cars'?")
         wrong("tasks", "mnist,dtd", "data.root: ", "dtd", "distac data check data",
-            "data.heads: heads.safetensors: which of its tensors is the head of 'dtd'?")
+            "no training files under 'data'")
         wrong("activation", "relu", "data.activation: wanted gelu or quick_gelu, got 'relu'")
         distac.save(root .. "/few.safetensors", { mnist = distac.tensor.zeros { 9, 16 },
                                                   eurosat = distac.tensor.zeros { 10, 16 } })
         wrong("heads", "few.safetensors", "data.heads: few.safetensors: the head of 'mnist' is 9x16, wanted 10x16")
         data.model(root .. "/silent.safetensors", { activation = false, text = false })
         wrong("model", "silent.safetensors", "data.model: ", "activation", "--set data.activation=quick_gelu")
+        data.model(root .. "/blind.safetensors", { text = false })
+        wrong("model", "blind.safetensors", "data.model: 'blind.safetensors' has no text tower to build the heads",
+            "--set data.heads=FILE")
+        wrong("tokenizer", "blind.safetensors", "data.tokenizer: ")
+        os.rename(root .. "/clip/vocab.json", root .. "/clip/away.json")
+        wrong("cache", "x", "data.tokenizer: the heads are built by the text tower, and there is no vocabulary")
+        os.rename(root .. "/clip/away.json", root .. "/clip/vocab.json")
+        distac.save(root .. "/both.safetensors", heads { "mnist" })
+        wrong("heads", "both.safetensors", "data.heads: ", "eurosat")
         assert.is_nil(distac.fs.kind(root .. "/runs"))
     end)
 
@@ -116,7 +123,7 @@ describe("clip8", function()
         assert.equal(2, resolved.finetune.warmup)
         local list = words("run", "low_confidence", "--set", "finetune.steps=24", "--set", "finetune.batch=8",
             "--set", "finetune.lr=1e-3", "--set", "condition.steps=12", "--set", "condition.batch=8", "--set", "mtl=true",
-            "--set", "finetune.crops=false", "--set", "condition.crops=false", "--out", "cut", "--quiet")
+            "--out", "cut", "--quiet")
         -- Killed in the middle of its trainings: at the n-th saved state.
         for _, at in ipairs { 9, 20, 15, 8 } do
             local command = tiny.command(list, "", string.format([[
@@ -146,9 +153,33 @@ describe("clip8", function()
         assert.equal(json.encode(a), json.encode(b))
     end)
 
+    it("builds heads once, and takes heads from files", function()
+        local kept = distac.fs.list(root .. "/whole/stages/heads")
+        assert.equal(2, #kept)
+        local file = distac.load(root .. "/whole/stages/heads/" .. kept[1])
+        assert.same({ 10, 16 }, file["weight"]:shape())
+        local norm = file["weight"]:norm(2, true):table()
+        for c = 1, 10 do assert.is_true(math.abs(norm[c][1] - 100) < 1e-3) end
+        local status, out = run("plan", "original", "--set", "data.cache=whole/stages")
+        assert.equal(0, status)
+        assert.truthy(out:find("heads: eurosat cached, mnist cached", 1, true), out)
+        distac.fs.make(root .. "/given")
+        for _, name in ipairs(kept) do
+            local task = name:match("^%a+")
+            distac.save(root .. "/given/head_" .. task:upper() .. "Val.safetensors",
+                { weight = distac.load(root .. "/whole/stages/heads/" .. name)["weight"] })
+        end
+        local list = { "eval", "clip/model.safetensors", "--suite", "clip8", "--set", "data.root=data", "--set",
+                       "data.model=clip/model.safetensors", "--set", "data.heads=given", "--set",
+                       "data.tasks=mnist,eurosat", "--json" }
+        local code, text, err = tiny.run(list, root)
+        assert.equal(0, code, err)
+        assert.equal(results("whole").zero_shot.accuracy.mnist, json.decode(text).models[1].tasks.mnist.accuracy)
+    end)
+
     it("evaluates models on its tasks", function()
         local list = { "eval", "clip/model.safetensors", "--suite", "clip8", "--set", "data.root=data", "--set",
-                       "data.model=clip/model.safetensors", "--set", "data.heads=heads.safetensors", "--set",
+                       "data.model=clip/model.safetensors", "--set", "data.cache=kept", "--set",
                        "data.tasks=mnist,eurosat", "--json" }
         local status, out, err = tiny.run(list, root)
         assert.equal(0, status, err)

@@ -55,8 +55,8 @@ function fit.new(model, limit)
         return known[key]
     end
     return function(kind, s)
-        -- Batches of images: the one in use, the next being made, and Mixup's mixture.
-        local fixed = copies[kind] * weights + 3 * s.batch * image
+        -- Batches of images: the one in use, two being made ahead, and Mixup's mixture.
+        local fixed = copies[kind] * weights + 4 * s.batch * image
         local function need(micro, recompute)
             local slice = math.min(micro > 0 and micro or slice_limit, s.batch)
             local bytes = fixed + workspace(slice, recompute) + scratch(slice)

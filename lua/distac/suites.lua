@@ -10,6 +10,7 @@
 --   suite.defaults         what recipes leave open here: finetune, condition, curves, lambda, lambda_of_many
 --   suite.unlabelled       names a task without labels
 --   suite.makes_models     suite:model() gives a new model each time, which its caller may change
+--   suite.workers          threads that decode training images ahead
 --   suite:check(report)    what can be wrong with files and folders, told before any work
 --   suite:source(checkpoint) -> Checkpoint, { notes }: a fine-tuned model with the base's tensors only
 --   suite:about() -> list of lines, { key = value }: what plan says about data, heads and model

@@ -87,7 +87,8 @@ end
 -- Batches of one task's training images. Crops are drawn from the seed and the sample's place, so that a run
 -- continued draws the same.
 local function batches(suite, task, s, seed)
-    return engine().loader(suite:dataset(task, "train"), { batch = s.batch, seed = seed, crops = s.crops })
+    return engine().loader(suite:dataset(task, "train"),
+        { batch = s.batch, seed = seed, crops = s.crops, workers = suite.workers })
 end
 
 local function finetune_step(job, model, head, seed)

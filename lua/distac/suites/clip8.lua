@@ -276,8 +276,11 @@ function clip8.describe(data, folder, report)
     end
     local chosen = chosen_tasks(data.tasks, wrong)
     if bad then return nil end
-    return setmetatable({ name = "clip8", tasks = chosen, options = o, makes_models = true, open = {}, prints = {},
-                          head_cache = {}, head_sums = {} }, Suite)
+    -- On the CPU a step takes many times as long as its batch takes to decode: one thread ahead is enough.
+    local info = engine().context_info()
+    local workers = info.device == "cpu" and 1 or math.min(info.threads, 8)
+    return setmetatable({ name = "clip8", tasks = chosen, options = o, makes_models = true, workers = workers,
+                          open = {}, prints = {}, head_cache = {}, head_sums = {} }, Suite)
 end
 
 return clip8

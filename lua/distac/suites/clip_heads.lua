@@ -29,15 +29,15 @@ local function in_folder(folder, task)
     end
 end
 
--- The file that gives the head of a task, nil if it is built.
+-- The file that gives the head of a task, nil if it is built; and whether it is the file of all tasks.
 local function file_of(suite, task)
     local given = suite.options.heads
     if type(given) == "table" then return given[task] end
     if given and engine().fs.kind(given) == "folder" then return in_folder(given, task) end
-    return given
+    return given, true
 end
 
-local function read(path, task)
+local function read(path, task, shared)
     local ck = engine().load(path)
     local names = ck:names()
     local bias = ck:has("bias") and ck["bias"]
@@ -46,12 +46,12 @@ local function read(path, task)
             if value ~= 0 then error(path .. ": the head has a bias; heads here are a matrix alone", 0) end
         end
     end
-    for _, name in ipairs { task, "weight", task .. ".weight" } do
+    for _, name in ipairs { task, task .. ".weight", not shared and "weight" or nil } do
         if ck:has(name) then return ck[name] end
     end
-    if #names == 1 then return ck[names[1]] end
-    error(string.format("%s: which of its tensors is the head of '%s'? Wanted '%s' or 'weight', there is %s", path,
-        task, task, table.concat(names, ", ")), 0)
+    if #names == 1 and not shared then return ck[names[1]] end
+    error(string.format("%s: which of its tensors is the head of '%s'? Wanted '%s'%s, there is %s", path, task, task,
+        shared and "" or " or 'weight'", table.concat(names, ", ")), 0)
 end
 
 local function shape_text(tensor) return table.concat(tensor:shape(), "x") end
@@ -100,8 +100,8 @@ end
 
 function heads.head(suite, task)
     local distac = engine()
-    local path = file_of(suite, task)
-    if path then return distac.head(read(path, task)) end
+    local path, shared = file_of(suite, task)
+    if path then return distac.head(read(path, task, shared)) end
     local kept = kept_at(suite, task)
     if kept and distac.fs.kind(kept) == "file" then return distac.head(distac.load(kept)["weight"]) end
     local head = build(suite, task)
@@ -122,9 +122,9 @@ function heads.check(suite, report)
     local distac = engine()
     local dim, to_build = suite:vit():config().dim, 0
     for _, task in ipairs(suite.tasks) do
-        local path = file_of(suite, task)
+        local path, shared = file_of(suite, task)
         if path then
-            local ok, weight = pcall(read, path, task)
+            local ok, weight = pcall(read, path, task, shared)
             if not ok then
                 report("data.heads", message_of(weight))
             else
