@@ -5,11 +5,12 @@
 
 For each size it writes one checkpoint with open_clip and one with transformers, lets the engine read both and compute
 image features, text features, and every gradient of the image tower for one cross-entropy and one distillation step,
-and prints a table. Everything is measured against open_clip in float64; the rows of PyTorch in float32 show what
+and prints a table. It also takes the checkpoint through transformers' layout and back (distac convert): both
+libraries must load what is theirs, with every bit the same. Everything is measured against open_clip in float64; the rows of PyTorch in float32 show what
 rounding alone does. It ends with status 1 unless the engine keeps to 2e-5 on normalised features and 1e-4 of its
 tensor's norm on every gradient.
 
-ViT-L/14 takes about 12 GB of memory, 6 GB of disk in the folder (removed at the end) and a few minutes.
+ViT-L/14 takes about 12 GB of memory, 8 GB of disk in the folder (removed at the end) and a few minutes.
 
 Needs torch, open_clip_torch and transformers (made with 1.13, 2.24 and 4.36).
 """
@@ -114,6 +115,40 @@ def row(size, what, got, want):
     return kept
 
 
+def same_bits(got, want, what):
+    assert set(got) == set(want), f"{what}: {sorted(set(got) ^ set(want))[:5]} are in one of the two only"
+    for name in want:
+        assert got[name].dtype == want[name].dtype and torch.equal(
+            got[name].view(torch.int32), want[name].view(torch.int32)), f"{what}: {name} has other bits"
+
+
+def check_layouts(shape, arguments, folder, open_clip_file):
+    """open_clip's file through transformers' layout and back, by distac convert: each library must load its own, and
+    every bit must be where it was."""
+    from safetensors.torch import load_file
+    from transformers import CLIPModel
+    converted, back = os.path.join(folder, "converted"), os.path.join(folder, "back.safetensors")
+    tell = ["--activation", ACTIVATION, "--attention-heads", str(shape["vision"]["heads"]),
+            "--text-heads", str(shape["text"]["heads"]), "-q"]
+    subprocess.run([arguments.distac, "convert", open_clip_file, converted, "--to", "hf", "--shard-size", "300MB"]
+                   + tell, check=True)
+    state = load_file(open_clip_file)
+    model, info = CLIPModel.from_pretrained(converted, output_loading_info=True)
+    assert not any(info.values()), info
+    assert model.config.vision_config.hidden_act == ACTIVATION == model.config.text_config.hidden_act
+    assert model.config.vision_config.num_attention_heads == shape["vision"]["heads"]
+    assert model.config.text_config.num_attention_heads == shape["text"]["heads"]
+    same_bits({n: t for n, t in model.state_dict().items() if not n.endswith("position_ids")},
+              ref.to_transformers(state), "transformers' layout")
+    del model
+    subprocess.run([arguments.distac, "convert", converted, back, "--to", "open_clip", "-q"], check=True)
+    shutil.rmtree(converted)
+    loaded = load_file(back)
+    same_bits(loaded, state, "back in open_clip's layout")
+    ref.open_clip_model(shape, ACTIVATION).load_state_dict(loaded, strict=True)
+    print("  (through transformers' layout and back: both libraries load it, every bit is the same)", file=sys.stderr)
+
+
 def check(size, arguments, folder):
     shape = ref.SHAPES[size]
     model = ref.open_clip_model(shape, ACTIVATION)
@@ -150,6 +185,10 @@ def check(size, arguments, folder):
     if not arguments.no_hf:
         kept = row(size, "distac, f32, transformers' folder",
                    by_engine(arguments.distac, hf_folder, inputs_path, out_path), want) and kept
+    del want
+    gc.collect()
+    if not arguments.no_hf:
+        check_layouts(shape, arguments, folder, open_clip_file)
     return kept
 
 
