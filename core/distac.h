@@ -625,6 +625,7 @@ typedef struct distac_adamw_desc {
     double weight_decay; /* decoupled (Loshchilov & Hutter 2019) */
     double clip;         /* global L2 norm of the gradient before the update; 0: off */
     int32_t coupled;     /* 1: weight decay is added to the gradient (plain Adam) */
+    double scale;        /* the gradient is multiplied by it before clipping; 0: 1 */
 } distac_adamw_desc;
 /* [new] AdamW for n parameters of dtype. Errors: EINVAL. */
 DISTAC_API distac_status distac_adamw_create(distac_context *context, const distac_adamw_desc *desc, int64_t n,

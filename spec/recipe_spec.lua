@@ -86,6 +86,26 @@ describe("recipe", function()
         assert.is_nil((settings.condition(loaded.values, "beta", { alpha = 1, beta = 2 }, { "alpha", "beta" })))
     end)
 
+    it("takes the published code's choices where the recipe names them", function()
+        local settings = require "distac.settings"
+        local norms, tasks = { alpha = 1, beta = 2 }, { "alpha", "beta" }
+        local plain = assert(load()).values
+        for _, s in ipairs { settings.finetune(plain, "alpha"), (settings.condition(plain, "alpha", norms, tasks)) } do
+            assert.same({}, { s.horizon, s.accumulate, s.optimizer })
+        end
+        local v = assert(load("kappa = 1,", [[kappa = 1, warmup = 500, horizon = 5000, micro = 4, accumulate = "sum",]])).values
+        local s = settings.condition(v, "alpha", norms, tasks)
+        assert.same({ 500, 5000, "sum", 4 }, { s.warmup, s.horizon, s.accumulate, s.micro })
+        v = assert(load("steps = 30,", [[steps = 30, optimizer = distac.adamw { coupled = true, weight_decay = 0.2 },]])).values
+        s = settings.finetune(v, "alpha")
+        assert.same({ true, 0.2 }, { s.optimizer.coupled, s.weight_decay })
+    end)
+
+    it("wants the size of the micro-batches whose gradients are summed", function()
+        one("kappa = 1,", [[kappa = 1, accumulate = "sum",]], 12, "condition.accumulate", "condition.micro")
+        one("kappa = 1,", [[kappa = 1, accumulate = "summ",]], 12, "condition.accumulate", "sum")
+    end)
+
     it("rescales the longest vector with match_norm for all tasks, the task itself under its name", function()
         local settings = require "distac.settings"
         local rule = require("distac.parts").match_norm "mean"

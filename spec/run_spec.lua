@@ -41,12 +41,40 @@ local function without_time(t)
     return json.encode(t)
 end
 
+-- Reports what training asks the engine for.
+local listen = [[
+    local d = require "distac"
+    local adamw, cosine = d.adamw, d.schedule.cosine
+    d.adamw = function(o)
+        io.stderr:write(string.format("ADAMW scale %s coupled %s\n", tostring(o.scale), tostring(o.coupled)))
+        return adamw(o)
+    end
+    d.schedule.cosine = function(lr, step, warmup, steps)
+        io.stderr:write(string.format("RATE of %g until %g\n", step, steps))
+        return cosine(lr, step, warmup, steps)
+    end
+]]
+
 describe("run", function()
     setup(function()
         root = tiny.suite({ "alpha", "beta", "gamma" }, 12)
         tiny.recipe(root)
     end)
     teardown(function() tiny.remove(root) end)
+
+    it("trains as the published code does where the recipe says so", function()
+        local log = root .. "/dialects"
+        os.execute("cd " .. root .. " && " .. tiny.command({ "run", "tiny.lua", "--out", "runs/dialects",
+            "--set", "finetune.steps=4", "--set", "condition.steps=4", "--set", "finetune.micro=2",
+            "--set", "finetune.accumulate=sum", "--set", "condition.horizon=77" }, nil, listen) .. " >" .. log .. " 2>&1")
+        local text = tiny.read(log)
+        local batch = tonumber(tiny.read(root .. "/tiny.lua"):match "batch%s*=%s*(%d+)")
+        for _, line in ipairs { "ADAMW scale " .. math.ceil(batch / 2) .. " coupled nil", "ADAMW scale nil coupled nil",
+                                "RATE of 0 until 4", "RATE of 3 until 77" } do
+            assert.truthy(text:find(line, 1, true), line .. " is not in\n" .. text)
+        end
+        assert.is_nil(text:find("RATE of 4", 1, true))
+    end)
 
     it("writes the documented results, report, charts and models", function()
         local status, out, err = run { "run", "tiny.lua", "--json" }

@@ -27,6 +27,8 @@ static distac_status check_desc(const distac_adamw_desc *d) {
         return di_fail_at(DISTAC_EINVAL, name, "weight_decay is %g, it must be >= 0", d->weight_decay);
     if (!(d->clip >= 0.0 && isfinite(d->clip)))
         return di_fail_at(DISTAC_EINVAL, name, "clip is %g, it must be >= 0 (0: off)", d->clip);
+    if (!(d->scale >= 0.0 && isfinite(d->scale)))
+        return di_fail_at(DISTAC_EINVAL, name, "scale is %g, it must be >= 0 (0: as it is)", d->scale);
     return DISTAC_OK;
 }
 
@@ -51,6 +53,7 @@ distac_status distac_adamw_create(distac_context *context, const distac_adamw_de
     if (!(desc->beta1 > 0.0)) o->desc.beta1 = 0.9;
     if (!(desc->beta2 > 0.0)) o->desc.beta2 = 0.999;
     if (!(desc->eps > 0.0)) o->desc.eps = 1e-8;
+    if (!(desc->scale > 0.0)) o->desc.scale = 1.0;
     o->n = n;
     o->dtype = dtype;
     distac_status status = distac_tensor_create(context, dtype, 1, &n, &o->moments[0]);
@@ -69,10 +72,11 @@ distac_status di_optimizer_rate(const distac_optimizer *optimizer, double lr, do
     return DISTAC_OK;
 }
 
+/* What a gradient of this norm is multiplied by. */
 static double clip_scale(const distac_optimizer *o, double norm) {
-    if (!(o->desc.clip > 0.0)) return 1.0;
-    double scale = o->desc.clip / (norm + 1e-6);
-    return scale < 1.0 ? scale : 1.0;
+    if (!(o->desc.clip > 0.0)) return o->desc.scale;
+    double clip = o->desc.clip / (o->desc.scale * norm + 1e-6);
+    return clip < 1.0 ? o->desc.scale * clip : o->desc.scale;
 }
 
 distac_status di_optimizer_check(const distac_optimizer *o, double sumsq, const char *what) {

@@ -17,16 +17,16 @@ local function fraction(fname, o, key)
     end
 end
 
--- adamw{ lr =, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0, clip = 1, coupled = false }. clip is
--- the global norm that gradients are cut to (0: off); coupled adds the decay to the gradient, as plain Adam
--- does.
+-- adamw{ lr =, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0, clip = 1, coupled = false, scale = 1 }.
+-- clip is the global norm that gradients are cut to (0: off); coupled adds the decay to the gradient, as plain
+-- Adam does; scale multiplies the gradient before it is clipped.
 function M.adamw(options)
     local fname = "distac.adamw"
     local o = check.options(fname, options, {
         lr = { "number", min = 0, required = true }, beta1 = { "number", min = 0, default = 0.9 },
         beta2 = { "number", min = 0, default = 0.999 }, eps = { "number", min = 0, default = 1e-8 },
         weight_decay = { "number", min = 0, default = 0 }, clip = { "number", min = 0, default = 1 },
-        coupled = { "boolean", default = false },
+        coupled = { "boolean", default = false }, scale = { "number", min = 0, default = 1 },
     })
     fraction(fname, o, "beta1")
     fraction(fname, o, "beta2")
@@ -56,7 +56,7 @@ function Optimizer.bind(opt, fname, owner, n, code)
     local o = opt.options
     opt.handle = raw.adamw_create(context.get(), {
         lr = o.lr, beta1 = o.beta1, beta2 = o.beta2, eps = o.eps, weight_decay = o.weight_decay, clip = o.clip,
-        coupled = o.coupled and 1 or 0,
+        coupled = o.coupled and 1 or 0, scale = o.scale,
     }, n, code)
     opt.owner, opt.n, opt.code = owner, n, code
     return opt.handle

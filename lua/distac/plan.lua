@@ -68,6 +68,7 @@ local function stage_part(run, stage, kind)
     local _, info = run.store:partial(stage.key)
     return { key = stage.key, done = result ~= nil, norm = result and result.norm, at_step = info and info.step,
              steps = s.steps, batch = s.batch, lr = s.lr, weight_decay = s.weight_decay, warmup = s.warmup,
+             horizon = s.horizon, accumulate = s.accumulate, coupled = s.optimizer and s.optimizer.coupled,
              clip = s.clip, micro = s.micro, recompute = stage.recompute, crops = s.crops, memory = fit.bytes,
              loss = stage.loss and loss_text(stage.loss) }
 end
@@ -212,6 +213,9 @@ local function detail_words(part)
     local function add(text, ...) words[#words + 1] = string.format(text, ...) end
     if part.weight_decay then add("weight decay %s", number(part.weight_decay)) end
     if part.warmup then add("warm-up %s then cosine", number(part.warmup)) end
+    if part.horizon then add("to 0 at step %s", number(part.horizon)) end
+    if part.accumulate == "sum" then add("micro-batches summed") end
+    if part.coupled then add("decay coupled") end
     if part.clip then add(part.clip > 0 and "clip %s" or "no clip", number(part.clip)) end
     if part.crops then
         local scale = part.crops.scale or {}

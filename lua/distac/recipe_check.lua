@@ -142,6 +142,12 @@ local function cross_checks(values, report)
     if values.sources and not values.merge and not values.condition and not values.scaling then
         report("", "nothing to do: give 'merge' or 'condition'")
     end
+    for _, name in ipairs { "finetune", "mtl", "condition" } do
+        local section = values[name]
+        if type(section) == "table" and section.accumulate == "sum" and not section.micro then
+            report(name .. ".accumulate", "the sum of micro-batches needs their size: give " .. name .. ".micro")
+        end
+    end
     local seen = {}
     for i, variant in ipairs(values.variants or {}) do
         if variant and variant.name then

@@ -38,16 +38,31 @@ function settings.passes(s, kind, fit)
     return recompute
 end
 
+-- What fine-tuning and distillation have in common.
+local common = { "steps", "batch", "lr", "weight_decay", "warmup", "horizon", "clip", "micro", "accumulate",
+                 "recompute", "crops", "optimizer" }
+
+-- An optimizer that was given whole overrides the settings that are also its own.
+local function spread_optimizer(out)
+    if not out.optimizer then return end
+    local params = out.optimizer.params or {}
+    for _, key in ipairs { "lr", "weight_decay", "clip" } do
+        if params[key] ~= nil then out[key] = params[key] end
+    end
+    out.optimizer = params
+end
+
 -- Fine-tuning of one task, or of all together (task nil: the section mtl): (settings, loss object maker, plain
 -- description, recompute).
 function settings.finetune(values, task, fit)
     local out = {}
     local section = task and values.finetune or values.mtl
     local over = task and (section.tasks or {})[task] or {}
-    for _, key in ipairs { "steps", "batch", "lr", "weight_decay", "warmup", "clip", "micro", "recompute", "crops",
-                           "loss" } do
+    for _, key in ipairs(common) do
         if over[key] ~= nil then out[key] = over[key] else out[key] = section[key] end
     end
+    out.loss = over.loss or section.loss
+    spread_optimizer(out)
     out.warmup = warmup_of(out)
     local recompute = settings.passes(out, task and "finetune" or "mtl", fit)
     local loss = out.loss
@@ -93,17 +108,11 @@ function settings.condition(values, task, norms, tasks, fit)
     if over == false then return nil end
     over = over or {}
     local out = {}
-    for _, key in ipairs { "steps", "batch", "lr", "weight_decay", "warmup", "clip", "micro",
-                           "recompute", "crops", "beta", "optimizer" } do
+    for _, key in ipairs(common) do
         if over[key] ~= nil then out[key] = over[key] else out[key] = whole[key] end
     end
-    if out.optimizer then
-        local params = out.optimizer.params or {}
-        for _, key in ipairs { "lr", "weight_decay", "clip" } do
-            if params[key] ~= nil then out[key] = params[key] end
-        end
-        out.optimizer = params
-    end
+    if over.beta ~= nil then out.beta = over.beta else out.beta = whole.beta end
+    spread_optimizer(out)
     out.warmup = warmup_of(out)
     local t, own = whole.temperature, over.temperature or {}
     out.temperature = { teacher = own.teacher or t.teacher, student = own.student or t.student }

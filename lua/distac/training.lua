@@ -27,8 +27,9 @@ local function release(batch)
     for _, tensor in pairs(batch) do engine().release(tensor) end
 end
 
--- job: store, key, what, steps, lr, warmup, progress, step (the engine's step object), model, images(k) ->
--- batch, run(k, batch, lr) -> loss, record(k) -> point or nil. Returns the curve and the last loss.
+-- job: store, key, what, steps, lr, warmup, horizon (of the rate; nil: steps), progress, step (the engine's step
+-- object), model, images(k) -> batch, run(k, batch, lr) -> loss, record(k) -> point or nil. Returns the curve and
+-- the last loss.
 local function drive(job)
     local distac = engine()
     local step, curve, loss, first, seconds = job.step, require("distac.json").array {}, nil, 0, 0
@@ -58,7 +59,7 @@ local function drive(job)
             save(k)
             error(Canceled, 0)
         end
-        local lr = distac.schedule.cosine(job.lr, k, job.warmup, job.steps)
+        local lr = distac.schedule.cosine(job.lr, k, job.warmup, job.horizon or job.steps)
         local ok, value = pcall(job.run, k, lr)
         if not ok then
             if training.interrupted(value) then save(k) end -- a cancelled step has changed nothing
@@ -91,11 +92,20 @@ local function batches(suite, task, s, seed)
         { batch = s.batch, seed = seed, crops = s.crops, workers = suite.workers })
 end
 
+-- Micro-batches add up to the mean over the batch. Their sum, where it is asked for, is so many times that.
+local function optimizer_of(s)
+    local own = s.optimizer or {}
+    return engine().adamw {
+        lr = s.lr, weight_decay = s.weight_decay, clip = s.clip, beta1 = own.beta1, beta2 = own.beta2, eps = own.eps,
+        coupled = own.coupled, scale = s.accumulate == "sum" and s.micro > 0 and math.ceil(s.batch / s.micro) or nil,
+    }
+end
+
 local function finetune_step(job, model, head, seed)
     local distac, s = engine(), job.settings
     return distac.finetune_step {
         model = model, head = head, loss = job.loss,
-        optimizer = distac.adamw { lr = s.lr, weight_decay = s.weight_decay, clip = s.clip },
+        optimizer = optimizer_of(s),
         micro = s.micro, seed = seed,
     }
 end
@@ -108,7 +118,7 @@ function training.finetune(job)
     local loader = batches(job.suite, job.task, s, training.seed(job.seed, "batches", job.task))
     local _, loss, seconds = drive {
         store = job.store, key = job.key, what = job.what, steps = s.steps, lr = s.lr, warmup = s.warmup,
-        progress = job.progress, step = step,
+        horizon = s.horizon, progress = job.progress, step = step,
         run = function(k, lr)
             local batch = loader:batch(k)
             local value = step(batch.images, batch.labels, lr)
@@ -132,7 +142,7 @@ function training.joint(job)
     local step = finetune_step(job, model, heads[1], training.seed(job.seed, "mixup", "all"))
     local _, _, seconds = drive {
         store = job.store, key = job.key, what = job.what, steps = s.steps, lr = s.lr, warmup = s.warmup,
-        progress = job.progress, step = step,
+        horizon = s.horizon, progress = job.progress, step = step,
         run = function(k, lr)
             local turn = k % #tasks + 1
             local batch = loaders[turn]:batch((k - k % #tasks) / #tasks)
@@ -152,14 +162,9 @@ function training.condition(job)
     local student = s.kappa == 1 and teacher:clone() or teacher:with(base + s.kappa * (job.source - base))
     if job.recompute then student:recompute(true) end
     local head = job.suite:head(job.task)
-    local optimizer = s.optimizer or {}
     local step = distac.kd_step {
         teacher = teacher, student = student, head = head, temperature = s.temperature, beta = s.beta,
-        optimizer = distac.adamw {
-            lr = s.lr, weight_decay = s.weight_decay, clip = s.clip, beta1 = optimizer.beta1,
-            beta2 = optimizer.beta2, eps = optimizer.eps, coupled = optimizer.coupled,
-        },
-        micro = s.micro,
+        optimizer = optimizer_of(s), micro = s.micro,
     }
     local loader = batches(job.suite, job.task, s, training.seed(job.seed, "distill", job.task))
     -- Where the images are fixed and training visits most of them, the teacher sees each once, not once per epoch.
@@ -170,7 +175,7 @@ function training.condition(job)
     end
     local curve, loss, seconds = drive {
         store = job.store, key = job.key, what = job.what, steps = s.steps, lr = s.lr, warmup = s.warmup,
-        progress = job.progress, step = step, every = job.curves,
+        horizon = s.horizon, progress = job.progress, step = step, every = job.curves,
         record = job.curves > 0 and function(k, last) return job.record(k, last, student) end or nil,
         run = function(k, lr)
             local batch = loader:batch(k)

@@ -319,6 +319,37 @@ static void worked_adamw(void **state) {
     distac_context_release(c);
 }
 
+/* Scaled before it is clipped: as if the gradient had been that many times longer. */
+static void scaled_gradients(void **state) {
+    (void)state;
+    distac_context *c = context_with(1);
+    static const double start[3] = {1.0, -2.0, 0.5}, base[3] = {0.03, -0.02, 0.01};
+    static const double clips[3] = {0.0, 1.0, 0.2}; /* off, not reached, reached */
+    for (int32_t clip = 0; clip < 3; clip++) {
+        double weights[2][3], norms[2];
+        for (int32_t scaled = 0; scaled < 2; scaled++) {
+            const distac_adamw_desc desc = {.lr = 0.1, .eps = 0.5, .clip = clips[clip],
+                                            .scale = scaled ? 16.0 : 0.0};
+            double g[3];
+            for (int32_t i = 0; i < 3; i++) g[i] = scaled ? base[i] : 16.0 * base[i];
+            distac_optimizer *o = NULL;
+            OK(distac_adamw_create(c, &desc, 3, DISTAC_F64, &o));
+            distac_tensor *theta = tensor2(c, DISTAC_F64, 1, 3, start), *grads = tensor2(c, DISTAC_F64, 1, 3, g);
+            OK(distac_optimizer_step(o, theta, grads, -1.0, &norms[scaled]));
+            OK(distac_tensor_read(theta, 3, weights[scaled]));
+            distac_tensor_release(theta);
+            distac_tensor_release(grads);
+            distac_optimizer_release(o);
+        }
+        for (int32_t i = 0; i < 3; i++) NEAR(weights[0][i], weights[1][i], 1e-15);
+        NEAR(norms[0], 16.0 * norms[1], 1e-14); /* what is told is the gradient's own */
+    }
+    distac_optimizer *o = NULL;
+    const distac_adamw_desc strange = {.lr = 0.1, .scale = -1.0};
+    assert_int_equal(distac_adamw_create(c, &strange, 3, DISTAC_F64, &o), DISTAC_EINVAL);
+    distac_context_release(c);
+}
+
 static void optimizer_refuses_bad_gradients(void **state) {
     (void)state;
     distac_context *c = context_with(1);
@@ -375,6 +406,7 @@ int main(void) {
         cmocka_unit_test(focal_near_certainty),
         cmocka_unit_test(zero_features),
         cmocka_unit_test(worked_adamw),
+        cmocka_unit_test(scaled_gradients),
         cmocka_unit_test(optimizer_refuses_bad_gradients),
         cmocka_unit_test(worked_schedule),
     };
