@@ -3,62 +3,13 @@
  * it searches on its own; built without, main damages small pictures of every kind, the same way every time, and
  * repairs the checksums of most, so that the damage reaches the decoder:
  *   fuzz_png [ROUNDS] [SEED] */
-#include "data/data.h"
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#define NAME   "fuzz_png"
+#define DECODE di_png_decode
+#define LEAST  40
+#include "fuzz_image.h"
 #include <zlib.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static long accepted, refused;
-static volatile uint32_t pixel_sum;
-
-static void broken(const char *what) {
-    fprintf(stderr, "fuzz_png: %s\n", what);
-    abort();
-}
-
-/* What the decoder promises: a whole picture or a reason, and memory that comes back. */
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static distac_context *context;
-    distac_context_desc desc = {.threads = 1, .memory_limit = 64 << 20};
-    distac_context_info info;
-    distac_image *image = NULL;
-    if (!context && distac_context_create(&desc, &context) != DISTAC_OK) broken(distac_last_error());
-    int32_t channels = size % 3 == 0 ? 0 : size % 3 == 1 ? 1 : 3;
-    distac_status status = di_png_decode(context, "picture.png", data, size, channels, &image);
-    if (status == DISTAC_OK) {
-        if (image->width < 1 || image->height < 1 || (channels && image->channels != channels))
-            broken("an impossible picture");
-        if (image->bytes != (size_t)image->width * (size_t)image->height * (size_t)image->channels)
-            broken("pixels of the wrong size");
-        uint32_t sum = 0;
-        for (size_t i = 0; i < image->bytes; i++) sum += image->pixels[i];
-        pixel_sum = sum; /* every byte was read, and none of the loop can be left out */
-        distac_image_release(image);
-        accepted++;
-    } else {
-        if (status != DISTAC_EFORMAT && status != DISTAC_ENOMEM) broken(distac_last_error());
-        if (status == DISTAC_EFORMAT && !strstr(distac_last_error(), "picture.png")) broken(distac_last_error());
-        refused++;
-    }
-    if (distac_context_get_info(context, &info) != DISTAC_OK || info.memory_used != 0)
-        broken("memory is still held");
-    return 0;
-}
-
 #ifndef DISTAC_LIBFUZZER
-
-enum { MAX_BYTES = 8192 };
-
-static uint64_t random_state;
-static size_t below(size_t bound) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return bound ? (size_t)(random_state >> 11) % bound : 0;
-}
 
 static void put32(uint8_t *at, uint32_t value) {
     for (int i = 0; i < 4; i++) at[i] = (uint8_t)(value >> (24 - 8 * i));
@@ -118,71 +69,13 @@ static size_t picture(uint8_t *file) {
     return chunk(file, at, "IEND", NULL, 0);
 }
 
-static void repair(uint8_t *file, size_t size) {
+static void mend(uint8_t *file, size_t size) {
     for (size_t at = 8; at + 12 <= size;) {
         size_t length = get32(file + at);
         if (length > size - at - 12) return;
         put32(file + at + 8 + length, (uint32_t)crc32(0, file + at + 4, (uInt)(length + 4)));
         at += 12 + length;
     }
-}
-
-static size_t damage(uint8_t *file, size_t size) {
-    size_t at = below(size), n = 1 + below(20), from = below(size);
-    switch (below(7)) {
-    case 0:
-        file[at] = (uint8_t)below(256);
-        return size;
-    case 1:
-        file[at] ^= (uint8_t)(1 << below(8));
-        return size;
-    case 2:
-        put32(file + (at + 4 <= size ? at : 0), below(2) ? 0xffffffffu : (uint32_t)below(70000));
-        return size;
-    case 3:
-        file[8 + 8 + below(13)] = (uint8_t)below(20);
-        return size; /* the header */
-    case 4:
-        if (at + n > size) return size;
-        memmove(file + at, file + at + n, size - at - n);
-        return size - n;
-    case 5:
-        if (size + n > MAX_BYTES || from + n > size) return size;
-        memmove(file + at + n, file + at, size - at);
-        memmove(file + at, file + from, n);
-        return size + n;
-    default:
-        return below(8) ? size : at + 1; /* cut */
-    }
-}
-
-/* Exactly as large as the picture, so that a sanitizer sees the first byte too many. */
-static void try_copy(const uint8_t *file, size_t size) {
-    uint8_t *copy = malloc(size ? size : 1);
-    if (!copy) broken("out of memory");
-    memcpy(copy, file, size);
-    LLVMFuzzerTestOneInput(copy, size);
-    free(copy);
-}
-
-int main(int argc, char **argv) {
-    long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 20000;
-    random_state = argc > 2 ? strtoull(argv[2], NULL, 10) : 88172645463325252u;
-    static uint8_t file[MAX_BYTES + 64];
-    for (long i = 0; i < rounds; i++) {
-        size_t size = picture(file);
-        long before = accepted;
-        if (i % 16 == 0) {
-            try_copy(file, size);
-            if (accepted == before) broken(distac_last_error()); /* undamaged */
-            continue;
-        }
-        for (size_t k = 1 + below(3); k > 0 && size > 40; k--) size = damage(file, size);
-        if (below(4)) repair(file, size);
-        try_copy(file, size);
-    }
-    printf("fuzz_png: %ld rounds, %ld accepted, %ld refused\n", rounds, accepted, refused);
-    return accepted > 0 && refused > 0 ? 0 : 1;
 }
 
 #endif
