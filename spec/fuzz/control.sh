@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.." || exit 1
 build=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-libraries="-llapacke -lopenblas -lmd $(pkg-config --libs libpng zlib jansson cairo) -lpthread -lm"
+libraries="-llapacke -lopenblas -lmd $(pkg-config --libs libpng libjpeg zlib jansson cairo) -lpthread -lm"
 bad=0
 
 # planted TARGET FILE OLD NEW
@@ -15,7 +15,7 @@ planted() {
     exchanged "$file" "$old" "$new" >"$work/$target.c" || { echo "$target: $file no longer holds: $old"; bad=1; return; }
     # shellcheck disable=SC2046,SC2086
     if ! gcc -std=gnu11 -g -O1 -fsanitize=address,undefined -Icore -I"$(dirname "$file")" \
-        $(pkg-config --cflags libpng jansson cairo) -o "$work/$target" spec/fuzz/"$target".c "$work/$target.c" \
+        $(pkg-config --cflags libpng libjpeg jansson cairo) -o "$work/$target" spec/fuzz/"$target".c "$work/$target.c" \
         "$build/libdistac.a" $libraries; then
         echo "$target: the changed reader was not built"
         bad=1
@@ -43,6 +43,8 @@ exchanged() {
 planted fuzz_safetensors core/io/st_read.c 'if (at != data_bytes)' 'if (at < 0)'
 planted fuzz_index core/io/index.c "name[i] == '/' ||" "name[i] == '|' ||"
 planted fuzz_png core/data/png.c 'if (count > c->count - c->offset)' 'if (count > c->count)'
+planted fuzz_jpeg core/data/jpeg.c 'if ((size_t)count > info->src->bytes_in_buffer)' 'if (count > 1 << 20)'
+planted fuzz_pnm core/data/pnm.c 'if (least > t->count - t->at)' 'if (least > t->count)'
 planted fuzz_idx core/data/idx.c 'if (label < 0 || label >= DI_CLASSES)' 'if (label >= DI_CLASSES)'
 planted fuzz_pt core/io/pt_tensor.c 'last >= v->storage->count' 'last < 0'
 exit $bad
