@@ -2,7 +2,6 @@
  * over a slice of the batch, and the refusal of gradients that are not numbers. */
 #include "train.h"
 #include <math.h>
-#include <string.h>
 
 /* Images of a pass when the caller leaves it open: more of them gain no speed and need memory. */
 enum { DEFAULT_SLICE = 128 };
@@ -89,8 +88,7 @@ static size_t lay_out(di_learner *l, int64_t batch) {
 distac_status di_learner_begin(di_learner *l, int64_t batch) {
     DI_TRY(di_workspace_reserve(l->context, &l->memory, lay_out(l, batch)));
     lay_out(l, batch);
-    memset(l->grads->data, 0, (size_t)l->grads->numel * (size_t)distac_dtype_bytes(l->grads->dtype));
-    return DISTAC_OK;
+    return l->vit->kernels->axpby(l->context, l->grads->numel, 0.0, NULL, 0.0, l->grads->data); /* zeros */
 }
 
 distac_status di_learner_forward(di_learner *l, int64_t slice, const void *images) {

@@ -129,8 +129,9 @@ result = {
     "products": products,
     "setting": " ".join(f"{k}={os.environ[k].split('/')[-1]}" for k in ("ATEN_CPU_CAPABILITY", "LD_LIBRARY_PATH",
                         "GLIBC_TUNABLES", "OMP_WAIT_POLICY", "OPENBLAS_CORETYPE") if k in os.environ) or "as it comes"}
-for part in parts:
+for part in () if parts == ["none"] else parts:
     times = times_ms({"forward": make_forward, "train": make_train, "kd": make_kd}[part]())
     result[part + "_ms"], result[part + "_least_ms"] = times[len(times) // 2], times[0]
 result["rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-print(json.dumps(result))
+if __name__ == "__main__":
+    print(json.dumps(result))

@@ -22,7 +22,8 @@ enum {
     KC = 384,
     STRIDE = KC + 16,               /* units from row to row of packed A: more, as rows would meet in one cache set */
     PANELS = VBYTES == 64 ? 8 : 16, /* of A in a tile */
-    HELD = 2,                       /* blocks of KC of A that are packed at a time */
+    WHOLE_BLOCKS = 3,               /* blocks of KC of A that are packed at a time if these are all, */
+    HELD = 2,                       /* and if not: then the sums of a tile need room beside them */
     CHUNK = 64                      /* units turned around at a time */
 };
 #endif
@@ -326,15 +327,16 @@ static distac_status NAME(packed_tile)(void *arg, int64_t index) {
     int64_t row = index / j->across * j->rows, rows = di_cpu_min(j->rows, j->M - row);
     int64_t column = index % j->across * j->columns, columns = di_cpu_min(j->columns, j->N - column);
     int64_t pieces = di_cpu_ceil(rows, MR), wide = di_cpu_ceil(columns, NR), block = MR * NR;
-    bool whole = j->blocks <= HELD; /* the rows of A are packed once, and a panel's sums are soon done */
-    size_t left = (size_t)(pieces * di_cpu_min(j->blocks, HELD) * PANEL);
+    bool whole = j->blocks <= WHOLE_BLOCKS; /* the rows of A are packed once, and a panel's sums are soon done */
+    int64_t held = whole ? j->blocks : HELD;
+    size_t left = (size_t)(pieces * held * PANEL);
     size_t bytes = (left + (size_t)((whole ? 1 : wide) * pieces * block)) * sizeof(T);
     T *A = di_alloc(j->context, bytes);
     if (!A) return DISTAC_ENOMEM;
     T *sums = A + left;
     NAME(micro_kernel) micro = NAME(micro_for)(j);
-    for (int64_t begin = 0; begin < j->blocks; begin += HELD) {
-        int64_t end = di_cpu_min(j->blocks, begin + HELD);
+    for (int64_t begin = 0; begin < j->blocks; begin += held) {
+        int64_t end = di_cpu_min(j->blocks, begin + held);
         for (int64_t b = begin; b < end; b++)
             NAME(pack_rows)(j, row, rows, b * j->deep, di_cpu_min(j->deep, j->units - b * j->deep),
                             A + (b - begin) * pieces * PANEL);
@@ -375,10 +377,11 @@ static distac_status NAME(packed)(distac_context *c, const char *kernel, int pro
     j.blocks = K == 0 ? 1 : di_cpu_ceil(j.units, j.deep); /* a block of nothing gives zeros */
     int64_t down = di_cpu_ceil(M, MR * PANELS);
     j.rows = di_cpu_ceil(M, down);
-    /* Tiles of up to 768 columns, about 32 of them or more, small results in one. */
+    /* 28 tiles or more, so that no thread waits long for the last one; small results in one. */
     j.columns = di_cpu_ceil(N, NR) * NR;
     if ((double)M * (double)N * (double)K > 1e6)
-        j.columns = di_cpu_min(768, di_cpu_piece(N, di_cpu_ceil(28, down), 3 * NR, NR));
+        j.columns = di_cpu_piece(N, di_cpu_ceil(28, down), 3 * NR, NR);
+    if (j.blocks > WHOLE_BLOCKS) j.columns = di_cpu_min(768, j.columns);
     j.across = di_cpu_ceil(N, j.columns);
     int64_t panels = di_cpu_ceil(N, NR);
     size_t bytes = (size_t)(panels * j.units * NR) * sizeof(T);
