@@ -1,39 +1,84 @@
 #!/usr/bin/env bash
 # Times the engine beside PyTorch on the same work in the same minutes, three rounds in turn, and prints the table with
-# the ratio against PyTorch's best setting. Needs python3-torch. Usage: spec/bench/run.sh [BUILD] [THREADS]
+# the ratio against PyTorch's best setting. Needs python3-torch.
+#   spec/bench/run.sh [BUILD [THREADS [SIZE]]]      SIZE: mini8 (the default) or b32, CLIP's ViT-B/32 at batch 32
+# b32 times f32 and bfloat16 products, peaks of memory, and ends with a table of every kernel at these shapes. PyTorch is
+# tuned with the OpenMP build of OpenBLAS if OPENBLAS_OPENMP (a folder with its libraries, by default the one that Debian
+# installs) is there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-build=${1:-build} threads=${2:-2}
+build=${1:-build} threads=${2:-2} size=${3:-mini8}
 command -v /usr/bin/python3 >/dev/null && /usr/bin/python3 -c 'import torch' 2>/dev/null || { echo "python3-torch is not installed" >&2; exit 1; }
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE || true
+openmp=${OPENBLAS_OPENMP:-/usr/lib/$(uname -m)-linux-gnu/openblas-openmp}
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
-for _ in 1 2 3; do
-    "$build/distac" spec/bench/steps.lua "$threads" >>"$out"
-    /usr/bin/python3 spec/bench/torch_steps.py 0 >>"$out"
-    /usr/bin/python3 spec/bench/torch_steps.py "$threads" >>"$out"
-    ATEN_CPU_CAPABILITY=avx512 /usr/bin/python3 spec/bench/torch_steps.py 0 >>"$out"
-    ATEN_CPU_CAPABILITY=avx512 OMP_WAIT_POLICY=passive /usr/bin/python3 spec/bench/torch_steps.py "$threads" >>"$out"
-done
+torch() { /usr/bin/python3 spec/bench/torch_steps.py "$@" >>"$out"; }
+tuned() {
+    local libraries=()
+    if [ -d "$openmp" ]; then libraries=("LD_LIBRARY_PATH=$openmp"); fi
+    env "${libraries[@]}" ATEN_CPU_CAPABILITY=avx512 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
+        /usr/bin/python3 spec/bench/torch_steps.py "$@" >>"$out"
+}
 ninja -C "$build" bench_kernels >/dev/null
-peak=$("$build/spec/bench_kernels" --peak "$threads" | awk '/multiply-adds/ { print $(NF-1) }')
-/usr/bin/python3 - "$out" "$peak" <<'PY'
+for _ in 1 2 3; do
+    if [ "$size" = b32 ]; then
+        for products in f32 bf16; do
+            for part in forward train kd; do
+                "$build/distac" spec/bench/steps.lua "$threads" b32 $products $part 5 >>"$out"
+                tuned "$threads" b32 $products $part 5
+            done
+        done
+    else
+        "$build/distac" spec/bench/steps.lua "$threads" "$size" >>"$out"
+        torch 0 "$size"
+        torch "$threads" "$size"
+        ATEN_CPU_CAPABILITY=avx512 torch 0 "$size"
+        ATEN_CPU_CAPABILITY=avx512 OMP_WAIT_POLICY=passive torch "$threads" "$size"
+        tuned "$threads" "$size"
+    fi
+done
+if [ "$size" = b32 ]; then torch 0 b32 f32 forward,train 3; fi # as it comes
+peak() { "$build/spec/bench_kernels" --peak "$@" "$threads" | awk '/multiply-adds/ { print $(NF-1) }'; }
+/usr/bin/python3 - "$out" "$(peak)" "$(peak --bf16)" <<'PY'
 import json, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
-groups = {}
-for r in rows:
-    groups.setdefault((r["engine"], r.get("setting", r.get("kernels")), r["threads"]), []).append(r)
+peaks = {"f32": float(sys.argv[2]), "bf16": float(sys.argv[3])}
 median = lambda v: sorted(v)[len(v) // 2]
-keys = ("forward_ms", "train_ms", "kd_ms")
-best = {k: min(median([r[k] for r in g]) for name, g in groups.items() if name[0].startswith("PyTorch")) for k in keys}
-print(f"{'engine':<18}{'setting':<44}{'threads':>8}" + "".join(f"{k:>12}" for k in keys))
-for (engine, setting, threads), g in groups.items():
-    print(f"{engine:<18}{setting:<44}{threads:>8}" + "".join(f"{median([r[k] for r in g]):>12.2f}" for k in keys))
-ours = next(g for name, g in groups.items() if name[0].startswith("distac"))
-print("ratio against PyTorch's best:" + "".join(f"  {k[:-3]} {best[k] / median([r[k] for r in ours]):.2f}x" for k in keys))
-last = ours[-1]
-print("distac: " + ", ".join(f"{k} {median([r[k] for r in ours]):.0f}" for k in ("forward_gflops", "train_gflops", "kd_gflops", "train_images_per_s", "kd_images_per_s")))
-peak = float(sys.argv[2])
-print(f"fp32 multiply-add peak of this run: {peak:.0f} GFLOP/s; share:" + "".join(
-    f"  {k[:-7]} {100 * median([r[k] for r in ours]) / peak:.0f} %" for k in ("forward_gflops", "train_gflops", "kd_gflops")))
+parts = ("forward", "train", "kd")
+for products in ("f32", "bf16"):
+    chosen = [r for r in rows if r["products"].split()[0] == products]
+    if not chosen:
+        continue
+    values, memory = {}, {}
+    for r in chosen:
+        name = (r["engine"], r.get("setting", r.get("kernels")), r["threads"])
+        alone = [p for p in parts if p + "_ms" in r]
+        for p in alone:
+            values.setdefault(name, {}).setdefault(p, []).append(r)
+        if len(alone) == 1:
+            memory.setdefault(name, {}).setdefault(alone[0], []).append(r["rss_mb"])
+    print(f"{products} products\n{'engine':<18}{'setting':<92}{'threads':>8}" + "".join(f"{p + ' ms':>12}" for p in parts))
+    for name, of in values.items():
+        cell = lambda p: f"{median([r[p + '_ms'] for r in of[p]]):>12.2f}" if p in of else f"{'':>12}"
+        print(f"{name[0]:<18}{name[1]:<92}{name[2]:>8}" + "".join(map(cell, parts)))
+    ours = next(of for name, of in values.items() if name[0].startswith("distac"))
+    for what, pick in (("medians", median), ("least", min)):
+        key = "_ms" if what == "medians" else "_least_ms"
+        line = f"ratio against PyTorch's best, {what}:"
+        for p in parts:
+            if p + key in rows[0] or what == "medians" or any(p + key in r for r in chosen):
+                theirs = min(pick([r[p + key] for r in of[p]]) for name, of in values.items()
+                             if name[0].startswith("PyTorch") and p in of)
+                line += f"  {p} {theirs / pick([r[p + key] for r in ours[p]]):.2f}x"
+        print(line)
+    share = lambda p: 100 * max(r[p + "_gflops"] for r in ours[p]) / peaks[products]
+    print(f"multiply-add peak of this run: {peaks[products]:.0f} GFLOP/s; share, counting what PyTorch computes:"
+          + "".join(f"  {p} {share(p):.0f} %" for p in parts))
+    for name, of in memory.items():
+        print(f"peak of resident memory, {name[0]}:" + "".join(f"  {p} {median(of[p])} MB" for p in parts if p in of))
+    print()
 PY
+if [ "$size" = b32 ]; then
+    for products in "" --bf16; do "$build/spec/bench_kernels" $products "$threads" auto 768 12 50 32; done
+fi
