@@ -23,9 +23,9 @@ function M.idx(images, labels)
     return raw.dataset_idx(context.get(), images, labels)
 end
 
--- Options of every data set of image files. cache: a folder for packs of decoded images, made on the first run and
--- mapped afterwards; originals: they hold whole images, for training crops, instead of fitted ones; cache_limit: most
--- bytes of a pack.
+-- Options of every data set of image files. cache: a folder for packs of decoded images, made on the first run
+-- and mapped afterwards; originals: they hold whole images, for training crops, instead of fitted ones;
+-- cache_limit: most bytes of a pack.
 local CACHE = { cache = { "string" }, originals = { "boolean" }, cache_limit = { "integer", min = 1 } }
 
 local function rules(more)
@@ -42,8 +42,8 @@ local function cached(ds, o)
     return ds
 end
 
--- folder(path [, { size = 224, channels = 3, lazy = false, cache =, originals =, cache_limit = }]): class folders, or a
--- flat folder of unlabelled images. lazy: nothing is decoded before it is asked for, and nothing is kept.
+-- folder(path [, { size = 224, channels = 3, lazy = false, cache =, originals =, cache_limit = }]): class folders,
+-- or a flat folder of unlabelled images. lazy: nothing is decoded before it is asked for, and nothing is kept.
 function M.folder(path, options)
     local fname = "distac.dataset.folder"
     check.string(fname, "path", path)
@@ -67,8 +67,8 @@ function M.mini8(root, fashion, task, split)
     return raw.dataset_mini8(context.get(), root, fashion, task, SPLITS[split])
 end
 
--- task(root, name, split [, { size = 224, cache =, originals =, cache_limit = }]): one of the eight CLIP tasks from its own files; split "train",
--- "validation" or "test".
+-- task(root, name, split [, { size = 224, cache =, originals =, cache_limit = }]): one of the eight CLIP tasks from
+-- its own files; split "train", "validation" or "test".
 function M.task(root, name, split, options)
     local fname = "distac.dataset.task"
     check.string(fname, "root", root)
@@ -76,6 +76,18 @@ function M.task(root, name, split, options)
     check.choice(fname, "split", split, { "train", "validation", "test" })
     local o = check.options(fname, options, rules { size = { "integer", min = 1, max = 4096, default = 224 } })
     return cached(raw.dataset_task(context.get(), root, name, SPLITS[split], o.size), o)
+end
+
+-- The permutation of 1..n that PyTorch's CPU randperm gives for a seed (default 0): the published validation split
+-- is the last tenth, at most 5000, of it.
+function M.randperm(n, seed)
+    local fname = "distac.dataset.randperm"
+    check.integer(fname, "n", n, 0)
+    local order = tensor.read(raw.randperm(context.get(), n, seed and check.integer(fname, "seed", seed, 0) or 0))
+    for i = 1, #order do
+        order[i] = order[i] + 1
+    end
+    return order
 end
 
 -- The names of the tasks that task() reads.
@@ -277,7 +289,8 @@ function M.loader(ds, options)
     check.handle(fname, "dataset", ds, "dataset")
     local o = check.options(fname, options, {
         batch = { "integer", min = 1, default = 64 }, seed = { "integer", min = 0 }, crops = { "any" },
-        workers = { "integer", min = 0, max = 256, default = 0 }, ahead = { "integer", min = 1, max = 256, default = 2 },
+        workers = { "integer", min = 0, max = 256, default = 0 },
+        ahead = { "integer", min = 1, max = 256, default = 2 },
     })
     local loader = raw.loader_create(ds, o.batch, o.seed or context.seed())
     if o.crops then
@@ -352,7 +365,8 @@ setmetatable(M, {
     __index = function(_, key)
         if type(key) == "string" then
             errors.raise("ENOTFOUND", "distac.dataset: no kind %q%s", key,
-                check.hint(key, { "idx", "folder", "task", "tasks", "task_info", "mini8", "glyphs", "tensors", "augment" }))
+                check.hint(key, { "idx", "folder", "task", "tasks", "task_info", "randperm", "mini8", "glyphs",
+                    "tensors", "augment" }))
         end
     end,
 })
