@@ -90,6 +90,7 @@ describe("clip8", function()
         wrong("tasks", "mnist,cras", "data.tasks: clip8 has no task 'cras'", "did you mean 'cars'?")
         wrong("tasks", "mnist,dtd", "data.root: ", "dtd", "distac data check data",
             "no training files under 'data'")
+        wrong("normalize", "maybe", "data.normalize: wanted yes or no, got 'maybe'")
         wrong("activation", "relu", "data.activation: wanted gelu or quick_gelu, got 'relu'")
         distac.save(root .. "/few.safetensors", { mnist = distac.tensor.zeros { 9, 16 },
                                                   eurosat = distac.tensor.zeros { 10, 16 } })
@@ -174,7 +175,15 @@ describe("clip8", function()
                        "data.tasks=mnist,eurosat", "--json" }
         local code, text, err = tiny.run(list, root)
         assert.equal(0, code, err)
-        assert.equal(results("whole").zero_shot.accuracy.mnist, json.decode(text).models[1].tasks.mnist.accuracy)
+        local unit = json.decode(text).models[1].tasks.mnist
+        assert.equal(results("whole").zero_shot.accuracy.mnist, unit.accuracy)
+        table.insert(list, "--set")
+        table.insert(list, "data.normalize=no") -- the same answers, told with another confidence
+        code, text, err = tiny.run(list, root)
+        assert.equal(0, code, err)
+        local long = json.decode(text).models[1].tasks.mnist
+        assert.equal(unit.accuracy, long.accuracy)
+        assert.is_true(math.abs(unit.entropy - long.entropy) > 1e-6)
     end)
 
     it("evaluates models on its tasks", function()

@@ -9,7 +9,8 @@ local clip8 = {}
 
 local tasks = { "cars", "dtd", "eurosat", "gtsrb", "mnist", "resisc45", "sun397", "svhn" }
 local splits = { "train", "validation", "test" }
-local options = { "root", "model", "tokenizer", "heads", "activation", "attention_heads", "cache", "tasks" }
+local options = { "root", "model", "tokenizer", "heads", "activation", "attention_heads", "normalize", "cache",
+                  "tasks" }
 -- Raised when the readers make other samples of the same files.
 local data_version = "1"
 local clip_mean = { 0.48145466, 0.4578275, 0.40821073 }
@@ -125,13 +126,20 @@ end
 
 -- ---- Heads ----------------------------------------------------------------------------------------------
 
+-- With data.normalize = "no" features keep their length, as the published code's do once it has read a head back
+-- from its file: the same accuracies, other losses, entropies and temperatures.
 function Suite:head(task)
-    self.head_cache[task] = self.head_cache[task] or clip_heads.head(self, task)
+    if not self.head_cache[task] then
+        local head = clip_heads.head(self, task)
+        if self.options.normalize == "no" then head = engine().head(head:weight(), { normalize = false }) end
+        self.head_cache[task] = head
+    end
     return self.head_cache[task]
 end
 
 function Suite:head_hash(task)
-    self.head_sums[task] = self.head_sums[task] or clip_heads.hash(self, task)
+    self.head_sums[task] = self.head_sums[task]
+        or clip_heads.hash(self, task) .. (self.options.normalize == "no" and "/raw features" or "")
     return self.head_sums[task]
 end
 
@@ -179,6 +187,7 @@ function Suite:about()
         layout and " (" .. layout .. ")" or "", config.image, config.image, config.patch, config.width,
         config.layers, config.activation, clip_heads.has_text(ck) and ", with a text tower" or ", without a text tower")
     for _, text in ipairs(clip_heads.about(self)) do lines[#lines + 1] = text end
+    if self.options.normalize == "no" then line("heads: features are not normalised (the published code's way)") end
     line("data: %s", self.options.root)
     line("  %-10s %8s %8s %10s %8s", "", "classes", "train", "validation", "test")
     for _, task in ipairs(self.tasks) do
@@ -266,7 +275,10 @@ function clip8.describe(data, folder, report)
     if data.activation ~= nil and data.activation ~= "gelu" and data.activation ~= "quick_gelu" then
         wrong("data.activation", "wanted gelu or quick_gelu, got " .. schema.show(data.activation))
     end
-    o.activation, o.cache = data.activation, data.cache
+    if data.normalize ~= nil and data.normalize ~= "yes" and data.normalize ~= "no" then
+        wrong("data.normalize", "wanted yes or no, got " .. schema.show(data.normalize))
+    end
+    o.activation, o.cache, o.normalize = data.activation, data.cache, data.normalize
     if data.attention_heads ~= nil then
         o.attention_heads = tonumber(data.attention_heads)
         if not o.attention_heads or o.attention_heads < 1 or o.attention_heads % 1 ~= 0 then
