@@ -103,7 +103,6 @@ static distac_status walk(const di_pickle *p, node *nodes) {
 
 typedef struct key {
     const di_pickle_value *value;
-    uint32_t turn;
 } key;
 
 static int compare_keys(const void *a, const void *b) {
@@ -121,7 +120,7 @@ static distac_status check_keys(const di_pickle *p, uint32_t first, key *keys) {
     for (uint32_t cell = first; cell; cell = p->cells[cell].next) {
         const di_pickle_value *k = &p->values[p->cells[cell].key];
         if (p->cells[cell].has_key && (k->kind == DI_PICKLE_TEXT || k->kind == DI_PICKLE_INT))
-            keys[count++] = (key){k, count};
+            keys[count++].value = k;
     }
     if (count) qsort(keys, count, sizeof *keys, compare_keys);
     for (uint32_t i = 1; i < count; i++) {

@@ -80,8 +80,7 @@ static const char *const seeds[] = {
     "proto c:__main__:Net ) new } ( '_parameters } ( 'p W 'none N u '_buffers } ( 'b W 'skip W u "
     "'_non_persistent_buffers_set c:__builtin__:set ] 'skip a T1 R '_modules } ( 'gone N 'k c:m:D ) new put:5 } ( "
     "'_parameters } 'q W:0:2,2:1,2 s '_buffers } '_modules } u b 'l get:5 u u b .",
-    "proto } ( 'model } 'w W s 'x c:builtins:getattr c:m:Mode 'A T2 R 'y c:functools:partial c:m:f T1 R } 'a N s "
-    "b u .",
+    "proto } ( 'model } 'w W s 'x c:builtins:getattr c:m:A 'B T2 R 'y c:functools:partial c:m:f T1 R } 'a N s b u .",
 };
 enum { SEEDS = sizeof seeds / sizeof seeds[0] };
 
