@@ -43,13 +43,14 @@ BODY(fma_avx512, "avx512f,prefer-vector-width=512")
 
 static bool bf16;
 #if defined(__x86_64__)
+#define PAIR(i) __asm__("vdpbf16ps %1, %1, %0" : "+v"(s##i) : "v"(a));
 __attribute__((target("avx512f,prefer-vector-width=512"), noinline)) static double pairs_avx512(int64_t turns) {
-    lanes s[12] = {{0}}, a = {0};
-    for (int64_t t = 0; t < turns; t++)
-        _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) __asm__ volatile("vdpbf16ps %1, %1, %0" : "+v"(s[i]) : "v"(a));
-    double sum = 0;
-    for (int i = 0; i < 12; i++) sum += (double)s[i][0];
-    return sum;
+    lanes a = {0}, s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a, s8 = a, s9 = a, s10 = a, s11 = a;
+    for (int64_t t = 0; t < turns; t++) {
+        PAIR(0) PAIR(1) PAIR(2) PAIR(3) PAIR(4) PAIR(5) PAIR(6) PAIR(7) PAIR(8) PAIR(9) PAIR(10) PAIR(11)
+    }
+    lanes all = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11;
+    return (double)all[0];
 }
 #endif
 
