@@ -55,11 +55,11 @@ typedef struct di_param {
  * token is read after the attention: its buffers from `skip` on have one row per image. */
 typedef struct di_block_acts {
     void *x;                         /* input of the block */
-    void *normed_1, *mean_1, *rstd_1; /* ln_1 */
+    void *mean_1, *rstd_1;           /* ln_1; its output is made again when needed: that costs less than its memory */
     void *qkv, *probs, *mixed;       /* attention; mixed: input of out_proj over all tokens */
     void *skip, *kept;               /* rows of x and of mixed that go on (all: x and mixed themselves) */
     void *middle;                    /* x + attention */
-    void *normed_2, *mean_2, *rstd_2;
+    void *mean_2, *rstd_2;
     void *hidden, *active;           /* c_fc before and after the activation */
     void *y;                         /* output of the block */
 } di_block_acts;

@@ -16,7 +16,8 @@ static distac_status block_backward(const distac_vit *vit, int64_t layer, void *
     DI_TRY(k->linear_backward_weight(c, rows, W, mlp, a->active, d_x, g.c_proj_weight, g.c_proj_bias));
     DI_TRY(k->linear_backward_input(c, rows, W, mlp, d_x, p.c_proj_weight, vit->config.activation, a->hidden,
                                     false, t->d_wide));
-    DI_TRY(k->linear_backward_weight(c, rows, mlp, W, a->normed_2, t->d_wide, g.c_fc_weight, g.c_fc_bias));
+    DI_TRY(k->layernorm(c, rows, W, a->middle, W, p.ln_2_weight, p.ln_2_bias, t->d_rows, NULL, NULL));
+    DI_TRY(k->linear_backward_weight(c, rows, mlp, W, t->d_rows, t->d_wide, g.c_fc_weight, g.c_fc_bias));
     DI_TRY(k->linear_backward_input(c, rows, mlp, W, t->d_wide, p.c_fc_weight, DI_ACT_NONE, NULL, false,
                                     t->d_rows));
     DI_TRY(k->layernorm_backward(c, rows, W, a->middle, W, p.ln_2_weight, a->mean_2, a->rstd_2, t->d_rows, true,
@@ -34,7 +35,8 @@ static distac_status block_backward(const distac_vit *vit, int64_t layer, void *
         DI_TRY(k->linear_backward_input(c, rows, W, W, d_x, p.out_proj_weight, DI_ACT_NONE, NULL, false, d_mixed));
     }
     DI_TRY(k->attention_backward(c, B, N, W, vit->config.heads, a->qkv, a->probs, d_mixed, t->d_wide));
-    DI_TRY(k->linear_backward_weight(c, M, 3 * W, W, a->normed_1, t->d_wide, g.in_proj_weight, g.in_proj_bias));
+    DI_TRY(k->layernorm(c, M, W, a->x, W, p.ln_1_weight, p.ln_1_bias, t->d_rows, NULL, NULL));
+    DI_TRY(k->linear_backward_weight(c, M, 3 * W, W, t->d_rows, t->d_wide, g.in_proj_weight, g.in_proj_bias));
     DI_TRY(k->linear_backward_input(c, M, 3 * W, W, t->d_wide, p.in_proj_weight, DI_ACT_NONE, NULL, false,
                                     t->d_rows));
     return k->layernorm_backward(c, M, W, a->x, W, p.ln_1_weight, a->mean_1, a->rstd_1, t->d_rows, true, d_x,

@@ -25,8 +25,9 @@ static distac_status block_inside(const distac_vit *vit, const sizes *s, int64_t
     const di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer);
     distac_context *c = vit->context;
     int64_t rows = s->M;
-    DI_TRY(k->layernorm(c, s->M, s->W, a->x, s->W, p.ln_1_weight, p.ln_1_bias, a->normed_1, a->mean_1, a->rstd_1));
-    DI_TRY(k->linear(c, s->M, 3 * s->W, s->W, a->normed_1, p.in_proj_weight, p.in_proj_bias, DI_ACT_NONE, NULL,
+    void *normed = vit->acts.d_rows; /* not in use here: gradients between blocks are in d_x */
+    DI_TRY(k->layernorm(c, s->M, s->W, a->x, s->W, p.ln_1_weight, p.ln_1_bias, normed, a->mean_1, a->rstd_1));
+    DI_TRY(k->linear(c, s->M, 3 * s->W, s->W, normed, p.in_proj_weight, p.in_proj_bias, DI_ACT_NONE, NULL,
                      NULL, a->qkv));
     DI_TRY(k->attention(c, s->B, s->N, s->W, vit->config.heads, a->qkv, a->probs, a->mixed));
     if (a->skip != a->x) { /* last block: only the class token is read from here on */
@@ -37,9 +38,9 @@ static distac_status block_inside(const distac_vit *vit, const sizes *s, int64_t
     }
     DI_TRY(k->linear(c, rows, s->W, s->W, a->kept, p.out_proj_weight, p.out_proj_bias, DI_ACT_NONE, NULL, a->skip,
                      a->middle));
-    DI_TRY(k->layernorm(c, rows, s->W, a->middle, s->W, p.ln_2_weight, p.ln_2_bias, a->normed_2, a->mean_2,
+    DI_TRY(k->layernorm(c, rows, s->W, a->middle, s->W, p.ln_2_weight, p.ln_2_bias, normed, a->mean_2,
                         a->rstd_2));
-    return k->linear(c, rows, s->mlp, s->W, a->normed_2, p.c_fc_weight, p.c_fc_bias, vit->config.activation,
+    return k->linear(c, rows, s->mlp, s->W, normed, p.c_fc_weight, p.c_fc_bias, vit->config.activation,
                      a->hidden, NULL, a->active);
 }
 

@@ -27,14 +27,12 @@ static int64_t largest(int64_t a, int64_t b) { return a > b ? a : b; }
 static void take_inside(plan *p, const distac_vit *vit, int64_t batch, int64_t rows, di_block_acts *b) {
     const distac_vit_config *c = &vit->config;
     int64_t W = c->width, all = batch * vit->tokens;
-    b->normed_1 = take(p, all, W);
     b->mean_1 = take(p, all, 1);
     b->rstd_1 = take(p, all, 1);
     b->qkv = take(p, all, 3 * W);
     b->probs = take(p, batch * c->heads, vit->tokens * vit->tokens);
     b->mixed = take(p, all, W);
     b->middle = take(p, rows, W);
-    b->normed_2 = take(p, rows, W);
     b->mean_2 = take(p, rows, 1);
     b->rstd_2 = take(p, rows, 1);
     b->hidden = take(p, rows, c->mlp);
