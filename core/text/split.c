@@ -1,13 +1,16 @@
 /* split.c: a cleaned, lower-case text cut into words by CLIP's pattern, whose alternatives are tried in this
  * order: the special texts, 's 't 're 've 'm 'll 'd, letters, one number character, everything else but
- * whitespace. The pattern ignores case, so the long s, which lower-casing leaves alone, stands for an s. */
+ * whitespace. The pattern ignores case, so the long s, which lower-casing leaves alone, stands for an s; and the
+ * iota below, a mark whose capital is a letter, is neither a letter nor anything else: it is dropped. */
 #include "text.h"
 #include <unictype.h>
 
-enum { LONG_S = 0x17f };
+enum { LONG_S = 0x17f, IOTA_BELOW = 0x345 };
 
-static bool is_space(uint32_t c) {
-    return c < 0x80 ? c == ' ' || (c >= '\t' && c <= '\r') : uc_is_property_white_space(c);
+/* What no alternative takes. */
+static bool is_skipped(uint32_t c) {
+    if (c < 0x80) return c == ' ' || (c >= '\t' && c <= '\r');
+    return uc_is_property_white_space(c) || c == IOTA_BELOW;
 }
 static bool is_letter(uint32_t c) {
     return c < 0x80 ? c >= 'a' && c <= 'z' : uc_is_general_category_withtable(c, UC_CATEGORY_MASK_L);
@@ -56,7 +59,7 @@ static size_t contraction(const di_points *p, size_t at) {
 bool di_word_next(const di_points *points, size_t *at, size_t *from, di_word_kind *kind) {
     size_t i = *at;
     *kind = DI_WORD;
-    while (i < points->count && is_space(points->at[i])) i++;
+    while (i < points->count && is_skipped(points->at[i])) i++;
     *from = i;
     if (i == points->count) {
         *at = i;
@@ -77,7 +80,7 @@ bool di_word_next(const di_points *points, size_t *at, size_t *from, di_word_kin
     } else {
         for (; i < points->count; i++) {
             c = points->at[i];
-            if (is_space(c) || is_letter(c) || is_number(c)) break;
+            if (is_skipped(c) || is_letter(c) || is_number(c)) break;
         }
     }
     *at = i;

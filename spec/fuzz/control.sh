@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.." || exit 1
 build=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-libraries="-llapacke -lopenblas -lmd $(pkg-config --libs libpng libjpeg zlib jansson cairo) -lpthread -lm"
+libraries="-lunistring -llapacke -lopenblas -lmd $(pkg-config --libs libpng libjpeg zlib jansson cairo) -lpthread -lm"
 bad=0
 
 # planted TARGET FILE OLD NEW
@@ -41,6 +41,8 @@ exchanged() {
 }
 
 planted fuzz_safetensors core/io/st_read.c 'if (at != data_bytes)' 'if (at < 0)'
+planted fuzz_tokenizer core/text/bpe.c 'if (!f || (uint32_t)f->rank != rank)' 'if (!f)'
+planted fuzz_tokenizer core/text/vocab_read.c 'if (id < 0 || id >= (json_int_t)count)' 'if (id < 0)'
 planted fuzz_index core/io/index.c "name[i] == '/' ||" "name[i] == '|' ||"
 planted fuzz_png core/data/png.c 'if (count > c->count - c->offset)' 'if (count > c->count)'
 planted fuzz_jpeg core/data/jpeg.c 'if ((size_t)count > info->src->bytes_in_buffer)' 'if (count > 1 << 20)'

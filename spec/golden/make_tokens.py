@@ -86,6 +86,7 @@ TEXTS = [
     "→ ⇒", "∑∫√", "°C", "™®©", "😀", "😀😀😀", "👍🏽", "👨‍👩‍👧‍👦",
     "🏳️‍🌈", "🇩🇪🇫🇷", "1️⃣", "a😀b", "😀 smile", "☺️", "✂️ cut", "🤖🧠 ai", "\ufffd", "\ue000", "\U000f0000", "\u200d",
     "\u00ad soft", "\u2060",
+    "\u0345", "a\u0345b", "!\u0345?", "ᾳ Ἀ\u0345", "\u03b1\u0345\u03a3",
     # special texts
     "<|startoftext|>", "<|endoftext|>", "a <|endoftext|> b", "a<|endoftext|>b", "<|ENDOFTEXT|>",
     "<|endoftext|><|endoftext|>", "<|endoftext|", "<endoftext>",
