@@ -18,8 +18,7 @@ typedef struct mat_file {
 } mat_file;
 
 static void mat_number(mat_file *m, uint64_t value, int width) {
-    for (int i = 0; i < width; i++)
-        m->bytes[m->size++] = (uint8_t)(value >> (8 * (m->big ? width - 1 - i : i)));
+    for (int i = 0; i < width; i++) m->bytes[m->size++] = (uint8_t)(value >> (8 * (m->big ? width - 1 - i : i)));
 }
 
 static void mat_u32_at(mat_file *m, size_t at, uint32_t value) {

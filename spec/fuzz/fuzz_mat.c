@@ -1,8 +1,7 @@
 /* fuzz_mat.c: the reader of MATLAB 5 files on hostile bytes. Built with libFuzzer
  *   clang -g -O1 -DDISTAC_LIBFUZZER -fsanitize=fuzzer,address,undefined -Icore spec/fuzz/fuzz_mat.c ...
- * it searches on its own; built without, main damages small files of every kind, the same way every time, before or
- * after their variables are deflated:
- *   fuzz_mat [ROUNDS] [SEED] */
+ * it searches on its own; built without, main damages small files of every kind, the same way every time, before
+ * or after their variables are deflated: fuzz_mat [ROUNDS] [SEED] */
 #define _GNU_SOURCE 1 /* memfd_create: a file on disk would be flushed in every round */
 #include "../c/mat_files.h"
 #include "data/mat.h"
@@ -26,7 +25,8 @@ static void use(const di_mat_variable *v) {
         const di_mat_array *a = &v->arrays[i];
         int64_t product = 1;
         for (int d = 0; d < a->rank; d++) product *= di_mat_dim(v, a, d);
-        if (a->count < 0 || (a->rank > 0 && product != a->count)) broken("a size that is not the number of elements");
+        if (a->count < 0 || (a->rank > 0 && product != a->count))
+            broken("a size that is not the number of elements");
         if (a->class_id == DI_MAT_CHAR) {
             char *text = NULL;
             if (di_mat_text(v, a, &text) == DISTAC_OK) sum += (double)strlen(text);
