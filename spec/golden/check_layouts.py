@@ -7,7 +7,7 @@ libraries, which must compute the same features.
   python spec/golden/check_layouts.py [--program build/distac] [--full] [--size NAME]... [--tmp DIR]
 
 Without --full: tiny models. --full: ViT-B/32 and ViT-L/14 too (L/14 needs 12 GB of disk and 6 GB of memory). open_clip
-reads safetensors files by itself from 2.30 or so on; older ones cannot load what is written here.
+must read safetensors files: 2.32 does, 2.24 does not.
 
 Seen with torch 1.13, transformers 4.36.2, open_clip 2.32.0: tiny 60 of 60; ViT-B/32 38 of 38. ViT-L/14, in parts:
 transformers -> open_clip -> transformers bit for bit (590 tensors), transformers' features equal, open_clip's within
