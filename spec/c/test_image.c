@@ -431,6 +431,33 @@ static void conformance(void **state) {
     assert_true(same >= 600);
 }
 
+/* Made PNM files with their verdicts: what is to be accepted or refused is. */
+static void made_verdicts(void **state) {
+    (void)state;
+    const char *root = getenv("DISTAC_TEST_DATA");
+    if (!root) skip();
+    char name[1024];
+    snprintf(name, sizeof name, "%s/conformance/MADE_VERDICTS.tsv", root);
+    FILE *list = fopen(name, "r");
+    if (!list) skip();
+    char line[1024];
+    int seen = 0;
+    while (fgets(line, sizeof line, list)) {
+        char *rest = line, *file = strtok_r(rest, "\t\n", &rest), *verdict = NULL;
+        strtok_r(rest, "\t\n", &rest);
+        verdict = strtok_r(rest, "\t\n", &rest);
+        if (!verdict || strncmp(file, "pnm/", 4) != 0) continue;
+        snprintf(name, sizeof name, "%s/conformance/%s", root, file);
+        distac_image *image = NULL;
+        bool read = distac_image_load(context, name, 0, &image) == DISTAC_OK;
+        distac_image_release(image);
+        if (read != (strcmp(verdict, "accept") == 0)) fail_msg("%s: %s", name, read ? "read" : distac_last_error());
+        seen++;
+    }
+    fclose(list);
+    assert_true(seen >= 19);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_of_png),
@@ -443,6 +470,7 @@ int main(void) {
         cmocka_unit_test(fit_rounds_half_to_even),
         cmocka_unit_test(image_tensors),
         cmocka_unit_test(conformance),
+        cmocka_unit_test(made_verdicts),
         cmocka_unit_test(nothing_leaked),
     };
     return cmocka_run_group_tests(tests, start, stop);

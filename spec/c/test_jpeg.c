@@ -468,6 +468,29 @@ static void samples_are_the_plain_way(void **state) {
     assert_true(tried >= 1);
 }
 
+/* Every byte, by every instruction set, as single operations round it. */
+static void bytes_become_the_same_floats(void **state) {
+    (void)state;
+    static const char *const sets[] = {"scalar", "avx2", "avx512"};
+    static const float mean[] = {0.48145466f, 0.4578275f, 0.40821073f, 0}, std[] = {0.26862954f, 0.26130258f, 0.27577711f, 1};
+    uint8_t bytes[259];
+    float got[259];
+    for (int i = 0; i < 259; i++) bytes[i] = (uint8_t)i;
+    for (int set = 0; set < 3; set++) {
+        distac_context *c = NULL;
+        distac_context_desc desc = {.threads = 1, .kernels = sets[set]};
+        if (distac_context_create(&desc, &c) != DISTAC_OK) continue;
+        for (int k = 0; k < 4; k++) {
+            di_pixels_for(c)->floats(bytes, 259, mean[k], std[k], got);
+            for (int i = 0; i < 259; i++) {
+                volatile float share = (float)bytes[i] / 255.0f, centred = share - mean[k], want = centred / std[k];
+                assert_true(got[i] == want);
+            }
+        }
+        distac_context_release(c);
+    }
+}
+
 static void plans_are_checked(void **state) {
     (void)state;
     bytes b = make(usual, 1), thin = make((recipe){.width = 9000, .height = 1, .components = 1}, 1);
@@ -496,6 +519,7 @@ int main(void) {
         cmocka_unit_test(foreign_segments_are_skipped),
         cmocka_unit_test(memory_is_limited),
         cmocka_unit_test(samples_are_the_plain_way),
+        cmocka_unit_test(bytes_become_the_same_floats),
         cmocka_unit_test(plans_are_checked),
         cmocka_unit_test(nothing_leaked),
     };
