@@ -1,6 +1,6 @@
 /* crop.c: which part of an image is kept: resizing the whole, CLIP's fit of evaluation, boxes, the random crops of
- * training. This file is compiled without contraction of products and sums (see CMakeLists), so that the same draws
- * give the same box on every machine. */
+ * training. This file is compiled without contraction of products and sums (see CMakeLists), so that the same
+ * draws give the same box on every machine. */
 #include "data.h"
 #include <math.h>
 #include <string.h>
@@ -14,14 +14,15 @@ static int64_t centre(int64_t excess) {
 }
 
 distac_status di_fit_geometry(int32_t width, int32_t height, int32_t size, di_geometry *out) {
-    if (size < 1 || size > 16384) return di_fail_at(DISTAC_EINVAL, "distac_image_fit", "size %d: 1 to 16384", size);
+    if (size < 1 || size > 16384)
+        return di_fail_at(DISTAC_EINVAL, "distac_image_fit", "size %d: 1 to 16384", size);
     bool wide = width > height;
     int64_t shorter = wide ? height : width, longer = wide ? width : height;
     int64_t stretched = (int64_t)size * longer / shorter;
     if (stretched > DI_IMAGE_SIDE || stretched * size > DI_IMAGE_PIXELS)
         return di_fail_at(DISTAC_EINVAL, "distac_image_fit",
-                          "an image of %d x %d cannot be fitted to %d: its longer side would be %lld", width, height,
-                          size, (long long)stretched);
+                          "an image of %d x %d cannot be fitted to %d: its longer side would be %lld", width,
+                          height, size, (long long)stretched);
     int32_t offset = (int32_t)centre(stretched - size);
     *out = (di_geometry){.box_width = width,
                          .box_height = height,
@@ -151,8 +152,8 @@ distac_status distac_image_crop(const distac_image *image, int32_t x, int32_t y,
                                 distac_image **out) {
     DI_REQUIRE(image && out, "image and out are needed");
     if (x < 0 || y < 0 || width < 1 || height < 1 || x > image->width - width || y > image->height - height)
-        return di_fail(DISTAC_EINVAL, "a box of %d x %d at (%d, %d) is not inside an image of %d x %d", width, height,
-                       x, y, image->width, image->height);
+        return di_fail(DISTAC_EINVAL, "a box of %d x %d at (%d, %d) is not inside an image of %d x %d", width,
+                       height, x, y, image->width, image->height);
     distac_image *result;
     DI_TRY(di_image_new(image->context, width, height, image->channels, &result));
     size_t pixel = (size_t)image->channels, row = (size_t)width * pixel;

@@ -70,14 +70,22 @@ typedef struct format {
 
 /* In the order in which they are tried; without a decoder: known by name only. */
 static const format formats[] = {
-    {"JPEG", "\xff\xd8", 2, di_jpeg_decode},  {"PNG", "\x89PNG\r\n\x1a\n", 8, di_png_decode},
-    {"PNM", "P1", 2, di_pnm_decode},          {"PNM", "P2", 2, di_pnm_decode},
-    {"PNM", "P3", 2, di_pnm_decode},          {"PNM", "P4", 2, di_pnm_decode},
-    {"PNM", "P5", 2, di_pnm_decode},          {"PNM", "P6", 2, di_pnm_decode},
-    {"PAM", "P7", 2, di_pnm_decode},          {"PFM", "PF", 2, di_pnm_decode},
-    {"PFM", "Pf", 2, di_pnm_decode},          {"GIF", "GIF8", 4, NULL},
-    {"TIFF", "II*\0", 4, NULL},               {"TIFF", "MM\0*", 4, NULL},
-    {"WebP or another RIFF", "RIFF", 4, NULL}, {"BMP", "BM", 2, NULL},
+    {"JPEG", "\xff\xd8", 2, di_jpeg_decode},
+    {"PNG", "\x89PNG\r\n\x1a\n", 8, di_png_decode},
+    {"PNM", "P1", 2, di_pnm_decode},
+    {"PNM", "P2", 2, di_pnm_decode},
+    {"PNM", "P3", 2, di_pnm_decode},
+    {"PNM", "P4", 2, di_pnm_decode},
+    {"PNM", "P5", 2, di_pnm_decode},
+    {"PNM", "P6", 2, di_pnm_decode},
+    {"PAM", "P7", 2, di_pnm_decode},
+    {"PFM", "PF", 2, di_pnm_decode},
+    {"PFM", "Pf", 2, di_pnm_decode},
+    {"GIF", "GIF8", 4, NULL},
+    {"TIFF", "II*\0", 4, NULL},
+    {"TIFF", "MM\0*", 4, NULL},
+    {"WebP or another RIFF", "RIFF", 4, NULL},
+    {"BMP", "BM", 2, NULL},
     {"JPEG 2000", "\0\0\0\xcjP  ", 8, NULL},
 };
 
@@ -93,8 +101,8 @@ distac_status di_image_decode(distac_context *context, const char *name, const u
     }
     char seen[32] = "";
     for (size_t i = 0; i < count && i < 8; i++) snprintf(seen + 3 * i, 4, " %02x", bytes[i]);
-    return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: not a JPEG, PNG or PNM file (it begins with%s)", name,
-                      seen);
+    return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: not a JPEG, PNG or PNM file (it begins with%s)",
+                      name, seen);
 }
 
 distac_status distac_image_load(distac_context *context, const char *path, int32_t channels, distac_image **out) {

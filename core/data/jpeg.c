@@ -7,8 +7,8 @@
  * between segments and odd version numbers change no pixel and are let pass. The entropy-coded data are read to
  * the end whatever window of the picture is wanted, so that the verdict does not depend on the window.
  *
- * libjpeg leaves by longjmp. What must survive that lives in di_jpeg, and a function that calls setjmp has no local
- * variable that is read after the jump. */
+ * libjpeg leaves by longjmp. What must survive that lives in di_jpeg, and a function that calls setjmp has no
+ * local variable that is read after the jump. */
 #include "data.h"
 #include <setjmp.h>
 #include <stdio.h>
@@ -205,8 +205,7 @@ static unsigned times(unsigned a, unsigned b) {
 static void cmyk_to_rgb(uint8_t *row, size_t pixels) {
     for (size_t i = 0; i < pixels; i++) {
         unsigned light = row[4 * i + 3];
-        for (size_t c = 0; c < 3; c++)
-            row[3 * i + c] = (uint8_t)(light - times(255u - row[4 * i + c], light));
+        for (size_t c = 0; c < 3; c++) row[3 * i + c] = (uint8_t)(light - times(255u - row[4 * i + c], light));
     }
 }
 

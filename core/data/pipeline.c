@@ -1,21 +1,20 @@
-/* pipeline.c: from the bytes of an image file straight to the planes of a sample. Rows of a JPEG are resized as they are
- * decoded, and columns and rows that the sample does not need are not looked at. */
+/* pipeline.c: from the bytes of an image file straight to the planes of a sample. Rows of a JPEG are resized as
+ * they are decoded, and columns and rows that the sample does not need are not looked at. */
 #include "data.h"
 #include <string.h>
 
 static distac_status geometry_of(const char *name, int32_t width, int32_t height, const di_sample_plan *plan,
                                  di_geometry *g) {
-    if (plan->crop)
-        return di_crop_geometry(width, height, &plan->desc, plan->seed, plan->stream, plan->size, g);
+    if (plan->crop) return di_crop_geometry(width, height, &plan->desc, plan->seed, plan->stream, plan->size, g);
     distac_status status = di_fit_geometry(width, height, plan->size, g);
     if (status == DISTAC_EINVAL && plan->size >= 1 && plan->size <= 16384) /* the file's fault */
-        return di_fail_at(DISTAC_EFORMAT, "distac_image_fit", "%s: an image of %d x %d is too long and thin to be fitted",
-                          name, width, height);
+        return di_fail_at(DISTAC_EFORMAT, "distac_image_fit",
+                          "%s: an image of %d x %d is too long and thin to be fitted", name, width, height);
     return status;
 }
 
-static distac_status sample_jpeg(di_jpeg *jpeg, distac_context *context, const char *name, const di_sample_plan *plan,
-                                 uint8_t *planes) {
+static distac_status sample_jpeg(di_jpeg *jpeg, distac_context *context, const char *name,
+                                 const di_sample_plan *plan, uint8_t *planes) {
     di_geometry g;
     di_resizer r;
     DI_TRY(geometry_of(name, di_jpeg_width(jpeg), di_jpeg_height(jpeg), plan, &g));
@@ -33,7 +32,8 @@ static distac_status sample_image(distac_context *context, const char *name, con
     DI_TRY(di_image_decode(context, name, bytes, count, plan->channels, &image));
     distac_status status = geometry_of(name, image->width, image->height, plan, &g);
     if (status == DISTAC_OK)
-        status = di_resample(context, image->channels, image->width, image->height, image->pixels, &g, true, planes);
+        status =
+            di_resample(context, image->channels, image->width, image->height, image->pixels, &g, true, planes);
     distac_image_release(image);
     return status;
 }

@@ -1,6 +1,6 @@
-/* pnm.c: the portable bitmap formats P1 to P6, plain and binary, 8 and 16 bits. Samples are scaled from maxval to 255
- * with Pillow's rounding (samples above maxval are refused). What follows the pixels is not looked at: binary files
- * may hold more pictures, the first is taken. */
+/* pnm.c: the portable bitmap formats P1 to P6, plain and binary, 8 and 16 bits. Samples are scaled from maxval to
+ * 255 with Pillow's rounding (samples above maxval are refused). What follows the pixels is not looked at: binary
+ * files may hold more pictures, the first is taken. */
 #include "data.h"
 #include <math.h>
 #include <stdlib.h>
@@ -41,12 +41,13 @@ static distac_status number(text *t, const char *what, uint32_t most, uint32_t *
     size_t start = t->at;
     uint64_t value = 0;
     if (t->at == t->count)
-        return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: PNM: the file ends before the %s", t->name, what);
+        return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: PNM: the file ends before the %s", t->name,
+                          what);
     while (t->at < t->count && t->bytes[t->at] >= '0' && t->bytes[t->at] <= '9') {
         value = value * 10 + (uint64_t)(t->bytes[t->at] - '0');
         if (value > most)
-            return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: PNM: the %s at byte %zu is above %u", t->name,
-                              what, start, most);
+            return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: PNM: the %s at byte %zu is above %u",
+                              t->name, what, start, most);
         t->at++;
     }
     bool ended = t->at == t->count || is_space(t->bytes[t->at]) || t->bytes[t->at] == '#';
@@ -62,11 +63,12 @@ static distac_status number(text *t, const char *what, uint32_t most, uint32_t *
 static distac_status bit(text *t, uint32_t *out) {
     DI_TRY(skip_space(t));
     if (t->at == t->count)
-        return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: PNM: the file ends before the last pixel", t->name);
+        return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: PNM: the file ends before the last pixel",
+                          t->name);
     uint8_t c = t->bytes[t->at++];
     if (c != '0' && c != '1')
-        return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: PNM: pixel at byte %zu is 0x%02x, wanted 0 or 1",
-                          t->name, t->at - 1, c);
+        return di_fail_at(DISTAC_EFORMAT, "distac_image_load",
+                          "%s: PNM: pixel at byte %zu is 0x%02x, wanted 0 or 1", t->name, t->at - 1, c);
     *out = (uint32_t)(c - '0');
     return DISTAC_OK;
 }
@@ -89,25 +91,27 @@ static distac_status read_header(text *t, header *h) {
     h->maxval = 1;
     if (h->kind != 1 && h->kind != 4) DI_TRY(number(t, "largest value", 65535, &h->maxval));
     if (h->width == 0 || h->height == 0 || h->maxval == 0)
-        return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: PNM: %u x %u pixels with a largest value of %u",
-                          t->name, h->width, h->height, h->maxval);
+        return di_fail_at(DISTAC_EFORMAT, "distac_image_load",
+                          "%s: PNM: %u x %u pixels with a largest value of %u", t->name, h->width, h->height,
+                          h->maxval);
     if ((uint64_t)h->width * h->height > DI_IMAGE_PIXELS)
         return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: %u x %u pixels, more than the limit of %d",
                           t->name, h->width, h->height, DI_IMAGE_PIXELS);
     h->channels = h->kind == 3 || h->kind == 6 ? 3 : 1;
     h->samples = (uint64_t)h->width * h->height * (uint64_t)h->channels;
-    h->row_bytes = h->kind == 4 ? (h->width + 7) / 8
-                                : (uint64_t)h->width * (uint64_t)h->channels * (h->maxval > 255 ? 2 : 1);
+    h->row_bytes =
+        h->kind == 4 ? (h->width + 7) / 8 : (uint64_t)h->width * (uint64_t)h->channels * (h->maxval > 255 ? 2 : 1);
     uint64_t least = h->kind == 1 ? h->samples : h->kind < 4 ? 2 * h->samples - 1 : h->row_bytes * h->height;
     if (h->kind >= 4) { /* exactly one white space ends the header */
         if (t->at == t->count || !is_space(t->bytes[t->at]))
-            return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: PNM: no white space after the header", t->name);
+            return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: PNM: no white space after the header",
+                              t->name);
         t->at++;
     }
     if (least > t->count - t->at)
         return di_fail_at(DISTAC_EFORMAT, "distac_image_load",
-                          "%s: PNM: %u x %u pixels need %llu bytes after the header, there are %zu", t->name, h->width,
-                          h->height, (unsigned long long)least, t->count - t->at);
+                          "%s: PNM: %u x %u pixels need %llu bytes after the header, there are %zu", t->name,
+                          h->width, h->height, (unsigned long long)least, t->count - t->at);
     return DISTAC_OK;
 }
 

@@ -1,7 +1,7 @@
 /* resample.c: bicubic resizing with the bits of Pillow: two separable passes, horizontal first, weights in 22-bit
- * fixed point, rounding to bytes in between. Shrinking widens the kernel, which removes aliasing. Rows of the source
- * come one after another and are resized across at once; only the rows and columns that the wanted window of the
- * result needs are looked at. */
+ * fixed point, rounding to bytes in between. Shrinking widens the kernel, which removes aliasing. Rows of the
+ * source come one after another and are resized across at once; only the rows and columns that the wanted window
+ * of the result needs are looked at. */
 #include "data.h"
 #include <math.h>
 #include <string.h>

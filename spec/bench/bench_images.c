@@ -86,7 +86,8 @@ int main(int argc, char **argv) {
     double k = 1e3 / (double)done;
     printf("distac %ld images, %s: %.0f images/s; ms each: bytes to planes %.3f, to floats %.3f; "
            "decoding alone, whole picture %.3f; training crop %.3f\n",
-           done, context->isa, (double)done / (sampling + floats), sampling * k, floats * k, whole * k, training * k);
+           done, context->isa, (double)done / (sampling + floats), sampling * k, floats * k, whole * k,
+           training * k);
     for (int i = 0; i < n; i++) di_free(context, files[i].bytes, files[i].count);
     distac_context_release(context);
     return sum == 1 && tensor[0] == 1;

@@ -352,8 +352,8 @@ static void image_tensors(void **state) {
 
 /* ---- real files, where they are at hand ---- */
 
-/* Where ours differs from Pillow's answer, and why. A file that is in none of these rows must be refused by both, or
- * have Pillow's pixels. */
+/* Where ours differs from Pillow's answer, and why. A file that is in none of these rows must be refused by both,
+ * or have Pillow's pixels. */
 enum verdict { REFUSED = 1, OTHER_PIXELS, READ };
 static const struct difference {
     const char *path; /* part of the file's path */
@@ -451,7 +451,8 @@ static void made_verdicts(void **state) {
         distac_image *image = NULL;
         bool read = distac_image_load(context, name, 0, &image) == DISTAC_OK;
         distac_image_release(image);
-        if (read != (strcmp(verdict, "accept") == 0)) fail_msg("%s: %s", name, read ? "read" : distac_last_error());
+        if (read != (strcmp(verdict, "accept") == 0))
+            fail_msg("%s: %s", name, read ? "read" : distac_last_error());
         seen++;
     }
     fclose(list);

@@ -1,5 +1,5 @@
-/* test_jpeg.c: JPEG files of every kind that is read, damaged and hostile ones; samples straight from bytes against
- * loading and fitting, under every instruction set. */
+/* test_jpeg.c: JPEG files of every kind that is read, damaged and hostile ones; samples straight from bytes
+ * against loading and fitting, under every instruction set. */
 #include "data_files.h"
 
 #include <jpeglib.h>
@@ -100,22 +100,14 @@ static void refused(const uint8_t *at, size_t count, const char *word) {
 static void every_kind_is_read(void **state) {
     (void)state;
     static const recipe recipes[] = {
-        {50, 37, 3, 1, 1, 0, 0, 0, 0, 0, 0},
-        {50, 37, 3, 2, 1, 0, 0, 0, 0, 0, 0},
-        {50, 37, 3, 2, 2, 0, 0, 0, 0, 0, 0},
-        {50, 37, 3, 4, 1, 0, 0, 0, 0, 0, 0},
-        {50, 37, 3, 1, 2, 0, 0, 0, 0, 0, 0},
-        {50, 37, 3, 2, 2, 0, 1, 0, 0, 0, 0},
-        {50, 37, 1, 1, 1, 0, 0, 0, 0, 0, 0},
-        {50, 37, 1, 2, 2, 0, 0, 0, 0, 0, 0},
-        {50, 37, 3, 1, 1, JCS_RGB, 0, 0, 0, 0, 0},
-        {50, 37, 4, 1, 1, JCS_CMYK, 0, 0, 0, 1, 0},
-        {50, 37, 4, 1, 1, JCS_YCCK, 0, 0, 0, 1, 0},
-        {50, 37, 4, 2, 2, JCS_YCCK, 1, 0, 3, 1, 0},
-        {50, 37, 3, 2, 2, 0, 0, 0, 1, 0, 0},
-        {1, 1, 3, 2, 2, 0, 0, 0, 0, 0, 0},
-        {7, 9, 3, 2, 2, 0, 1, 0, 0, 0, 0},
-        {17, 1, 3, 2, 1, 0, 0, 0, 0, 0, 0},
+        {50, 37, 3, 1, 1, 0, 0, 0, 0, 0, 0},        {50, 37, 3, 2, 1, 0, 0, 0, 0, 0, 0},
+        {50, 37, 3, 2, 2, 0, 0, 0, 0, 0, 0},        {50, 37, 3, 4, 1, 0, 0, 0, 0, 0, 0},
+        {50, 37, 3, 1, 2, 0, 0, 0, 0, 0, 0},        {50, 37, 3, 2, 2, 0, 1, 0, 0, 0, 0},
+        {50, 37, 1, 1, 1, 0, 0, 0, 0, 0, 0},        {50, 37, 1, 2, 2, 0, 0, 0, 0, 0, 0},
+        {50, 37, 3, 1, 1, JCS_RGB, 0, 0, 0, 0, 0},  {50, 37, 4, 1, 1, JCS_CMYK, 0, 0, 0, 1, 0},
+        {50, 37, 4, 1, 1, JCS_YCCK, 0, 0, 0, 1, 0}, {50, 37, 4, 2, 2, JCS_YCCK, 1, 0, 3, 1, 0},
+        {50, 37, 3, 2, 2, 0, 0, 0, 1, 0, 0},        {1, 1, 3, 2, 2, 0, 0, 0, 0, 0, 0},
+        {7, 9, 3, 2, 2, 0, 1, 0, 0, 0, 0},          {17, 1, 3, 2, 1, 0, 0, 0, 0, 0, 0},
         {50, 37, 3, 2, 2, 0, 0, 0, 0xffff, 0, 0},
     };
     for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) {
@@ -187,7 +179,8 @@ static void cut_files_are_refused(void **state) {
         uint8_t planes[3 * 64];
         for (uint64_t stream = 0; stream < 8; stream++) {
             plan.stream = stream;
-            failed(di_image_sample(context, "x.jpg", b.at, b.count - 30, &plan, planes), DISTAC_EFORMAT, "x.jpg", NULL);
+            failed(di_image_sample(context, "x.jpg", b.at, b.count - 30, &plan, planes), DISTAC_EFORMAT, "x.jpg",
+                   NULL);
             OK(di_image_sample(context, "x.jpg", b.at, b.count, &plan, planes));
         }
         free(b.at);
@@ -207,26 +200,26 @@ static void damaged_headers_are_refused(void **state) {
     static const uint8_t nothing[] = {0xff, 0xd8, 0xff, 0xd9}, fill[] = {0xff, 0xd8, 0xff, 0xff, 0xff, 0xff};
     refused(nothing, sizeof nothing, "");
     refused(fill, sizeof fill, "too early");
-    patched(0xdb, 2, 0xff, "");                  /* a segment longer than the file */
-    patched(0xdb, 3, 1, "");                     /* shorter than itself */
-    patched(0xc0, 1, 0xc3, "Unsupported JPEG");  /* lossless */
-    patched(0xc0, 1, 0xc5, "Unsupported JPEG");  /* hierarchical */
-    patched(0xc0, 1, 0xcb, "Unsupported JPEG");  /* lossless, arithmetic */
-    patched(0xc0, 1, 0xc9, "arithmetic");        /* a header that says so */
-    patched(0xc0, 4, 12, "precision");           /* bits */
-    patched(0xc0, 9, 2, "");                     /* components that do not fit the length */
+    patched(0xdb, 2, 0xff, "");                 /* a segment longer than the file */
+    patched(0xdb, 3, 1, "");                    /* shorter than itself */
+    patched(0xc0, 1, 0xc3, "Unsupported JPEG"); /* lossless */
+    patched(0xc0, 1, 0xc5, "Unsupported JPEG"); /* hierarchical */
+    patched(0xc0, 1, 0xcb, "Unsupported JPEG"); /* lossless, arithmetic */
+    patched(0xc0, 1, 0xc9, "arithmetic");       /* a header that says so */
+    patched(0xc0, 4, 12, "precision");          /* bits */
+    patched(0xc0, 9, 2, "");                    /* components that do not fit the length */
     patched(0xc0, 9, 255, "");
     patched(0xc0, 11, 0x02, "sampling");
     patched(0xc0, 11, 0x52, "sampling");
     patched(0xc0, 11, 0xff, "sampling");
-    patched(0xc0, 12, 3, "Quantization table");  /* one that is not there */
+    patched(0xc0, 12, 3, "Quantization table"); /* one that is not there */
     patched(0xdb, 4, 0x0f, "DQT");
     patched(0xc4, 4, 0x2f, "DHT");
-    patched(0xc4, 5, 255, "Huffman");            /* too many codes of length 1 */
-    patched(0xda, 4, 0, "");                     /* no components in the scan */
+    patched(0xc4, 5, 255, "Huffman"); /* too many codes of length 1 */
+    patched(0xda, 4, 0, "");          /* no components in the scan */
     patched(0xda, 4, 4, "");
-    patched(0xda, 5, 77, "");                    /* a component that is not there */
-    patched(0xda, 6, 0x33, "table");             /* tables that are not there */
+    patched(0xda, 5, 77, "");        /* a component that is not there */
+    patched(0xda, 6, 0x33, "table"); /* tables that are not there */
     recipe arithmetic = usual;
     arithmetic.arithmetic = true;
     bytes b = make(arithmetic, 1);
@@ -255,8 +248,8 @@ static void damaged_headers_are_refused(void **state) {
 
 static void two_components_are_refused(void **state) {
     (void)state;
-    static const uint8_t head[] = {0xff, 0xd8, 0xff, 0xc0, 0, 14, 8, 0, 8, 0, 8, 2, 1, 0x11, 0, 2, 0x11, 0,
-                                   0xff, 0xda, 0, 10, 2, 1, 0, 2, 0, 0, 63, 0, 0, 0};
+    static const uint8_t head[] = {0xff, 0xd8, 0xff, 0xc0, 0, 14, 8, 0, 8, 0, 8, 2, 1,  0x11, 0, 2,
+                                   0x11, 0,    0xff, 0xda, 0, 10, 2, 1, 0, 2, 0, 0, 63, 0,    0, 0};
     refused(head, sizeof head, "2 components");
 }
 
@@ -320,9 +313,10 @@ static void damaged_data_are_refused(void **state) {
 /* Segments whose content is none of our business. */
 static void foreign_segments_are_skipped(void **state) {
     (void)state;
-    static const uint8_t exif[] = {0xff, 0xe1, 0, 22,  'E',  'x',  'i',  'f',  0,    0,    'I', 'I',
-                                   42,   0,    8, 0,   0,    0,    0xff, 0xff, 0xff, 0xff, 9,   9};
-    static const uint8_t adobe[] = {0xff, 0xee, 0, 4, 'A', 'd'}, icc[] = {0xff, 0xe2, 0, 8, 'I', 'C', 'C', '_', 9, 9};
+    static const uint8_t exif[] = {0xff, 0xe1, 0, 22, 'E', 'x', 'i',  'f',  0,    0,    'I', 'I',
+                                   42,   0,    8, 0,  0,   0,   0xff, 0xff, 0xff, 0xff, 9,   9};
+    static const uint8_t adobe[] = {0xff, 0xee, 0, 4, 'A', 'd'},
+                         icc[] = {0xff, 0xe2, 0, 8, 'I', 'C', 'C', '_', 9, 9};
     static const uint8_t jfif[] = {0xff, 0xe0, 0, 16, 'J', 'F', 'I', 'F', 0, 9, 9, 0, 0, 1, 0, 1, 200, 200};
     const struct {
         const uint8_t *at;
@@ -359,7 +353,8 @@ static void memory_is_limited(void **state) {
     distac_context *small = NULL;
     distac_context_desc desc = {.threads = 1, .memory_limit = 3 << 20};
     OK(distac_context_create(&desc, &small));
-    bytes b = make((recipe){.width = 1200, .height = 900, .components = 3, .h = 1, .v = 1, .progressive = true}, 1);
+    bytes b =
+        make((recipe){.width = 1200, .height = 900, .components = 3, .h = 1, .v = 1, .progressive = true}, 1);
     uint8_t planes[3 * 32 * 32];
     di_sample_plan plan = {.size = 32, .channels = 3};
     /* 6.5 MB of coefficients */
@@ -395,7 +390,9 @@ static void pass(int n, int in, int out, int channels, int across, const uint8_t
                 }
                 long long value = total >> 22;
                 dst[across ? (i * out + o) * channels + c : (o * n + i) * channels + c] =
-                    (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+                    (uint8_t)(value < 0     ? 0
+                              : value > 255 ? 255
+                                            : value);
             }
     }
 }
@@ -440,8 +437,19 @@ static void samples_are_the_plain_way(void **state) {
         tried++;
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
             for (int kind = 0; kind < 5; kind++) {
-                recipe r = {sizes[s][0], sizes[s][1], kind == 1 ? 1 : kind == 2 ? 4 : 3, kind == 3 ? 1 : 2,
-                            kind == 1 || kind == 3 ? 1 : 2, 0, kind == 4, 0, 0, kind == 2, 0};
+                recipe r = {sizes[s][0],
+                            sizes[s][1],
+                            kind == 1   ? 1
+                            : kind == 2 ? 4
+                                        : 3,
+                            kind == 3 ? 1 : 2,
+                            kind == 1 || kind == 3 ? 1 : 2,
+                            0,
+                            kind == 4,
+                            0,
+                            0,
+                            kind == 2,
+                            0};
                 if (kind == 1) r.h = 1;
                 bytes b = make(r, (uint32_t)(10 * s) + (uint32_t)kind);
                 for (int channels = 1; channels <= 3; channels += 2) {
@@ -449,8 +457,11 @@ static void samples_are_the_plain_way(void **state) {
                     OK(di_image_decode(context, "x.jpg", b.at, b.count, channels, &image));
                     for (size_t k = 0; k < sizeof results / sizeof *results; k++)
                         for (uint64_t stream = 0; stream < 4; stream++) {
-                            di_sample_plan p = {.size = results[k], .channels = channels, .crop = stream > 0,
-                                                .seed = 4, .stream = stream};
+                            di_sample_plan p = {.size = results[k],
+                                                .channels = channels,
+                                                .crop = stream > 0,
+                                                .seed = 4,
+                                                .stream = stream};
                             if (stream == 3) p.desc = (distac_crop_desc){0.05, 0.3, 0.5, 2};
                             size_t count = (size_t)(channels * results[k] * results[k]);
                             plain_sample(image, &p, want);
@@ -472,18 +483,19 @@ static void samples_are_the_plain_way(void **state) {
 static void bytes_become_the_same_floats(void **state) {
     (void)state;
     static const char *const sets[] = {"scalar", "avx2", "avx512"};
-    static const float mean[] = {0.48145466f, 0.4578275f, 0.40821073f, 0}, std[] = {0.26862954f, 0.26130258f, 0.27577711f, 1};
-    uint8_t bytes[259];
+    static const float mean[] = {0.48145466f, 0.4578275f, 0.40821073f, 0},
+                       std[] = {0.26862954f, 0.26130258f, 0.27577711f, 1};
+    uint8_t all[259];
     float got[259];
-    for (int i = 0; i < 259; i++) bytes[i] = (uint8_t)i;
+    for (int i = 0; i < 259; i++) all[i] = (uint8_t)i;
     for (int set = 0; set < 3; set++) {
         distac_context *c = NULL;
         distac_context_desc desc = {.threads = 1, .kernels = sets[set]};
         if (distac_context_create(&desc, &c) != DISTAC_OK) continue;
         for (int k = 0; k < 4; k++) {
-            di_pixels_for(c)->floats(bytes, 259, mean[k], std[k], got);
+            di_pixels_for(c)->floats(all, 259, mean[k], std[k], got);
             for (int i = 0; i < 259; i++) {
-                volatile float share = (float)bytes[i] / 255.0f, centred = share - mean[k], want = centred / std[k];
+                volatile float share = (float)all[i] / 255.0f, centred = share - mean[k], want = centred / std[k];
                 assert_true(got[i] == want);
             }
         }
@@ -499,7 +511,8 @@ static void plans_are_checked(void **state) {
            DISTAC_EINVAL, "size 0", NULL);
     failed(di_image_sample(context, "x.jpg", b.at, b.count, &(di_sample_plan){.size = 1, .channels = 2}, planes),
            DISTAC_EINVAL, "channels 2", NULL);
-    failed(di_image_sample(context, "x.jpg", thin.at, thin.count, &(di_sample_plan){.size = 500, .channels = 1}, planes),
+    failed(di_image_sample(context, "x.jpg", thin.at, thin.count, &(di_sample_plan){.size = 500, .channels = 1},
+                           planes),
            DISTAC_EFORMAT, "x.jpg", "long and thin");
     di_sample_plan nan = {.size = 1, .channels = 3, .crop = true, .desc = {NAN, 1, 1, 1}};
     failed(di_image_sample(context, "x.jpg", b.at, b.count, &nan, planes), DISTAC_EINVAL, "scale", NULL);

@@ -9,7 +9,7 @@ static distac_status load(const void *bytes, size_t count, distac_image **out) {
     return status;
 }
 
-#define READ(text, width, height, ...)                                                                          \
+#define READ(text, width, height, ...)                                                                            \
     reads(text, sizeof(text) - 1, width, height, (const uint8_t[]){__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__}))
 
 static void reads(const char *text, size_t count, int width, int height, const uint8_t *want, size_t samples) {
@@ -50,9 +50,9 @@ static void headers_have_traps(void **state) {
     READ("P5\n# made by hand\n2 # width\n1\r\n255\nab", 2, 1, 'a', 'b');
     READ("P5\v2\f1\t255 ab", 2, 1, 'a', 'b');
     READ("P5\r2\r1\r255\rab", 2, 1, 'a', 'b');
-    READ("P5 2 1 255\n\nb", 2, 1, '\n', 'b');    /* one white space, then pixels */
-    READ("P5 2 1 255\r\nb", 2, 1, '\n', 'b');    /* CR ends the header, LF is a pixel */
-    READ("P5 2 1 255\n#b", 2, 1, '#', 'b');      /* no comment there */
+    READ("P5 2 1 255\n\nb", 2, 1, '\n', 'b'); /* one white space, then pixels */
+    READ("P5 2 1 255\r\nb", 2, 1, '\n', 'b'); /* CR ends the header, LF is a pixel */
+    READ("P5 2 1 255\n#b", 2, 1, '#', 'b');   /* no comment there */
     READ("P5#c\n2 1#d\n255\nab", 2, 1, 'a', 'b');
     READ("P5 0002 1 00255\nab", 2, 1, 'a', 'b');
     REFUSE("P", "begins with");
@@ -116,7 +116,8 @@ static void missing_samples_are_noticed(void **state) {
     REFUSE("P5 1 1 300\n\x01\x2d", "largest value is 300");
 }
 
-/* 8-bit values of every largest value: v / maxval * 255, halves to even; 16-bit samples have their high byte first. */
+/* 8-bit values of every largest value: v / maxval * 255, halves to even; 16-bit samples have their high byte
+ * first. */
 static void samples_are_scaled(void **state) {
     (void)state;
     for (int maxval = 1; maxval < 400; maxval++) {
@@ -141,8 +142,10 @@ static void samples_are_scaled(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_kind_is_read),          cmocka_unit_test(headers_have_traps),
-        cmocka_unit_test(missing_samples_are_noticed), cmocka_unit_test(samples_are_scaled),
+        cmocka_unit_test(every_kind_is_read),
+        cmocka_unit_test(headers_have_traps),
+        cmocka_unit_test(missing_samples_are_noticed),
+        cmocka_unit_test(samples_are_scaled),
         cmocka_unit_test(nothing_leaked),
     };
     return cmocka_run_group_tests(tests, start, stop);

@@ -35,8 +35,8 @@ static void check_failure(distac_status status) {
     if (status != DISTAC_ENOMEM && !strstr(distac_last_error(), "picture.img")) broken(distac_last_error());
 }
 
-/* What a decoder promises: a whole picture or a reason, and memory that comes back; and a sample exactly when there
- * is a picture. */
+/* What a decoder promises: a whole picture or a reason, and memory that comes back; and a sample exactly when
+ * there is a picture. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static distac_context *context;
     distac_context_desc desc = {.threads = 1, .memory_limit = 64 << 20};

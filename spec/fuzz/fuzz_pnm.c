@@ -14,7 +14,8 @@ static size_t picture(uint8_t *file) {
     int kind = 1 + (int)below(6), top = kind == 1 || kind == 4 ? 1 : tops[below(5)];
     size_t width = 1 + below(12), height = 1 + below(12);
     size_t samples = width * height * (kind == 3 || kind == 6 ? 3 : 1);
-    int at = snprintf((char *)file, MAX_BYTES, "P%d%s%zu %zu", kind, below(4) ? "\n" : " # a comment\n", width, height);
+    int at =
+        snprintf((char *)file, MAX_BYTES, "P%d%s%zu %zu", kind, below(4) ? "\n" : " # a comment\n", width, height);
     if (kind != 1 && kind != 4) at += snprintf((char *)file + at, 32, "\n%d", top);
     file[at++] = '\n';
     size_t count = (size_t)at;

@@ -76,7 +76,8 @@ INLINE __m128i sum_colour(const int32_t *weight, int32_t n, const uint8_t *from)
 /* The same, four pixels at a time: two vectors of two pixels with an unused fourth channel. */
 INLINE __m128i sum_colour(const int32_t *weight, int32_t n, const uint8_t *from) {
     const __m128i widen = _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1);
-    const __m256i low = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1), high = _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3);
+    const __m256i low = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1),
+                  high = _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3);
     __m256i sums = _mm256_setzero_si256();
     for (int32_t k = 0; k < n; k += 4) {
         __m128i pixels = _mm_shuffle_epi8(load16(from + 3 * (int64_t)k), widen);
@@ -123,8 +124,7 @@ INLINE void down64(const int32_t *weight, int32_t n, const uint8_t *src, ptrdiff
         __m512i w = _mm512_set1_epi32(weight[k]);
         UNROLL(4)
         for (int i = 0; i < 4; i++)
-            sums[i] = _mm512_add_epi32(sums[i],
-                                       _mm512_mullo_epi32(_mm512_cvtepu8_epi32(load16(src + 16 * i)), w));
+            sums[i] = _mm512_add_epi32(sums[i], _mm512_mullo_epi32(_mm512_cvtepu8_epi32(load16(src + 16 * i)), w));
     }
     UNROLL(4)
     for (int i = 0; i < 4; i++) {
@@ -182,8 +182,7 @@ static void down(const int32_t *weight, int32_t n, const uint8_t *src, ptrdiff_t
 }
 
 static void floats(const uint8_t *src, int64_t count, float mean, float std, float *dst) {
-    SIMD
-    for (int64_t i = 0; i < count; i++) dst[i] = ((float)src[i] / 255.0f - mean) / std;
+    SIMD for (int64_t i = 0; i < count; i++) dst[i] = ((float)src[i] / 255.0f - mean) / std;
 }
 
 #define TABLE_(isa) di_pixels_##isa
