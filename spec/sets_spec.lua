@@ -125,11 +125,13 @@ describe("the eight tasks", function()
         save(root .. "/gtsrb/Final_Test/Images/1.png", 1)
         local long = ("x"):rep(5000) .. "/a_1.png"
         local lists = {
-            { "dtd", "/dtd/labels/test1.txt", { "../../secret/x.png", "/etc/passwd", "banded/../x.png", "nothing",
+            { "dtd", "/dtd/labels/test1.txt", { "../../secret/x.png", "/etc/passwd", "banded/../x.png",
+                "nothing",
                 "banded\0/a.png", long, "bandet/a.png" } },
             { "resisc45", "/resisc45/resisc45-test.txt", { "../beach_1.png", "/beach_1.png", "nothing",
                 "x/../beach_1.png", long, "beech_1.png" } },
-            { "sun397", "/SUN397/Testing_01.txt", { "/../a/x.png", "//etc/x.png", "x.png", "/a/../../x.png", long } },
+            { "sun397", "/SUN397/Testing_01.txt", { "/../a/x.png", "//etc/x.png", "x.png", "/a/../../x.png",
+                long } },
             { "gtsrb", "/gtsrb/GT-final_test.csv", { "../x.png;3", "/etc/passwd;3", "a/b.png;3", ";3", "x.png" } },
         }
         for _, list in ipairs(lists) do
@@ -207,7 +209,7 @@ describe("distac data", function()
         local text, rc = sh(program .. " data check " .. ROOT)
         assert.equal("1", rc)
         assert.truthy(text:find("mnist +train 19/55000  validation 2/5000  test 4/10000  wrong"))
-        assert.truthy(text:find("test: no image of 195 classes", 1, true) or text:find("test: no image of 193 classes", 1, true))
+        assert.truthy(text:find("test: no image of 193 classes", 1, true))
         text, rc = sh(program .. " data check --json " .. ROOT)
         local result = distac.json.decode(text)
         assert.equal("1", rc)
