@@ -252,6 +252,9 @@ function check.variants(self, raw, values, list)
                 end
             end
         end)
+        if type(resolved) == "table" and resolved.products ~= values.products then
+            list.report(base, "products is one for the whole run; say it in the recipe itself")
+        end
         out[i] = { name = variant.name or tostring(i), values = resolved }
     end
     return #out > 0 and out or nil

@@ -23,8 +23,6 @@ function stages.open(folder)
     local kind = tostring(info.device):match("^%a+")
     local origin = table.concat({ engine().version, stages.numerics, kind, tostring(info.kernels),
         info.products ~= "f32" and info.products or nil }, "/")
-    -- Products in another type than the weights' give other numbers.
-    if info.products and info.products ~= "f32" then origin = origin .. "/" .. info.products end
     return setmetatable({ folder = folder, origin = origin, made = false }, Store)
 end
 

@@ -10,7 +10,7 @@ local clip8 = {}
 local tasks = { "cars", "dtd", "eurosat", "gtsrb", "mnist", "resisc45", "sun397", "svhn" }
 local splits = { "train", "validation", "test" }
 local options = { "root", "model", "tokenizer", "heads", "activation", "attention_heads", "normalize", "cache",
-                  "tasks" }
+                  "pack", "tasks" }
 -- Raised when the readers make other samples of the same files.
 local data_version = "1"
 local clip_mean = { 0.48145466, 0.4578275, 0.40821073 }
@@ -103,7 +103,8 @@ end
 
 -- ---- Data -----------------------------------------------------------------------------------------------
 
-function Suite:dataset(task, split)
+-- The samples of a split as they are listed; nothing is decoded.
+function Suite:listed(task, split)
     local key = task .. "/" .. split
     if not self.open[key] then
         -- Training images of one task at a time: some are whole in memory.
@@ -118,9 +119,31 @@ function Suite:dataset(task, split)
     return self.open[key]
 end
 
+-- Where decoded images are packed; nil where a run has no folder of its own and none is given.
+function Suite:pack_folder()
+    local folder = self.options.cache or self.store_folder
+    return self.options.pack ~= "none" and folder and folder .. "/packs" or nil
+end
+
+function Suite:packed(split) return split ~= "train" or self.options.pack == "all" end
+
+-- The samples for use. Validation and test images are seen by many models: they are decoded once and packed.
+-- Training images are packed when data.pack is "all": whole, for the crops, which needs much disk.
+function Suite:dataset(task, split)
+    local ds, folder = self:listed(task, split), self:pack_folder()
+    local key = task .. "/" .. split
+    if folder and self:packed(split) and self.has_pack[key] ~= ds then
+        self:dataset_hash(task, split)
+        engine().fs.make(folder)
+        require("distac.raw").dataset_cache(ds, folder, { originals = split == "train" and 1 or 0, limit = 0 })
+        self.has_pack[key] = ds
+    end
+    return ds
+end
+
 function Suite:dataset_hash(task, split)
     local key = task .. "/" .. split
-    self.prints[key] = self.prints[key] or self:dataset(task, split):fingerprint() .. "/" .. data_version
+    self.prints[key] = self.prints[key] or self:listed(task, split):fingerprint() .. "/" .. data_version
     return self.prints[key]
 end
 
@@ -161,7 +184,7 @@ function Suite:check(report)
     for _, task in ipairs(self.tasks) do
         local counts = {}
         for _, split in ipairs(splits) do
-            local good, ds = pcall(self.dataset, self, task, split)
+            local good, ds = pcall(self.listed, self, task, split)
             if not good then
                 report("data.root", message_of(ds) .. " (distac data check " .. self.options.root .. ")")
                 break
@@ -178,7 +201,7 @@ function Suite:check(report)
 end
 
 function Suite:about()
-    local distac, lines, data = engine(), {}, { tasks = {} }
+    local distac, lines, data, bytes = engine(), {}, { tasks = {} }, 0
     local function line(...) lines[#lines + 1] = string.format(...) end
     local config, ck = self:vit():config(), self:checkpoint()
     local known, layout = pcall(function() return ck:layout() end)
@@ -200,6 +223,15 @@ function Suite:about()
         line("  %-10s %8d %8d %10d %8d%s", task, found.classes, found.train, found.validation, found.test,
             #notes > 0 and "  (published: " .. table.concat(notes, ", ") .. ")" or "")
         data.tasks[task] = found
+        -- Fitted images of evaluation; MNIST and SVHN stay in memory. Whole training images are not known before.
+        if self:pack_folder() and task ~= "mnist" and task ~= "svhn" then
+            bytes = bytes + (found.validation + found.test) * 3 * config.image * config.image
+        end
+    end
+    data.cache_bytes = bytes
+    if bytes > 0 then
+        line("packs: %s, about %s%s", self:pack_folder(), require("distac.plan").bytes_text(bytes),
+            self.options.pack == "all" and " and the training images as decoded" or "")
     end
     return lines, data
 end
@@ -279,6 +311,10 @@ function clip8.describe(data, folder, report)
         wrong("data.normalize", "wanted yes or no, got " .. schema.show(data.normalize))
     end
     o.activation, o.cache, o.normalize = data.activation, data.cache, data.normalize
+    o.pack = data.pack or "evaluation"
+    if o.pack ~= "none" and o.pack ~= "evaluation" and o.pack ~= "all" then
+        wrong("data.pack", "wanted which images are packed: none, evaluation or all, got " .. schema.show(o.pack))
+    end
     if data.attention_heads ~= nil then
         o.attention_heads = tonumber(data.attention_heads)
         if not o.attention_heads or o.attention_heads < 1 or o.attention_heads % 1 ~= 0 then
@@ -292,7 +328,7 @@ function clip8.describe(data, folder, report)
     local info = engine().context_info()
     local workers = info.device == "cpu" and 1 or math.min(info.threads, 8)
     return setmetatable({ name = "clip8", tasks = chosen, options = o, makes_models = true, workers = workers,
-                          open = {}, prints = {}, head_cache = {}, head_sums = {} }, Suite)
+                          open = {}, prints = {}, has_pack = {}, head_cache = {}, head_sums = {} }, Suite)
 end
 
 return clip8
