@@ -390,6 +390,9 @@ DISTAC_API distac_status distac_checkpoint_combine(double alpha, const distac_ch
 /* [new] alpha*a for every float tensor. */
 DISTAC_API distac_status distac_checkpoint_scale(double alpha, const distac_checkpoint *a,
                                                  distac_checkpoint **out);
+/* [new] A fingerprint of names, types, shapes and bytes of all tensors, as 32 hexadecimal digits: the same for the
+ * same tensors in any kind of file, at the speed of reading (XXH3, 128 bits: for recognising, not against forgers). */
+DISTAC_API distac_status distac_checkpoint_fingerprint(const distac_checkpoint *checkpoint, distac_strings **out);
 /* Euclidean norm of all float tensors together, accumulated in double. */
 DISTAC_API distac_status distac_checkpoint_norm(const distac_checkpoint *checkpoint, double *out);
 /* Norm of tensor `index`. */

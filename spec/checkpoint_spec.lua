@@ -152,4 +152,31 @@ describe("TaskVector", function()
             return base + 0.3 * tau, tau:norms()
         end)
     end)
+    it("have a fingerprint of what they hold, not of how it is stored", function()
+        local a = distac.checkpoint { w = distac.tensor { 1, 2, 3 }, v = distac.zeros { 2, 2 } }
+        local path = helper.path "fingerprint.safetensors"
+        distac.save(path, a, { metadata = { note = "metadata does not matter" } })
+        local print = a:fingerprint()
+        assert.equal(32, #print)
+        assert.is_nil(print:find("[^0-9a-f]"))
+        assert.equal(print, distac.load(path):fingerprint())
+        local others = {
+            { w = distac.tensor { 1, 2, 4 }, v = distac.zeros { 2, 2 } }, { w = distac.tensor { 1, 2, 3 } },
+            { x = distac.tensor { 1, 2, 3 }, v = distac.zeros { 2, 2 } },
+            { w = distac.tensor { 1, 2, 3 }, v = distac.zeros { 4, 1 } },
+            { w = distac.tensor({ 1, 2, 3 }, { dtype = "f64" }), v = distac.zeros { 2, 2 } },
+        }
+        local seen = { [print] = true }
+        for _, other in ipairs(others) do
+            local one = distac.checkpoint(other):fingerprint()
+            assert.is_nil(seen[one])
+            seen[one] = true
+        end
+        -- Longer than a block, on any number of threads.
+        local long = distac.checkpoint { w = distac.tensor.randn({ 1000, 700 }, { seed = 5 }) }
+        local one = long:fingerprint()
+        distac.configure { threads = 1 }
+        assert.equal(one, long:fingerprint())
+        distac.configure { threads = 0 }
+    end)
 end)

@@ -114,6 +114,11 @@ function methods.tensor(ck, name)
     return raw.checkpoint_tensor(ck, index)
 end
 
+-- 32 hexadecimal digits that the same names, types, shapes and bytes have in any kind of file; at reading speed.
+function methods.fingerprint(ck)
+    return raw.strings_get(raw.checkpoint_fingerprint(ck), 0)
+end
+
 -- Euclidean norm of all float tensors together.
 function methods.norm(ck)
     return raw.checkpoint_norm(ck)
