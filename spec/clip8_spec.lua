@@ -116,6 +116,7 @@ describe("clip8", function()
         assert.is_true(n >= 13)
         local r = results "whole"
         assert.equal("clip8", r.suite)
+        assert.equal(2, #distac.fs.list(root .. "/whole/stages/packs")) -- EuroSAT's images of evaluation
         assert.equal(8, #r.merges)
         assert.equal(48, r.mtl.steps)
         assert.is_true(math.abs((r.mtl.accuracy.mnist + r.mtl.accuracy.eurosat) / 2 - r.mtl.mean) < 1e-12)

@@ -121,6 +121,59 @@ describe("recipe", function()
         assert.equal(0.2, settings.condition(fn, "a", norms, tasks).kappa)
     end)
 
+    it("turns functions of the suite's tasks into tables, and multiplies rates", function()
+        local loaded = assert(load("tasks = { beta = { lr = 1e-2 } },",
+            "tasks = function(tasks) return { [tasks[2]] = { lr_times = 10, steps = 50 } } end,"))
+        local settings = require "distac.settings"
+        local s = settings.finetune(loaded.values, "beta")
+        assert.same({ 3e-2, 50, 5 }, { s.lr, s.steps, s.warmup })
+        assert.equal(3e-3, settings.finetune(loaded.values, "alpha").lr)
+        loaded = assert(load("lambda = distac", [[variants = function(tasks)
+        local list = {}
+        for i, task in ipairs(tasks) do
+            list[i] = { name = task, set = { ["finetune.tasks." .. task .. ".lr_times"] = 2 } }
+        end
+        return list
+    end,
+    lambda = distac]]))
+        assert.same({ "alpha", "beta" }, { loaded.variants[1].name, loaded.variants[2].name })
+        assert.equal(6e-3, settings.finetune(loaded.variants[1].values, "alpha").lr)
+        assert.equal(2e-2, settings.finetune(loaded.variants[2].values, "beta").lr)
+        one("tasks = { beta = { lr = 1e-2 } },", "tasks = function(t) return t.none.x end,", 9, "finetune.tasks",
+            "the function failed: ")
+        one("tasks = { beta = { lr = 1e-2 } },", "tasks = function() return 3 end,", 9, "finetune.tasks",
+            "must return a table, it returned 3")
+    end)
+
+    it("fills what is left open from the suite, for the joint model from the section of single ones", function()
+        local fill = require "distac.recipe_fill"
+        local mini8 = require("distac.suites.mini8").defaults
+        local clip8 = require("distac.suites.clip8").defaults
+        local raw = { finetune = { lr = 3 }, condition = {}, merge = { "ties" }, curves = true }
+        fill.defaults(raw, clip8)
+        assert.same({ 2000, 128, 3, 0.1, nil, 1 }, { raw.finetune.steps, raw.finetune.batch, raw.finetune.lr,
+            raw.finetune.weight_decay, raw.finetune.warmup, raw.finetune.clip })
+        assert.same({ 500, 0, 100 }, { raw.condition.steps, raw.condition.weight_decay, raw.curves })
+        raw.mtl = true
+        fill.finish(raw, clip8, 8)
+        assert.same({ 200, 200 }, { raw.finetune.warmup, raw.condition.warmup })
+        assert.same({ 16000, 3, 1600 }, { raw.mtl.steps, raw.mtl.lr, raw.mtl.warmup })
+        raw = { finetune = { steps = 100 }, condition = { steps = 60 }, merge = { "ties" } }
+        fill.defaults(raw, clip8, true)
+        assert.same({ 0, 1, 0.05 }, { raw.lambda.args[1], raw.lambda.args[2], raw.lambda.args[3] })
+        fill.finish(raw, clip8, 8)
+        assert.same({ 10, 24 }, { raw.finetune.warmup, raw.condition.warmup })
+        raw = { finetune = {}, condition = {}, merge = { "ties" } }
+        fill.defaults(raw, mini8, true)
+        fill.finish(raw, mini8, 8)
+        assert.same({ 350, 64, 2e-4, 35 },
+            { raw.finetune.steps, raw.finetune.batch, raw.finetune.lr, raw.finetune.warmup })
+        assert.same({ 50, 64, 4e-4, 5, 0.5 }, { raw.condition.steps, raw.condition.batch, raw.condition.lr,
+            raw.condition.warmup, raw.condition.beta })
+        assert.equal(0.1, raw.lambda.args[3])
+        assert.is_nil(raw.mtl)
+    end)
+
     it("names an unknown key and the nearest", function()
         one("steps = 30", "stpes = 30", 7, "finetune.stpes", "unknown key", "did you mean 'steps'?")
         one("    condition =", "    conditon =", 11, "conditon", "did you mean 'condition'?")

@@ -208,9 +208,12 @@ function Suite:about()
     layout = known and layout or nil
     line("base: %s%s, ViT %dx%d, patch %d, width %d, %d layers, %s%s", self.options.model,
         layout and " (" .. layout .. ")" or "", config.image, config.image, config.patch, config.width,
-        config.layers, config.activation, clip_heads.has_text(ck) and ", with a text tower" or ", without a text tower")
+        config.layers, config.activation, clip_heads.has_text(ck) and ", with a text tower"
+        or ", without a text tower")
     for _, text in ipairs(clip_heads.about(self)) do lines[#lines + 1] = text end
-    if self.options.normalize == "no" then line("heads: features are not normalised (the published code's way)") end
+    if self.options.normalize == "no" then
+        line("heads: features are not normalised (the published code's way)")
+    end
     line("data: %s", self.options.root)
     line("  %-10s %8s %8s %10s %8s", "", "classes", "train", "validation", "test")
     for _, task in ipairs(self.tasks) do

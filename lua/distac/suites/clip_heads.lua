@@ -50,8 +50,8 @@ local function read(path, task, shared)
         if ck:has(name) then return ck[name] end
     end
     if #names == 1 and not shared then return ck[names[1]] end
-    error(string.format("%s: which of its tensors is the head of '%s'? Wanted '%s'%s, there is %s", path, task, task,
-        shared and "" or " or 'weight'", table.concat(names, ", ")), 0)
+    error(string.format("%s: which of its tensors is the head of '%s'? Wanted '%s'%s, there is %s", path, task,
+        task, shared and "" or " or 'weight'", table.concat(names, ", ")), 0)
 end
 
 local function shape_text(tensor) return table.concat(tensor:shape(), "x") end
@@ -137,9 +137,10 @@ function heads.check(suite, report)
         else
             to_build = to_build + 1
             if suite.options.heads then
-                local given = type(suite.options.heads) == "string" and "'" .. suite.options.heads .. "'" or "the table"
-                report("data.heads", string.format("no head of '%s' in %s (looked for %s.safetensors, head_%sVal.pt)",
-                    task, given, task, task))
+                local given = suite.options.heads
+                given = type(given) == "string" and "'" .. given .. "'" or "the table"
+                report("data.heads", string.format("no head of '%s' in %s (looked for %s.safetensors, "
+                    .. "head_%sVal.pt)", task, given, task, task))
             end
         end
     end
