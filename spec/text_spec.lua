@@ -135,6 +135,11 @@ describe("The text encoder", function()
         helper.raises("ESHAPE", "ids", text.features, text, distac.zeros({ 3 }, { dtype = "i64" }))
         helper.raises("ESHAPE", "ids", text.features, text, distac.zeros({ 0, 3 }, { dtype = "i64" }))
         assert.same({ 1, 10 }, text:features({ { 5 } }):shape())
+        -- Rows of different lengths, and one row alone: zeros behind the end change nothing.
+        local both = text:features { { 3, 7, 633 }, { 4, 633 } }
+        helper.near(both:narrow(1, 1, 1), text:features({ 3, 7, 633 }):table(), 1e-6)
+        helper.near(both:narrow(1, 2, 1), text:features({ { 4, 633 } }):table(), 1e-6)
+        helper.raises("EINVAL", "ids[1][2]", text.features, text, { { 1, "x" } })
     end)
 end)
 

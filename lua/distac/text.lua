@@ -35,11 +35,31 @@ function methods.config(t)
     }
 end
 
--- Features [B,D], not normalised, of ids: a Tensor i64 [B,n] or a list of lists of one length.
+-- Rows of ids of any lengths as a Tensor, shorter ones filled up with zeros.
+local function rows(fname, lists)
+    if type(lists[1]) == "number" then
+        lists = { lists }
+    end
+    local longest, padded = 0, {}
+    for i, list in ipairs(lists) do
+        check.table(fname, string.format("ids[%.0f]", i), list)
+        longest = math.max(longest, #list)
+    end
+    for i, list in ipairs(lists) do
+        local row = {}
+        for k = 1, longest do
+            row[k] = list[k] ~= nil and check.integer(fname, string.format("ids[%.0f][%.0f]", i, k), list[k]) or 0
+        end
+        padded[i] = row
+    end
+    return require("distac.tensor").tensor(padded, { dtype = "i64" })
+end
+
+-- Features [B,D], not normalised, of ids: a Tensor i64 [B,n], or a list of what Tokenizer:encode gives.
 function methods.features(t, ids)
     local fname = "TextEncoder:features"
     if type(ids) == "table" then
-        ids = require("distac.tensor").tensor(ids, { dtype = "i64" })
+        ids = rows(fname, ids)
     end
     check.tensor(fname, "ids", ids)
     if raw.tensor_dtype(ids) ~= raw.I64 then

@@ -12,10 +12,21 @@ function M.tokenizer(path)
     return raw.tokenizer_open(context.get(), check.string("distac.tokenizer", "path", path))
 end
 
--- Ids of a text as a list, without those of start and end.
-function methods.encode(t, text)
+-- Ids of a text as a list between those of start and end, of any length; encode(text, { specials = false }) leaves
+-- start and end out.
+function methods.encode(t, text, options)
+    local o = check.options("Tokenizer:encode", options, { specials = { "boolean", default = true } })
     local ids = raw.tokenizer_encode(t, check.string("Tokenizer:encode", "text", text))
-    return raw.tensor_numel(ids) > 0 and tensor.read(ids) or {}
+    local list = raw.tensor_numel(ids) > 0 and tensor.read(ids) or {}
+    if not o.specials then
+        return list
+    end
+    local out = { raw.tokenizer_start(t) }
+    for i, id in ipairs(list) do
+        out[i + 1] = id
+    end
+    out[#out + 1] = raw.tokenizer_end(t)
+    return out
 end
 
 -- Rows [B,length] i64 for the text encoder of a text or a list of texts: start, ids, end, zeros. A text that does not
