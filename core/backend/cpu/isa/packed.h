@@ -22,7 +22,7 @@ enum {
     KC = 384,
     STRIDE = KC + 16,               /* units from row to row of packed A: more, as rows would meet in one cache set */
     PANELS = VBYTES == 64 ? 8 : 16, /* of A in a tile */
-    WHOLE_BLOCKS = 3,               /* blocks of KC of A that are packed at a time if these are all, */
+    WHOLE_BLOCKS = 4,               /* blocks of KC of A that are packed at a time if these are all, */
     HELD = 2,                       /* and if not: then the sums of a tile need room beside them */
     CHUNK = 64                      /* units turned around at a time */
 };
