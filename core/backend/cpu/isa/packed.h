@@ -287,27 +287,44 @@ INLINE int64_t NAME(piece)(int64_t rows, int64_t pieces, int64_t q) {
     return q * (rows / pieces) + di_cpu_min(q, rows % pieces);
 }
 
+/* Packs rows row … of op(A) that lie across: all pieces of one step along K after the other, as they share cache lines. */
+INLINE void NAME(pack_across)(const NAME(packed_job) *j, int products, int64_t row, int64_t rows, int64_t unit,
+                              int64_t units, T *to) {
+    int64_t each = products == PRODUCTS_PAIRS ? 2 : 1, pieces = di_cpu_ceil(rows, MR);
+    int64_t end = row + rows, safe = j->M - AHEAD; /* from which rows a whole width can be read */
+    for (int64_t t = 0; t < units; t++) {
+        int64_t k = (unit + t) * each, at = row;
+        const T *x = j->A + k * j->lda, *next = each == 2 && k + 1 < j->K ? x + j->lda : NULL;
+        for (int64_t q = 0; q < pieces; q++) {
+            T *panel = to + q * PANEL + t * AHEAD;
+            int64_t n = rows / pieces + (q < rows % pieces);
+            if (at <= safe) {
+                for (int64_t i = 0; i < AHEAD; i += VL)
+                    NAME(beside)(products, x + at + i, next ? next + at + i : NULL, panel + i);
+            } else {
+                NAME(pack_beside)(products, 1, next ? 2 : 1, n, end - at, x + at, j->lda, AHEAD, panel);
+            }
+            at += n;
+        }
+    }
+}
+
 /* Packs rows row … row+rows-1 of op(A), `units` units from `unit` on. */
 static void NAME(pack_rows)(const NAME(packed_job) *j, int64_t row, int64_t rows, int64_t unit, int64_t units,
                             T *to) {
+    if (j->trans_a) {
+        if (j->products == PRODUCTS_PLAIN) NAME(pack_across)(j, PRODUCTS_PLAIN, row, rows, unit, units, to);
+        else if (j->products == PRODUCTS_ROUNDED) NAME(pack_across)(j, PRODUCTS_ROUNDED, row, rows, unit, units, to);
+        else NAME(pack_across)(j, PRODUCTS_PAIRS, row, rows, unit, units, to);
+        return;
+    }
     int64_t each = j->products == PRODUCTS_PAIRS ? 2 : 1, pieces = di_cpu_ceil(rows, MR);
     int64_t depth = di_cpu_min(units * each, j->K - unit * each);
     for (int64_t q = 0; q < pieces; q++) {
         int64_t first = NAME(piece)(rows, pieces, q), n = NAME(piece)(rows, pieces, q + 1) - first;
-        T *panel = to + q * PANEL;
-        if (!j->trans_a) {
-            const T *x = j->A + (row + first) * j->lda + unit * each;
-            for (int64_t i = 0; i < n; i++) NAME(along)(j->products, depth, x + i * j->lda, panel + i * STRIDE);
-            continue;
-        }
-        const T *x = j->A + unit * each * j->lda + row + first;
-        int64_t left = j->M - row - first;
-        if (j->products == PRODUCTS_PLAIN)
-            NAME(pack_beside)(PRODUCTS_PLAIN, units, depth, n, left, x, j->lda, AHEAD, panel);
-        else if (j->products == PRODUCTS_ROUNDED)
-            NAME(pack_beside)(PRODUCTS_ROUNDED, units, depth, n, left, x, j->lda, AHEAD, panel);
-        else
-            NAME(pack_beside)(PRODUCTS_PAIRS, units, depth, n, left, x, j->lda, AHEAD, panel);
+        const T *x = j->A + (row + first) * j->lda + unit * each;
+        for (int64_t i = 0; i < n; i++)
+            NAME(along)(j->products, depth, x + i * j->lda, to + q * PANEL + i * STRIDE);
     }
 }
 
@@ -375,15 +392,21 @@ static distac_status NAME(packed)(distac_context *c, const char *kernel, int pro
     j.units = products == PRODUCTS_PAIRS ? di_cpu_ceil(K, 2) : K;
     j.deep = K == 0 ? 1 : di_cpu_ceil(j.units, di_cpu_ceil(j.units, KC));
     j.blocks = K == 0 ? 1 : di_cpu_ceil(j.units, j.deep); /* a block of nothing gives zeros */
-    int64_t down = di_cpu_ceil(M, MR * PANELS);
+    int64_t panels = di_cpu_ceil(N, NR), tall = MR * PANELS;
+    /* A packed B that stays in the second-level cache costs little to run through again, packing rows of A twice more:
+     * then rows are cut, otherwise columns. */
+    bool small = (size_t)(panels * j.units * NR) * sizeof(T) <= (size_t)5 << 18;
+    if (small && (double)M * (double)N * (double)K > 1e6)
+        tall = di_cpu_min(tall, di_cpu_ceil(di_cpu_ceil(M, 28), 2 * MR) * 2 * MR);
+    int64_t down = di_cpu_ceil(M, tall);
     j.rows = di_cpu_ceil(M, down);
-    /* 28 tiles or more, so that no thread waits long for the last one; small results in one. */
-    j.columns = di_cpu_ceil(N, NR) * NR;
+    /* 28 tiles or more, so that no thread waits long for the last one, of two panels or more; small results in one. */
+    int64_t across = 1;
     if ((double)M * (double)N * (double)K > 1e6)
-        j.columns = di_cpu_piece(N, di_cpu_ceil(28, down), 3 * NR, NR);
+        across = panels < 4 ? 1 : di_cpu_min(di_cpu_ceil(small ? 8 : 28, down), panels / 2);
+    j.columns = di_cpu_ceil(panels, across) * NR;
     if (j.blocks > WHOLE_BLOCKS) j.columns = di_cpu_min(768, j.columns);
     j.across = di_cpu_ceil(N, j.columns);
-    int64_t panels = di_cpu_ceil(N, NR);
     size_t bytes = (size_t)(panels * j.units * NR) * sizeof(T);
     j.panels = di_alloc(c, bytes);
     if (!j.panels) return DISTAC_ENOMEM;
