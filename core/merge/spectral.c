@@ -80,26 +80,40 @@ static distac_status triplets_exact(distac_context *context, int64_t p, int64_t 
 
 /* ---- triplets by the Gram matrix of the shorter side ---- */
 
-/* Largest r eigenvalues (ascending) and vectors z [k,r] of g [k,k], upper triangle, destroyed. *fine tells whether
+/* Whether a tridiagonal matrix is in one piece: dstein wants to be told of pieces, which only degenerate matrices
+ * fall into. */
+static bool connected(int64_t k, const double *d, const double *e) {
+    for (int64_t i = 0; i + 1 < k; i++)
+        if (!(e[i] * e[i] > fabs(d[i] * d[i + 1]) * DBL_EPSILON * DBL_EPSILON + DBL_MIN)) return false;
+    return true;
+}
+
+/* Largest r eigenvalues (ascending) and vectors z [k,r] of g [k,k], lower triangle, destroyed. *fine tells whether
  * LAPACK succeeded. */
 static distac_status leading(distac_context *context, int64_t k, int64_t r, double *g, double *w, double *z,
                              bool *fine) {
-    lapack_int n = (lapack_int)k, il = (lapack_int)(k - r + 1), found = 0, few = 0;
-    double best = 0;
+    enum { WIDTH = 64 }; /* of LAPACK's blocks */
+    lapack_int n = (lapack_int)k, count = (lapack_int)r;
     room work, integers;
     *fine = false;
-    lapack_int info = LAPACKE_dsyevr_work(LAPACK_COL_MAJOR, 'V', 'I', 'U', n, NULL, n, 0, 0, il, n, 0, &found,
-                                          NULL, NULL, n, NULL, &best, -1, &few, -1);
-    if (info != 0 || !(best >= 1 && best < INT_MAX) || few < 1) return DISTAC_OK;
-    DI_TRY(room_open(&work, context, (int64_t)best + k));
-    distac_status status = room_open(&integers, context, (int64_t)few + 2 * k);
+    DI_TRY(room_open(&work, context, (WIDTH + 5 + 5) * k));
+    distac_status status = room_open(&integers, context, 3 * k + r);
     if (status == DISTAC_OK) {
-        lapack_int *list = (lapack_int *)(void *)integers.memory;
-        double *all = work.memory + (int64_t)best;
-        info = LAPACKE_dsyevr_work(LAPACK_COL_MAJOR, 'V', 'I', 'U', n, g, n, 0, 0, il, n, 0, &found, all, z, n,
-                                   list + few, work.memory, (lapack_int)best, list, few);
-        *fine = info == 0 && found == r;
-        if (*fine) memcpy(w, all, (size_t)r * sizeof *w);
+        double *d = work.memory, *e = d + k, *tau = e + k, *e2 = tau + k, *all = e2 + k, *more = all + k;
+        lapack_int *block = (lapack_int *)(void *)integers.memory, *split = block + k, *list = split + k;
+        lapack_int *failed = list + k;
+        *fine = LAPACKE_dsytrd_work(LAPACK_COL_MAJOR, 'L', n, g, n, d, e, tau, more, (WIDTH + 5) * n) == 0 &&
+                connected(k, d, e);
+        if (*fine) {
+            di_bisect(k, r, d, e, e2, all);
+            memcpy(w, all, (size_t)r * sizeof *w);
+            for (int64_t i = 0; i < k; i++) block[i] = 1;
+            split[0] = n;
+            *fine = LAPACKE_dstein_work(LAPACK_COL_MAJOR, n, d, e, count, all, block, split, z, n, more, list,
+                                        failed) == 0 &&
+                    LAPACKE_dormtr_work(LAPACK_COL_MAJOR, 'L', 'L', 'N', n, count, g, n, tau, z, n, more,
+                                        (WIDTH + 5) * n) == 0;
+        }
     }
     room_close(&integers);
     room_close(&work);
@@ -114,7 +128,7 @@ static distac_status triplets_gram(distac_context *context, int64_t p, int64_t q
     double *near = on_left ? left : right, *far = on_left ? right : left;
     room gram;
     DI_TRY(room_open(&gram, context, k * k));
-    cblas_dsyrk(CblasColMajor, CblasUpper, on_left ? CblasNoTrans : CblasTrans, (int)k, (int)other, 1, a, (int)p,
+    cblas_dsyrk(CblasColMajor, CblasLower, on_left ? CblasNoTrans : CblasTrans, (int)k, (int)other, 1, a, (int)p,
                 0, gram.memory, (int)k);
     distac_status status = leading(context, k, r, gram.memory, values, near, fine);
     room_close(&gram);
@@ -157,18 +171,18 @@ static distac_status polar_exact(distac_context *context, int64_t rows, int64_t 
     return status;
 }
 
-/* Eigenvalues w (ascending) and vectors (replacing g) of g [c,c], upper triangle. */
+/* Eigenvalues w (ascending) and vectors (replacing g) of g [c,c], lower triangle. */
 static distac_status eigen(distac_context *context, int64_t c, double *g, double *w, bool *fine) {
     lapack_int n = (lapack_int)c, few = 0;
     double best = 0;
     room work, integers;
     *fine = false;
-    lapack_int info = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'U', n, NULL, n, NULL, &best, -1, &few, -1);
+    lapack_int info = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'L', n, NULL, n, NULL, &best, -1, &few, -1);
     if (info != 0 || !(best >= 1 && best < INT_MAX) || few < 1) return DISTAC_OK;
     DI_TRY(room_open(&work, context, (int64_t)best));
     distac_status status = room_open(&integers, context, few);
     if (status == DISTAC_OK)
-        *fine = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'U', n, g, n, w, work.memory, (lapack_int)best,
+        *fine = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'L', n, g, n, w, work.memory, (lapack_int)best,
                                     (lapack_int *)(void *)integers.memory, few) == 0;
     room_close(&integers);
     room_close(&work);
@@ -178,9 +192,9 @@ static distac_status eigen(distac_context *context, int64_t c, double *g, double
 /* One Newton-Schulz step, x (3 - xT x) / 2: it makes the columns orthonormal again where the Gram matrix has cost
  * digits. gram [c,c] and next [rows,c] are scratch; the result is in x. */
 static void refine(int64_t rows, int64_t c, double *x, double *gram, double *next) {
-    cblas_dsyrk(CblasColMajor, CblasUpper, CblasTrans, (int)c, (int)rows, -0.5, x, (int)rows, 0, gram, (int)c);
+    cblas_dsyrk(CblasColMajor, CblasLower, CblasTrans, (int)c, (int)rows, -0.5, x, (int)rows, 0, gram, (int)c);
     for (int64_t i = 0; i < c; i++) gram[i * c + i] += 1.5;
-    cblas_dsymm(CblasColMajor, CblasRight, CblasUpper, (int)rows, (int)c, 1, gram, (int)c, x, (int)rows, 0, next,
+    cblas_dsymm(CblasColMajor, CblasRight, CblasLower, (int)rows, (int)c, 1, gram, (int)c, x, (int)rows, 0, next,
                 (int)rows);
     memcpy(x, next, (size_t)(rows * c) * sizeof *x);
 }
@@ -192,14 +206,14 @@ distac_status di_polar(distac_context *context, int64_t rows, int64_t c, double 
     if (c <= SMALL) return polar_exact(context, rows, c, x);
     DI_TRY(room_open(&all, context, 2 * c * c + c + rows * c));
     double *gram = all.memory, *root = gram + c * c, *w = root + c * c, *next = w + c;
-    cblas_dsyrk(CblasColMajor, CblasUpper, CblasTrans, (int)c, (int)rows, 1, x, (int)rows, 0, gram, (int)c);
+    cblas_dsyrk(CblasColMajor, CblasLower, CblasTrans, (int)c, (int)rows, 1, x, (int)rows, 0, gram, (int)c);
     distac_status status = eigen(context, c, gram, w, &fine);
     fine = fine && w[0] > polar_floor * w[c - 1];
     if (status == DISTAC_OK && fine) {
         bool rough = w[0] < polar_refine * w[c - 1];
         for (int64_t j = 0; j < c; j++) cblas_dscal((int)c, pow(w[j], -0.25), gram + j * c, 1);
-        cblas_dsyrk(CblasColMajor, CblasUpper, CblasNoTrans, (int)c, (int)c, 1, gram, (int)c, 0, root, (int)c);
-        cblas_dsymm(CblasColMajor, CblasRight, CblasUpper, (int)rows, (int)c, 1, root, (int)c, x, (int)rows, 0,
+        cblas_dsyrk(CblasColMajor, CblasLower, CblasNoTrans, (int)c, (int)c, 1, gram, (int)c, 0, root, (int)c);
+        cblas_dsymm(CblasColMajor, CblasRight, CblasLower, (int)rows, (int)c, 1, root, (int)c, x, (int)rows, 0,
                     next, (int)rows);
         memcpy(x, next, (size_t)(rows * c) * sizeof *x);
         if (rough) refine(rows, c, x, gram, next);
