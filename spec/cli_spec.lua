@@ -74,7 +74,7 @@ describe("distac", function()
         local method = json.decode(metadata["distac.method"])
         assert.equal("ties", method.name)
         assert.equal(0.5, method.params.keep)
-        assert.equal(distac.hash.file(root .. "/base.safetensors"), metadata["distac.base"])
+        assert.equal(distac.load(root .. "/base.safetensors"):fingerprint(), metadata["distac.base"])
     end)
 
     it("takes a list where a parameter allows one", function()

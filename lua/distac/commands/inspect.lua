@@ -87,7 +87,8 @@ local function inspect_file(path)
     local distac = require "distac"
     local ck = distac.load(path, { layout = "file" })
     local out = { path = path, bytes = 0, metadata = ck:metadata(), tensors = json.array {},
-                  parameters = 0, nonfinite = 0, clip = describe(ck) }
+                  parameters = 0, nonfinite = 0, clip = describe(ck), fingerprint = ck:fingerprint() }
+    out.merge = require("distac.provenance").read(out.metadata)
     for _, file in ipairs(distac.fs.model_files(path)) do out.bytes = out.bytes + distac.fs.bytes(file) end
     local norms = ck:norms()
     for i, name in ipairs(ck:names()) do
@@ -108,6 +109,7 @@ local function inspect_text(file)
     local lines = { string.format("%s: %d tensors, %s elements, %s%s", file.path, #file.tensors,
         json.number(file.parameters), require("distac.plan").bytes_text(file.bytes),
         file.nonfinite > 0 and ", " .. json.number(file.nonfinite) .. " NOT FINITE" or "") }
+    lines[#lines + 1] = "  fingerprint " .. file.fingerprint
     describe_text(file.clip, lines)
     for _, t in ipairs(file.tensors) do
         lines[#lines + 1] = string.format("  %-52s %-5s %-18s %s%s", t.name, t.dtype,
@@ -117,7 +119,10 @@ local function inspect_text(file)
                 .. json.number(t.first_nonfinite) or "")
     end
     local keys = {}
-    for key in pairs(file.metadata) do keys[#keys + 1] = key end
+    local told = require("distac.provenance").describe(file.metadata, lines)
+    for key in pairs(file.metadata) do
+        if not told[key] then keys[#keys + 1] = key end
+    end
     table.sort(keys)
     for _, key in ipairs(keys) do lines[#lines + 1] = "  " .. key .. " = " .. file.metadata[key] end
     return table.concat(lines, "\n")

@@ -2,6 +2,7 @@
 
 local common = require "distac.commands.common"
 local json = require "distac.json"
+local provenance = require "distac.provenance"
 
 local commands = {}
 
@@ -106,8 +107,103 @@ local function rules(text)
     return list
 end
 
+local function operator_of(name, params)
+    local good, operator = pcall(require("distac").merge[name], params)
+    if not good then common.usage(operator.message or tostring(operator)) end
+    return operator
+end
+
+-- Does a merge that has been checked. job.metadata, if given, makes the output's from that which would be written.
+local function perform(job)
+    local distac = require "distac"
+    local begun = distac.clock()
+    local base, models = distac.load(job.base, { layout = "file" }), {}
+    local record = {
+        method = job.operator:name(), params = job.operator:params(), seed = job.seed, engine = distac.version,
+        base = { path = job.base, fingerprint = job.prints and job.prints.base or base:fingerprint() },
+        models = json.array {}, dtype = job.dtype, layout = job.layout(base), missing_from_base = job.missing,
+        custom = job.custom,
+    }
+    if base:layout() ~= "plain" then base = distac.load(job.base) end
+    for i, path in ipairs(job.models) do
+        models[i] = distac.load(path, { missing = job.missing and base or nil })
+        record.models[i] = { path = path, fingerprint = job.prints and job.prints[i] or provenance.fingerprint(path) }
+    end
+    local metadata = provenance.metadata(base:metadata(), record)
+    if job.metadata then metadata = job.metadata(metadata) end
+    job.operator:files(base, models, job.output, { dtype = job.dtype, metadata = metadata, layout = record.layout })
+    local seconds = distac.clock() - begun
+    local result = { method = record.method, params = record.params, base = job.base,
+                     models = json.array(job.models), output = job.output, bytes = distac.fs.bytes(job.output),
+                     seconds = seconds }
+    return result, string.format("%s of %d models written to %s (%s, %.1f s)", record.method, #models, job.output,
+        require("distac.plan").bytes_text(result.bytes), seconds)
+end
+
+local function same_bytes(a, b)
+    local one, two = io.open(a, "rb"), io.open(b, "rb")
+    local same = one ~= nil and two ~= nil
+    while same do
+        local x, y = one:read(1048576), two:read(1048576)
+        same = x == y
+        if not x then break end
+    end
+    if one then one:close() end
+    if two then two:close() end
+    return same
+end
+
+local not_with_replay = { "base", "method", "only", "except", "scale", "dtype", "to", "missing_from_base", "seed" }
+
+-- --replay FILE: the merge that made FILE, again, from inputs that are proven to be the same. Without -o the result
+-- is compared with FILE and not kept.
+local function replay(o)
+    local distac = require "distac"
+    local file = common.file(o.replay, "--replay")
+    for _, key in ipairs(not_with_replay) do
+        if o[key] ~= nil then
+            common.usage("--" .. key:gsub("_", "-") .. " and --replay do not go together: the file says how it was made")
+        end
+    end
+    if #o.args > 0 or #o.extra_order > 0 then
+        common.usage("unexpected '" .. (o.args[1] or "--" .. o.extra_order[1]) .. "': the file of --replay says it all")
+    end
+    local folder = o.models and common.folder(o.models, "--models")
+    local was = distac.load(file, { layout = "file" })
+    local record, why = provenance.read(was:metadata())
+    if not record then error(file .. " cannot be replayed: " .. why, 0) end
+    local out = o.output and common.output(o, { file }) or file .. ".replay"
+    local begun = distac.clock()
+    local paths, wrong = provenance.inputs(record, file, folder)
+    if not paths then error(file .. " cannot be replayed:\n" .. wrong, 0) end
+    local prints = { base = record.base.fingerprint }
+    for i, model in ipairs(record.models) do prints[i] = model.fingerprint end
+    local metadata = was:metadata()
+    metadata["distac.engine"] = distac.version
+    perform {
+        operator = operator_of(record.method, record.params), base = table.remove(paths, 1), models = paths,
+        prints = prints, dtype = record.dtype, layout = function() return record.layout end,
+        missing = record.missing_from_base, seed = record.seed, output = out,
+        metadata = function() return metadata end,
+    }
+    local same = same_bytes(out, file)
+    local tensors = same or provenance.fingerprint(out) == was:fingerprint()
+    if not o.output then distac.fs.remove(out) end
+    local result = { replay = file, output = o.output, identical = same, same_tensors = tensors,
+                     engine = record.engine, seconds = distac.clock() - begun }
+    if not tensors then
+        error(file .. " is not what its recipe gives: " .. (o.output and out .. " has" or "the merge gives")
+            .. " other tensors from the same inputs" .. (record.engine ~= distac.version and " (made by distac "
+            .. record.engine .. ", this is " .. distac.version .. ")" or ""), 0)
+    end
+    return result, string.format("%s: the inputs are the same, %s%s (%.1f s)", file,
+        same and "the file is the same bit for bit" or "the tensors are the same, the files differ",
+        o.output and ", written to " .. o.output or "", result.seconds)
+end
+
 commands.merge = {
-    usage = "--base B --method M [--lambda X] [--PARAM V]... -o OUT MODEL...",
+    usage = "--base B --method M [--lambda X] [--PARAM V]... -o OUT MODEL...\n"
+        .. "       distac merge --replay FILE [-o OUT] [--models DIR]",
     text = "merge fine-tuned models into one",
     extra = true,
     options = {
@@ -120,6 +216,8 @@ commands.merge = {
         { "dtype", "text", "TYPE", "f32, f16 or bf16 (default: the base's)" },
         { "to", "text", "LAYOUT", "CLIP's names in the output: open_clip or hf (default: the base's)" },
         { "missing-from-base", "flag", nil, "what a model lacks as a whole (projection, text tower) is the base's" },
+        { "replay", "text", "FILE", "make a merged file again from what it says of itself, and compare" },
+        { "models", "text", "DIR", "where the inputs of --replay are now" },
         { "force", "flag", nil, "overwrite the output" },
     },
     more = function()
@@ -137,7 +235,8 @@ commands.merge = {
         return table.concat(lines, "\n")
     end,
     run = function(o)
-        local distac = require "distac"
+        if o.replay then return replay(o) end
+        if o.models then common.usage("--models DIR belongs to --replay") end
         check_known(o)
         local base_path = common.weights(common.need(o, "base", "the base model"), "--base")
         local method = find_method(common.need(o, "method", "the name of a method"))
@@ -150,30 +249,11 @@ commands.merge = {
         local inputs = { base_path }
         for _, path in ipairs(o.args) do inputs[#inputs + 1] = path end
         local out = common.output(o, inputs)
-        local good, operator = pcall(distac.merge[method.name], params)
-        if not good then common.usage(operator.message or tostring(operator)) end
-        local begun = distac.clock()
-        local base, models, hashes = distac.load(base_path, { layout = "file" }), {}, {}
-        local layout = output_layout(o, base)
-        if base:layout() ~= "plain" then base = distac.load(base_path) end
-        for i, path in ipairs(o.args) do
-            models[i] = distac.load(path, { missing = o.missing_from_base and base or nil })
-            hashes[i] = distac.hash.model(path)
-        end
-        local metadata = base:metadata()
-        metadata["distac.method"] = json.encode({ name = method.name, params = operator:params() },
-            { nonfinite = "null" })
-        metadata["distac.engine"] = distac.version
-        metadata["distac.seed"] = json.number(o.seed or 0)
-        metadata["distac.base"] = distac.hash.model(base_path)
-        metadata["distac.models"] = json.encode(json.array(hashes))
-        operator:files(base, models, out, { dtype = dtype, metadata = metadata, layout = layout })
-        local seconds = distac.clock() - begun
-        local result = { method = method.name, params = operator:params(), base = base_path,
-                         models = json.array(o.args), output = out, bytes = distac.fs.bytes(out),
-                         seconds = seconds }
-        return result, string.format("%s of %d models written to %s (%s, %.1f s)", method.name, #models, out,
-            require("distac.plan").bytes_text(result.bytes), seconds)
+        return perform {
+            operator = operator_of(method.name, params), base = base_path, models = o.args, dtype = dtype,
+            layout = function(base) return output_layout(o, base) end, missing = o.missing_from_base,
+            seed = o.seed or 0, output = out,
+        }
     end,
 }
 
