@@ -766,6 +766,9 @@ typedef struct distac_task_info {
 DISTAC_API distac_status distac_dataset_tasks(distac_strings **out);
 /* Errors: ENOTFOUND. */
 DISTAC_API distac_status distac_dataset_task_info(const char *task, distac_task_info *out);
+/* [new] What a task's classes are called, in the order of the labels; none where the data set's own files name them
+ * (cars, sun397). Errors: ENOTFOUND. */
+DISTAC_API distac_status distac_dataset_task_classes(const char *task, distac_strings **out);
 /* [new] One of the eight CLIP tasks (cars dtd eurosat gtsrb mnist resisc45 sun397 svhn) from its original files or
  * the usual prepared folders under root, split 0 train, 1 validation, 2 test. Labels and class names are in the
  * order of the zero-shot heads. Validation is the last min(N/10, 5000) of distac_randperm(N, 0) of the training

@@ -13,6 +13,7 @@ static const char *const class_folders[CLASSES] = {
     "00011", "00012", "00013", "00014", "00015", "00016", "00017", "00018", "00019", "00020", "00021",
     "00022", "00023", "00024", "00025", "00026", "00027", "00028", "00029", "00030", "00031", "00032",
     "00033", "00034", "00035", "00036", "00037", "00038", "00039", "00040", "00041", "00042"};
+/* spelled as CLIP's list has them */
 static const char *const names[CLASSES] = {
     "red and white circle 20 kph speed limit",
     "red and white circle 30 kph speed limit",

@@ -58,5 +58,6 @@ const di_set di_set_mnist = {
     .classes = 10,
     .train = 60000,
     .test = 10000,
+    .names = di_set_digits,
     .open = open_files, /* class names: the numbers that all samples begin with */
 };

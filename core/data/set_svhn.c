@@ -82,5 +82,6 @@ const di_set di_set_svhn = {
     .classes = 10,
     .train = 73257,
     .test = 26032,
+    .names = di_set_digits,
     .open = open_files,
 };

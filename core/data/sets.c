@@ -26,6 +26,8 @@ static distac_status find_set(const char *function, const char *task, const di_s
 
 /* ---- what readers share ---- */
 
+const char *const di_set_digits[10] = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
+
 distac_status di_set_samples(distac_context *context, di_listing *list, int64_t classes, int32_t size,
                              di_samples **out) {
     di_samples *s;
@@ -148,17 +150,30 @@ distac_status distac_dataset_task(distac_context *context, const char *root, con
     return DISTAC_OK;
 }
 
-distac_status distac_dataset_tasks(distac_strings **out) {
-    DI_REQUIRE(out, "out is needed");
-    distac_strings *names = di_strings_new();
-    distac_status status = names ? DISTAC_OK : DISTAC_ENOMEM;
-    for (int i = 0; i < SETS && status == DISTAC_OK; i++) status = di_strings_add(names, sets[i]->name);
+static distac_status make_list(int64_t n, const char *const *texts, distac_strings **out) {
+    distac_strings *list = di_strings_new();
+    distac_status status = list ? DISTAC_OK : DISTAC_ENOMEM;
+    for (int64_t i = 0; i < n && status == DISTAC_OK; i++) status = di_strings_add(list, texts[i]);
     if (status != DISTAC_OK) {
-        distac_strings_release(names);
+        distac_strings_release(list);
         return status;
     }
-    *out = names;
+    *out = list;
     return DISTAC_OK;
+}
+
+distac_status distac_dataset_tasks(distac_strings **out) {
+    DI_REQUIRE(out, "out is needed");
+    const char *names[SETS];
+    for (int i = 0; i < SETS; i++) names[i] = sets[i]->name;
+    return make_list(SETS, names, out);
+}
+
+distac_status distac_dataset_task_classes(const char *task, distac_strings **out) {
+    DI_REQUIRE(task && out, "task and out are needed");
+    const di_set *set = NULL;
+    DI_TRY(find_set(__func__, task, &set));
+    return make_list(set->names ? set->classes : 0, set->names, out);
 }
 
 distac_status distac_dataset_task_info(const char *task, distac_task_info *out) {

@@ -55,6 +55,8 @@ typedef struct di_set {
 extern const di_set di_set_cars, di_set_dtd, di_set_eurosat, di_set_gtsrb, di_set_mnist, di_set_resisc45,
     di_set_sun397, di_set_svhn;
 
+extern const char *const di_set_digits[10]; /* names of the classes of two of them */
+
 /* Takes the files and labels of a listing; it is emptied. RGB, size x size. */
 distac_status di_set_samples(distac_context *context, di_listing *list, int64_t classes, int32_t size,
                              di_samples **out);

@@ -1,6 +1,7 @@
 -- distac.prompts: class names, in the order of the labels, and template ensembles of the eight data sets on which
 -- CLIP's fine-tuned models are compared: distac.prompts.mnist -> { classes = {...}, templates = {...} }. The class's
 -- name goes where a template has {}. The templates are those of CLIP's own evaluation.
+local raw = require "distac.raw"
 local check = require "distac.check"
 local errors = require "distac.error"
 
@@ -31,7 +32,9 @@ return setmetatable(prompts, {
         for _, name in ipairs(NAMES) do
             if name == key then
                 local set = require("distac.prompts." .. name)
-                local copy = { classes = split(set.classes), templates = {} }
+                -- The names that the engine gives a data set's classes, or those that its own files have.
+                local classes = set.classes and split(set.classes) or check.strings(raw.dataset_task_classes(name))
+                local copy = { classes = classes, templates = {} }
                 for i, template in ipairs(set.templates) do
                     copy.templates[i] = template
                 end
