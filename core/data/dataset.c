@@ -220,8 +220,7 @@ typedef struct fetch {
     int64_t start;
     const int64_t *list;
     const di_sample_crop *crops;
-    size_t bytes;       /* of one image */
-    const float *table; /* [channels][256] */
+    size_t bytes; /* of one image */
     float *floats;
     const uint8_t *in;
     uint8_t *out;
@@ -240,12 +239,12 @@ static distac_status fetch_bytes(void *arg, int64_t i) {
 static distac_status normalize_one(void *arg, int64_t i) {
     const fetch *f = arg;
     const di_samples *s = f->dataset->samples;
-    const uint8_t *in = f->in + (size_t)i * f->bytes;
-    float *out = f->floats + (size_t)i * f->bytes;
+    const di_pixels *kernels = di_pixels_for(s->context);
     size_t plane = (size_t)s->height * (size_t)s->width;
     for (int32_t c = 0; c < s->channels; c++) {
-        const float *table = f->table + 256 * c;
-        for (size_t k = 0; k < plane; k++) *out++ = table[*in++];
+        size_t at = (size_t)i * f->bytes + (size_t)c * plane;
+        kernels->floats(f->in + at, (int64_t)plane, (float)f->dataset->mean[c], (float)f->dataset->std[c],
+                        f->floats + at);
     }
     return DISTAC_OK;
 }
@@ -276,31 +275,20 @@ distac_status di_dataset_bytes(const distac_dataset *dataset, int64_t start, int
     return di_parallel_try(dataset->samples->context, NULL, n, fetch_bytes, &f);
 }
 
-/* Runs work with the table of what every byte of every channel becomes. */
-static distac_status with_table(fetch *f, int64_t n, di_work work) {
-    const distac_dataset *d = f->dataset;
-    int32_t channels = d->samples->channels;
-    float *table = di_new((size_t)channels * 256 * sizeof *table);
-    if (!table) return DISTAC_ENOMEM;
-    for (int32_t c = 0; c < channels; c++)
-        for (int u = 0; u < 256; u++)
-            table[256 * c + u] = ((float)u / 255.0f - (float)d->mean[c]) / (float)d->std[c];
-    f->table = table;
-    f->bytes = di_samples_bytes(d->samples);
-    distac_status status = di_parallel_try(d->samples->context, NULL, n, work, f);
-    free(table);
-    return status;
-}
-
 distac_status di_dataset_floats(const distac_dataset *dataset, int64_t start, int64_t n, const int64_t *list,
                                 const di_sample_crop *crops, float *out) {
-    fetch f = {.dataset = dataset, .start = start, .list = list, .crops = crops, .floats = out};
-    return with_table(&f, n, fetch_floats);
+    fetch f = {.dataset = dataset,
+               .start = start,
+               .list = list,
+               .crops = crops,
+               .bytes = di_samples_bytes(dataset->samples),
+               .floats = out};
+    return di_parallel_try(dataset->samples->context, NULL, n, fetch_floats, &f);
 }
 
 distac_status di_dataset_normalized(const distac_dataset *dataset, int64_t n, const uint8_t *planes, float *out) {
-    fetch f = {.dataset = dataset, .in = planes, .floats = out};
-    return with_table(&f, n, normalize_one);
+    fetch f = {.dataset = dataset, .bytes = di_samples_bytes(dataset->samples), .in = planes, .floats = out};
+    return di_parallel_try(dataset->samples->context, NULL, n, normalize_one, &f);
 }
 
 static distac_status check_range(const distac_dataset *d, const char *function, int64_t start, int64_t count) {

@@ -181,11 +181,14 @@ distac_status distac_image_tensor(const distac_image *image, int32_t n_mean, con
     int64_t shape[3] = {image->channels, image->height, image->width};
     DI_TRY(di_tensor_new(image->context, DISTAC_F32, 3, shape, false, out));
     float *dst = (*out)->data;
+    const di_pixels *kernels = di_pixels_for(image->context);
     size_t count = (size_t)image->width * (size_t)image->height, channels = (size_t)image->channels;
-    for (size_t c = 0; c < channels; c++) {
-        float table[256];
-        for (int u = 0; u < 256; u++) table[u] = ((float)u / 255.0f - (float)mean[c]) / (float)std[c];
-        for (size_t i = 0; i < count; i++) dst[c * count + i] = table[image->pixels[i * channels + c]];
-    }
+    uint8_t piece[1024]; /* of one channel */
+    for (size_t c = 0; c < channels; c++)
+        for (size_t first = 0; first < count; first += sizeof piece) {
+            size_t n = count - first < sizeof piece ? count - first : sizeof piece;
+            for (size_t i = 0; i < n; i++) piece[i] = image->pixels[(first + i) * channels + c];
+            kernels->floats(piece, (int64_t)n, (float)mean[c], (float)std[c], dst + c * count + first);
+        }
     return DISTAC_OK;
 }
