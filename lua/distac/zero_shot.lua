@@ -108,15 +108,15 @@ local function names_of(data, ours)
     return names, notes
 end
 
--- zero_shot_head{ text =, tokenizer =, dataset = "mnist" | classes = {...} [, templates = {...}] [, data = Dataset]
--- [, cache = FOLDER] } -> Head, notes. dataset gives the class names and templates of distac.prompts; classes and
--- templates replace them. With data, its own class names are used, and notes (a list of texts) says where they
--- differ. templates default to "a photo of a {}.".
-function M.zero_shot_head(options)
-    local o = check.options(FNAME, options, {
-        text = { "text", required = true }, tokenizer = { "any", required = true }, dataset = { "string" },
-        classes = { "table" }, templates = { "table" }, data = { "dataset" }, cache = { "string" },
-    })
+local OPTIONS = {
+    text = { "text", required = true }, tokenizer = { "any", required = true }, dataset = { "string" },
+    classes = { "table" }, templates = { "table" }, data = { "dataset" }, cache = { "string" },
+}
+
+-- What the options ask for: classes, templates, notes, the opened tokenizer, what the head is made of, and the path
+-- of its file in the cache (nil without one).
+local function wanted(options)
+    local o = check.options(FNAME, options, OPTIONS)
     local set = o.dataset and prompts[o.dataset]
     local tokenizer = o.tokenizer
     if type(tokenizer) == "string" then
@@ -142,19 +142,36 @@ function M.zero_shot_head(options)
         errors.raise("EINVAL", "%s: the tokenizer has %.0f symbols, the text encoder %.0f ids", FNAME, symbols, ids)
     end
     local info = recipe(o.text, tokenizer, classes, templates, o.dataset)
-    local path = o.cache and o.cache .. "/head-" .. info["head.hash"]:sub(1, 32) .. ".safetensors"
-    local found = cached(path, info, classes)
+    local path = o.cache and string.format("%s/%s-%s.safetensors", o.cache, o.dataset or "head",
+        info["head.hash"]:sub(1, 32))
+    return { text = o.text, classes = classes, templates = templates, notes = notes, tokenizer = tokenizer, info = info,
+             cache = o.cache, path = path }
+end
+
+-- zero_shot_head{ text =, tokenizer =, dataset = "mnist" | classes = {...} [, templates = {...}] [, data = Dataset]
+-- [, cache = FOLDER] } -> Head, notes. dataset gives the class names and templates of distac.prompts; classes and
+-- templates replace them. With data, its own class names are used, and notes (a list of texts) says where they
+-- differ. templates default to "a photo of a {}.".
+function M.zero_shot_head(options)
+    local w = wanted(options)
+    local found = cached(w.path, w.info, w.classes)
     if found then
-        return found, notes
+        return found, w.notes
     end
-    local w, scale = weight(o.text, tokenizer, classes, templates)
-    info["head.logit_scale"] = format.number(scale)
-    local made = head.head(w, { metadata = info })
-    if path then
-        fs.make(o.cache)
-        made:save(path)
+    local matrix, scale = weight(w.text, w.tokenizer, w.classes, w.templates)
+    w.info["head.logit_scale"] = format.number(scale)
+    local made = head.head(matrix, { metadata = w.info })
+    if w.path then
+        fs.make(w.cache)
+        made:save(w.path)
     end
-    return made, notes
+    return made, w.notes
+end
+
+-- Is the head that zero_shot_head would give for these options in the cache?
+function M.is_cached(options)
+    local w = wanted(options)
+    return cached(w.path, w.info, w.classes) ~= nil
 end
 
 return M

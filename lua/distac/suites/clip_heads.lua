@@ -1,5 +1,5 @@
--- Heads of CLIP's tasks: built from the text tower by the prompts of each data set and kept by hash beside the
--- run's stages, or read from files: one with a tensor per task, or one per task (weight [C,D], the logit scale
+-- Heads of CLIP's tasks: built from the text tower by the prompts of each data set and cached beside the run's
+-- stages, or read from files: one with a tensor per task, or one per task (weight [C,D], the logit scale
 -- in it, as published heads have it).
 
 local heads = {}
@@ -82,37 +82,28 @@ function heads.hash(suite, task)
     return engine().hash.text(table.concat(words, "\n"))
 end
 
--- Where a built head is kept: data.cache, else beside the stages; nil where there is neither.
-local function kept_at(suite, task)
-    local folder = suite.options.cache or suite.store_folder
-    return folder and folder .. "/heads/" .. task .. "-" .. heads.hash(suite, task):sub(1, 32) .. ".safetensors"
-end
-
-local function build(suite, task)
+-- What zero_shot_head is asked for. Its cache is in data.cache, else beside the stages; none where there is neither.
+local function options(suite, task)
     local distac = engine()
-    local o = suite.options
+    local folder = suite.options.cache or suite.store_folder
     if not suite.text then
-        suite.text = distac.text(suite:checkpoint(), { activation = o.activation })
+        suite.text = distac.text(suite:checkpoint(), { activation = suite.options.activation })
         suite.tokenizer = distac.tokenizer(heads.tokenizer_path(suite))
     end
-    return distac.zero_shot_head { text = suite.text, tokenizer = suite.tokenizer, dataset = task }
+    return { text = suite.text, tokenizer = suite.tokenizer, dataset = task, cache = folder and folder .. "/heads" }
 end
+
+-- The text tower, which is not needed when the heads are there.
+local function forget(suite) suite.text, suite.tokenizer = nil, nil end
 
 function heads.head(suite, task)
     local distac = engine()
     local path, shared = file_of(suite, task)
     if path then return distac.head(read(path, task, shared)) end
-    local kept = kept_at(suite, task)
-    if kept and distac.fs.kind(kept) == "file" then return distac.head(distac.load(kept)["weight"]) end
-    local head = build(suite, task)
-    if kept then
-        distac.fs.make(kept:match("^(.*)/[^/]*$"))
-        distac.save(kept, { weight = head:weight() }, { metadata = { ["distac.head"] = task } })
-    end
-    -- The text tower goes when the last head is made.
+    local head = distac.zero_shot_head(options(suite, task))
     local left = false
     for _, name in ipairs(suite.tasks) do left = left or (name ~= task and not suite.head_cache[name]) end
-    if not left then suite.text, suite.tokenizer = nil, nil end
+    if not left then forget(suite) end
     return head
 end
 
@@ -173,14 +164,14 @@ function heads.about(suite)
     local words, lines = {}, {}
     local built = false
     for i, task in ipairs(suite.tasks) do
-        local path, kept = file_of(suite, task), nil
+        local path, cached = file_of(suite, task), false
         if not path then
             built = true
-            kept = kept_at(suite, task)
+            cached = require("distac.zero_shot").is_cached(options(suite, task))
         end
-        local cached = kept and engine().fs.kind(kept) == "file"
         words[i] = task .. (path and " given" or cached and " cached" or " to build")
     end
+    forget(suite)
     lines[1] = "heads: " .. table.concat(words, ", ")
     if built then lines[2] = "tokenizer: " .. heads.tokenizer_path(suite) end
     return lines
