@@ -254,7 +254,7 @@ static void put_archive(buffer *b, const void *pickle, size_t bytes) {
 }
 
 /* Stacked pickles: the object, the list of storages, four floats. */
-static void put_legacy(buffer *b, const char *object, const char *keys, uint64_t count) {
+__attribute__((unused)) static void put_legacy(buffer *b, const char *object, const char *keys, uint64_t count) {
     static const float values[4] = {1, 2, 3, 4};
     assemble(b, "proto x:8a0a6cfc9c46f9206aa85019 . proto x:4de903 . proto } ( 'protocol_version #1001 "
                 "'little_endian true u .");

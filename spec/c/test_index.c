@@ -3,21 +3,6 @@
 #include "data_files.h"
 #include "io/index.h"
 
-static int setup(void **state) {
-    (void)state;
-    if (!mkdtemp(folder)) return -1;
-    context = open_context(2);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    char command[128];
-    distac_context_release(context);
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
-
 static void write_text(const char *name, const char *text) {
     OK(distac_path_write(in_folder(name), text, (int64_t)strlen(text)));
 }
@@ -374,5 +359,5 @@ int main(void) {
         cmocka_unit_test(contradictions_are_refused),
         cmocka_unit_test(paths_are_renamed),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, start, stop);
 }
