@@ -1,4 +1,5 @@
 local distac = require "distac"
+local facts = require "spec.merge_facts"
 local helper = require "spec.helper"
 local near, raises = helper.near, helper.raises
 
@@ -40,6 +41,47 @@ describe("merge operators", function()
         near(delta(distac.merge.ties { keep = 0.5 }), { { -2, -4, -2.25 }, { 0, 0, -5 } }, 1e-6)
     end)
 
+    it("trim, elect and merge in the dialects", function()
+        local function ties(p)
+            return delta(distac.merge.ties(p))
+        end
+        near(ties { keep = 0.5, combine = "sum" }, { { -2, -4, -4.5 }, { 0, 0, -5 } }, 1e-6)
+        near(ties { keep = 0.5, dialect = "authors" }, { { -2, -4, -2.25 }, { -0.6, 0, -5 } }, 1e-6)
+        near(ties { keep = 0.5, dialect = "authors", combine = "sum" },
+            { { -2, -4, -4.5 }, { -0.6, 0, -5 } }, 1e-6)
+        near(ties { keep = 0.5, dialect = "authors", combine = "max" }, { { -2, -4, -3 }, { -0.6, 0, -5 } }, 1e-6)
+        near(ties { keep = 0.5, dialect = "distac" }, { { -2, -4, -2.25 }, { 0, 0, 2.5 } }, 1e-6)
+        near(ties { keep = 0.25, dialect = "distac", frozen_zeros = 6 },
+            { { -2, -4, -2.25 }, { 0, 0, 2.5 } }, 1e-6)
+        -- one tensor only: the same scope; tied votes are positive
+        near(ties { keep = 0.5, dialect = "mergekit" }, { { -2, -4, -2.25 }, { 0, 0, 2.5 } }, 1e-6)
+        -- by count the last element has two positive votes of three
+        near(ties { keep = 0.5, elect = "count" }, { { -2, -4, -2.25 }, { 0, 0, 2.5 } }, 1e-6)
+        raises("EINVAL", { "frozen_zeros", "distac" }, ties, { frozen_zeros = 3 })
+    end)
+
+    it("mask for one task", function()
+        local function masked(p)
+            return delta(distac.merge.tall_mask(p))
+        end
+        near(masked { tall = 0.6, task = 1 }, { { 0, -1, -2.5 }, { 0.2, 0, 0 } }, 1e-6)
+        near(masked { tall = 0.6, task = 2 }, { { -0.9, 0, -2.5 }, { 0.2, 0.1, 0 } }, 1e-6)
+        near(masked { tall = 0.6, task = 3 }, { { 0, -1, 0 }, { 0.2, 0, 0 } }, 1e-6)
+        near(masked { tall = 0.4, task = 3 }, { { 0, -1, -2.5 }, { 0.2, 0, 0 } }, 1e-6)
+        near(masked { tall = 1, task = 1 }, { { 0, 0, -2.5 }, { 0.2, 0, 0 } }, 1e-6)
+        near(masked { tall = 1, task = 2 }, { { -0.9, 0, -2.5 }, { 0.2, 0.1, 0 } }, 1e-6)
+        raises("EINVAL", { "task is 4", "3 models" }, masked, { task = 4 })
+    end)
+
+    it("weigh the models", function()
+        near(delta(distac.merge.average { weights = { 1, 0, 0 } }), F3[1].w, 1e-6)
+        near(delta(distac.merge.average { weights = { 2, 1, 1 } }),
+            { { 0.025, 0.25, -1.375 }, { 0.175, 0, 1 } }, 1e-6)
+        near(delta(distac.merge.task_arithmetic { weights = { 1, 1, 0 } }),
+            { { -1, 3, -4.5 }, { 0.8, 0.1, -1 } }, 1e-6)
+        raises("EINVAL", { "weights sum to 0" }, delta, distac.merge.average { weights = { 1, -1, 0 } })
+    end)
+
     it("agree on masks", function()
         near(delta(distac.merge.consensus_ta { tall = 0.6, k = 2 }), { { 0, -1, -2.5 }, { 0.2, 0, 0 } }, 1e-6)
         near(delta(distac.merge.consensus_ta { tall = 0.6, k = 1 }), { { -0.9, -1, -2.5 }, { 0.2, 0.1, 0 } }, 1e-6)
@@ -65,8 +107,10 @@ describe("merge operators", function()
     it("work in the order of nothing", function()
         local turned = { F3[3], F3[1], F3[2] }
         for _, method in ipairs(distac.merge.methods()) do
-            local operator = distac.merge[method.name] {}
-            near(delta(operator, turned), delta(operator), 1e-6)
+            if not facts.of(method.name).ordered then
+                local operator = distac.merge[method.name] {}
+                near(delta(operator, turned), delta(operator), 1e-6)
+            end
         end
     end)
 end)
@@ -79,7 +123,12 @@ describe("the list of methods", function()
             assert.is_true(#method.text > 10)
             local seen = {}
             for _, p in ipairs(method.params) do
-                assert.is_true(p.default >= p.min and p.default <= p.max, method.name .. "." .. p.name)
+                local known = { [p.default] = true }
+                for _, word in ipairs(p.choices or {}) do
+                    known[word] = false
+                end
+                assert.is_true(p.choices and known[p.default] == false
+                    or not p.choices and p.default >= p.min and p.default <= p.max, method.name .. "." .. p.name)
                 seen[p.name] = true
             end
             assert.is_true(seen.lambda, method.name .. " has a lambda")
@@ -132,7 +181,8 @@ describe("operators as objects", function()
     it("refuse what is not finite, naming it", function()
         local bad = vectors { { 1, 2, 0 / 0 }, { 1, 1, 1 } }
         for _, method in ipairs(distac.merge.methods()) do
-            raises("ENUMERIC", "w", function() distac.merge[method.name] {}:delta { F3[1], F3[2], bad[1] } end)
+            local taus = facts.some(method.name, { F3[1], bad[1], F3[2] })
+            raises("ENUMERIC", "w", function() distac.merge[method.name](facts.given(method.name)):delta(taus) end)
         end
     end)
 
@@ -180,13 +230,15 @@ describe("operators as objects", function()
         end
         local ops = { distac.merge.custom(function(_, t) return t[1] + t[2] + t[3] end, { lambda = 0.5 }) }
         for _, method in ipairs(distac.merge.methods()) do
-            ops[#ops + 1] = distac.merge[method.name] { lambda = method.name ~= "average" and 0.5 or nil }
+            local given = facts.given(method.name)
+            given.lambda = method.name ~= "average" and 0.5 or nil
+            ops[#ops + 1] = distac.merge[method.name](given)
         end
         for _, op in ipairs(ops) do
             local path = helper.path("merged_" .. op:name() .. ".safetensors")
-            op:files(base, models, path, { metadata = { method = op:name() } })
+            op:files(base, facts.some(op:name(), models), path, { metadata = { method = op:name() } })
             local merged = distac.load(path)
-            near(merged.w, op(base, taus()).w, 1e-6)
+            near(merged.w, op(base, facts.some(op:name(), taus())).w, 1e-6)
             assert.equal(5, merged.n:item())
             assert.equal(op:name(), merged:metadata "method")
         end
@@ -221,7 +273,7 @@ describe("operators as objects", function()
     it("leave no memory behind", function()
         helper.no_leak(function()
             for _, method in ipairs(distac.merge.methods()) do
-                distac.merge[method.name] {} (BASE, F3)
+                distac.merge[method.name](facts.given(method.name))(BASE, facts.some(method.name, F3))
             end
         end)
     end)

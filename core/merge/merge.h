@@ -52,6 +52,7 @@ typedef struct di_method {
 
 extern const di_method di_merge_average, di_merge_task_arithmetic, di_merge_ties, di_merge_consensus_ta,
     di_merge_tsvm;
+extern const di_method di_merge_tall_mask;
 
 /* The values of one parameter: one number, or one per model. */
 typedef struct di_values {
@@ -126,5 +127,7 @@ distac_status di_run_lanes(di_merge_run *run, int64_t count, di_lane_work work, 
 /* ---- select.c ---- */
 /* thresholds[t] = the rank-th largest magnitude of task vector t over all tensors; rank >= 1. */
 distac_status di_select(di_merge_run *run, int64_t rank, double *thresholds);
+/* The rank-th largest of n keys, in time that does not depend on their order. The keys are shuffled and lost. */
+uint64_t di_pick(uint64_t *keys, int64_t n, int64_t rank);
 
 #endif

@@ -1,16 +1,31 @@
-/* op_task_arithmetic.c: D = sum of the task vectors. */
+/* op_task_arithmetic.c: D = sum of the weighted task vectors. */
 #include "merge.h"
+
+enum { WEIGHTS };
+
+static const di_merge_param params[] = {
+    DI_NUMBERS("weights", "factor of each model's task vector", 1, -1000, 1000),
+};
+
+/* Other methods may use this chunk; they have no weights. */
+static double weight_of(const di_merge_run *run, int32_t t) {
+    return run->merge->method == &di_merge_task_arithmetic ? di_run_param(run, WEIGHTS, t) : 1;
+}
 
 DI_CLONES static void chunk(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau,
                             double *out) {
     (void)at;
     for (int64_t i = 0; i < n; i++) out[i] = 0;
-    for (int32_t t = 0; t < run->models; t++)
-        for (int64_t i = 0; i < n; i++) out[i] += tau[t][i];
+    for (int32_t t = 0; t < run->models; t++) {
+        double weight = weight_of(run, t);
+        for (int64_t i = 0; i < n; i++) out[i] += weight * tau[t][i];
+    }
 }
 
 const di_method di_merge_task_arithmetic = {
     .name = "task_arithmetic",
     .text = "sum of the task vectors (Ilharco et al. 2023)",
+    .params = params,
+    .param_count = sizeof params / sizeof params[0],
     .chunk = chunk,
 };

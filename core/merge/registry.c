@@ -6,6 +6,7 @@
 
 static const di_method *const methods[] = {
     &di_merge_average, &di_merge_task_arithmetic, &di_merge_ties, &di_merge_consensus_ta, &di_merge_tsvm,
+    &di_merge_tall_mask,
 };
 enum { METHOD_COUNT = sizeof methods / sizeof methods[0] };
 

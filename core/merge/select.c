@@ -60,8 +60,7 @@ static double value_of(uint64_t key) {
     return value;
 }
 
-/* The rank-th largest of n keys, in place, in time that does not depend on their order. */
-static uint64_t pick(uint64_t *keys, int64_t n, int64_t rank) {
+uint64_t di_pick(uint64_t *keys, int64_t n, int64_t rank) {
     for (int shift = 56; shift >= 0 && n > 1; shift -= 8) {
         int64_t counts[256] = {0}, kept = 0;
         for (int64_t i = 0; i < n; i++) counts[keys[i] >> shift & 255]++;
@@ -119,8 +118,8 @@ static distac_status bracket(void *arg, int32_t lane, int64_t t) {
     uint64_t *copy = di_new((size_t)n * sizeof *copy);
     if (!copy) return DISTAC_ENOMEM;
     memcpy(copy, at->keys, (size_t)n * sizeof *copy);
-    at->high = upper >= 1 ? value_of(pick(copy, n, upper)) : INFINITY;
-    at->low = lower <= n ? value_of(pick(at->keys, n, lower)) : 0;
+    at->high = upper >= 1 ? value_of(di_pick(copy, n, upper)) : INFINITY;
+    at->low = lower <= n ? value_of(di_pick(at->keys, n, lower)) : 0;
     free(copy);
     keys_close(s->run->context, at);
     int64_t capacity = (int64_t)(3 * margin / (double)n * (double)all) + 4096;
@@ -195,7 +194,7 @@ static distac_status settle(void *arg, int32_t lane, int64_t t) {
     if (rank >= 1 && rank <= sum.at_high)
         *at->threshold = at->high;
     else if (rank > sum.at_high && rank <= sum.at_high + sum.between && sum.between <= at->capacity)
-        *at->threshold = value_of(pick(at->keys, sum.between, rank - sum.at_high));
+        *at->threshold = value_of(di_pick(at->keys, sum.between, rank - sum.at_high));
     else if (rank > sum.at_high + sum.between && rank <= sum.at_high + sum.between + sum.at_low)
         *at->threshold = at->low;
     else
@@ -246,7 +245,7 @@ static distac_status advance(selector *s, int32_t t) {
     const di_merge_run *run = s->run;
     if (at->found) return DISTAC_OK;
     if (at->collect) {
-        *at->threshold = value_of(pick(at->keys, atomic_load(&at->key_count), at->rank));
+        *at->threshold = value_of(di_pick(at->keys, atomic_load(&at->key_count), at->rank));
         at->found = true;
         return DISTAC_OK;
     }

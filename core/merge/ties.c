@@ -1,0 +1,251 @@
+/* ties.c: TIES in its dialects. They differ in which magnitudes survive the trimming and in the sign that is
+ * taken where the vote is tied:
+ *   paper     exactly the int(keep*d)-th largest magnitude of all tensors is the threshold, included; a tied vote
+ *             takes the majority of the elected signs
+ *   authors   the (d - int(keep*d))-th smallest, included: one element more; the majority too, negative if it is
+ *             zero itself (prateeky2806/ties-merging, and the repositories that copied it)
+ *   mergekit  int(keep*n) elements of every tensor on its own; a tied vote is positive
+ *   distac    the int((1-keep)*N)-th smallest of the elements and the frozen zeros, excluded; positive (the
+ *             code released with DisTaC)
+ * Two looks at everything may come first: the exact thresholds, and the majority. */
+#include "ties.h"
+#include <math.h>
+#include <stdlib.h>
+
+struct di_ties {
+    di_election election;
+    int64_t stride; /* thresholds per model: 1, or one per entry */
+    int64_t *cuts;  /* of the elements equal to the threshold those before this one are kept; NULL: all */
+    double thresholds[];
+};
+
+/* An element is kept if its magnitude is >= low before `cut`, >= high from there. */
+typedef struct trim {
+    double low, high;
+    int64_t cut;
+} trim;
+
+static trim trim_of(const di_ties *ties, int32_t t, const di_at *at, int64_t n) {
+    int64_t index = t * ties->stride + (ties->stride > 1 ? at->entry : 0);
+    double low = ties->thresholds[index];
+    if (!ties->cuts) return (trim){low, low, n};
+    int64_t cut = ties->cuts[index] - at->first;
+    return (trim){low, nextafter(low, INFINITY), cut < 0 ? 0 : cut < n ? cut : n};
+}
+
+/* The loops below have no branches inside, so that they run on vectors. */
+static inline void vote_sum(int64_t n, double threshold, const double *tau, double *votes) {
+    for (int64_t i = 0; i < n; i++) votes[i] += fabs(tau[i]) >= threshold ? tau[i] : 0.0;
+}
+
+static inline void vote_count(int64_t n, double threshold, const double *tau, double *votes) {
+    for (int64_t i = 0; i < n; i++) {
+        double kept = fabs(tau[i]) >= threshold ? tau[i] : 0.0;
+        votes[i] += (kept > 0 ? 1.0 : 0.0) - (kept < 0 ? 1.0 : 0.0);
+    }
+}
+
+/* Sum or count of the signs of what is left of each element. */
+DI_CLONES static void take_votes(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n,
+                                 const double *const *tau, double *votes) {
+    for (int64_t i = 0; i < n; i++) votes[i] = 0;
+    for (int32_t t = 0; t < run->models; t++) {
+        trim keep = trim_of(ties, t, at, n);
+        if (ties->election.elect == DI_ELECT_COUNT) {
+            vote_count(keep.cut, keep.low, tau[t], votes);
+            vote_count(n - keep.cut, keep.high, tau[t] + keep.cut, votes + keep.cut);
+        } else {
+            vote_sum(keep.cut, keep.low, tau[t], votes);
+            vote_sum(n - keep.cut, keep.high, tau[t] + keep.cut, votes + keep.cut);
+        }
+    }
+}
+
+static inline void signs_of(int64_t n, double tie, double *votes) {
+    for (int64_t i = 0; i < n; i++) {
+        double elected = (votes[i] > 0 ? 1.0 : 0.0) - (votes[i] < 0 ? 1.0 : 0.0);
+        votes[i] = elected + (votes[i] == 0 ? tie : 0.0);
+    }
+}
+
+static inline void gather(int64_t n, double threshold, const double *tau, const double *sign, double *sum,
+                          double *count) {
+    for (int64_t i = 0; i < n; i++) {
+        double kept = fabs(tau[i]) >= threshold ? tau[i] : 0.0;
+        double agreeing = kept * sign[i] > 0 ? kept : 0.0;
+        sum[i] += agreeing;
+        count[i] += agreeing != 0 ? 1.0 : 0.0;
+    }
+}
+
+static inline void gather_largest(int64_t n, double threshold, const double *tau, const double *sign,
+                                  double *largest) {
+    for (int64_t i = 0; i < n; i++) {
+        double kept = fabs(tau[i]) >= threshold ? tau[i] : 0.0;
+        largest[i] = kept * sign[i] > fabs(largest[i]) ? kept : largest[i];
+    }
+}
+
+DI_CLONES void di_ties_chunk(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n,
+                             const double *const *tau, double *out) {
+    double sign[DI_STEP], count[DI_STEP] = {0};
+    take_votes(ties, run, at, n, tau, sign);
+    signs_of(n, ties->election.tie, sign);
+    for (int64_t i = 0; i < n; i++) out[i] = 0;
+    for (int32_t t = 0; t < run->models; t++) {
+        trim keep = trim_of(ties, t, at, n);
+        int64_t c = keep.cut;
+        if (ties->election.combine == DI_COMBINE_MAX) {
+            gather_largest(c, keep.low, tau[t], sign, out);
+            gather_largest(n - c, keep.high, tau[t] + c, sign + c, out + c);
+        } else {
+            gather(c, keep.low, tau[t], sign, out, count);
+            gather(n - c, keep.high, tau[t] + c, sign + c, out + c, count + c);
+        }
+    }
+    if (ties->election.combine == DI_COMBINE_MEAN)
+        for (int64_t i = 0; i < n; i++) out[i] /= count[i] > 0 ? count[i] : 1.0;
+}
+
+/* ---- elections over what is there ---- */
+
+DI_CLONES void di_elect(const di_election *election, int32_t models, int64_t n, const double *const *tau,
+                        double *out) {
+    double sign[DI_STEP] = {0}, count[DI_STEP] = {0};
+    bool all = election->elect == DI_ELECT_ALL;
+    for (int32_t t = 0; t < models && !all; t++)
+        if (election->elect == DI_ELECT_COUNT)
+            vote_count(n, 0, tau[t], sign);
+        else
+            vote_sum(n, 0, tau[t], sign);
+    signs_of(n, election->tie, sign);
+    for (int64_t i = 0; i < n; i++) out[i] = 0;
+    for (int32_t t = 0; t < models; t++) {
+        if (all) /* every entry agrees with its own sign */
+            for (int64_t i = 0; i < n; i++) sign[i] = tau[t][i] < 0 ? -1.0 : 1.0;
+        if (election->combine == DI_COMBINE_MAX)
+            gather_largest(n, 0, tau[t], sign, out);
+        else
+            gather(n, 0, tau[t], sign, out, count);
+    }
+    if (election->combine == DI_COMBINE_MEAN)
+        for (int64_t i = 0; i < n; i++) out[i] /= count[i] > 0 ? count[i] : 1.0;
+}
+
+/* ---- the looks at everything ---- */
+
+typedef struct ballot {
+    const di_merge_run *run;
+    const di_ties *ties;
+    int64_t *lead; /* positive minus negative signs, one per lane */
+} ballot;
+
+DI_CLONES static void count_signs(void *arg, int32_t lane, const di_at *at, int64_t n, const double *const *tau) {
+    ballot *b = arg;
+    double votes[DI_STEP];
+    int64_t lead = 0;
+    take_votes(b->ties, b->run, at, n, tau, votes);
+    for (int64_t i = 0; i < n; i++) lead += (votes[i] > 0) - (votes[i] < 0);
+    b->lead[lane] += lead;
+}
+
+static distac_status elect_majority(di_merge_run *run, di_ties *ties, bool authors) {
+    ballot b = {run, ties, di_new((size_t)run->lanes * sizeof *b.lead)};
+    int64_t lead = 0;
+    if (!b.lead) return DISTAC_ENOMEM;
+    distac_status status = di_run_visit(run, count_signs, &b);
+    for (int32_t i = 0; i < run->lanes; i++) lead += b.lead[i];
+    free(b.lead);
+    ties->election.tie = lead > 0 ? 1 : lead < 0 || authors ? -1 : 0;
+    return status;
+}
+
+/* How many of the largest magnitudes stay; for distac the first that does not. */
+static int64_t rank_of(const di_merge_run *run, const di_ties_desc *desc) {
+    double d = (double)run->elements;
+    switch (desc->dialect) {
+    case DI_TIES_AUTHORS:
+        return (int64_t)(desc->keep * d) + 1;
+    case DI_TIES_DISTAC:
+        d += (double)desc->frozen;
+        return (int64_t)d - (int64_t)((1 - desc->keep) * d) + 1;
+    default:
+        return (int64_t)(desc->keep * d);
+    }
+}
+
+static distac_status find_global(di_merge_run *run, const di_ties_desc *desc, di_ties *ties) {
+    int64_t rank = rank_of(run, desc);
+    bool above = desc->dialect == DI_TIES_DISTAC;
+    double all = rank < 1 && !above ? INFINITY : 0;
+    /* A rank behind the last element: everything stays; in distac's dialect the frozen zeros are the threshold. */
+    if (rank < 1 || rank > run->elements) {
+        for (int32_t t = 0; t < run->models; t++) ties->thresholds[t] = all;
+        return DISTAC_OK;
+    }
+    DI_TRY(di_select(run, rank, ties->thresholds));
+    for (int32_t t = 0; t < run->models && above; t++)
+        ties->thresholds[t] = nextafter(ties->thresholds[t], INFINITY);
+    return DISTAC_OK;
+}
+
+typedef struct entry_job {
+    di_merge_run *run;
+    di_ties *ties;
+    double keep;
+} entry_job;
+
+static distac_status find_entry(void *arg, int32_t lane, int64_t index) {
+    entry_job *job = arg;
+    di_merge_run *run = job->run;
+    int64_t t = index % run->models, entry = index / run->models, place = t * job->ties->stride + entry;
+    const di_entry *at = run->base->entries[entry];
+    if (!di_entry_is_float(at) || run->factors[entry] == 0) return DISTAC_OK;
+    int64_t rank = (int64_t)(job->keep * (double)at->numel);
+    job->ties->thresholds[place] = rank < 1 ? INFINITY : 0;
+    job->ties->cuts[place] = at->numel;
+    if (rank < 1 || rank >= at->numel) return DISTAC_OK;
+    return di_rank_entry(run, lane, (int32_t)t, entry, rank, &job->ties->thresholds[place],
+                         &job->ties->cuts[place]);
+}
+
+distac_status di_ties_open(di_merge_run *run, const di_ties_desc *desc, di_ties **out) {
+    bool mergekit = desc->dialect == DI_TIES_MERGEKIT;
+    int64_t stride = mergekit && run->base->count > 1 ? run->base->count : 1;
+    size_t count = (size_t)stride * (size_t)run->models;
+    di_ties *ties = di_new(sizeof *ties + count * (sizeof(double) + sizeof(int64_t)));
+    if (!ties) return DISTAC_ENOMEM;
+    *out = ties;
+    ties->election = (di_election){desc->elect, desc->combine, 1};
+    ties->stride = stride;
+    if (mergekit) {
+        entry_job job = {run, ties, desc->keep};
+        ties->cuts = (int64_t *)(void *)(ties->thresholds + count);
+        return di_run_lanes(run, run->base->count * run->models, find_entry, &job);
+    }
+    DI_TRY(find_global(run, desc, ties));
+    if (desc->dialect == DI_TIES_DISTAC || run->models == 1) return DISTAC_OK; /* one model's votes are its own */
+    return elect_majority(run, ties, desc->dialect == DI_TIES_AUTHORS);
+}
+
+/* ---- the multi-task direction ---- */
+
+distac_status di_multitask_open(di_merge_run *run, int kind, double keep) {
+    const di_ties_desc desc = {keep, DI_TIES_AUTHORS, DI_ELECT_SUM, DI_COMBINE_SUM, 0};
+    if (kind == DI_MULTITASK_SUM) return DISTAC_OK;
+    di_ties *ties = NULL;
+    distac_status status = di_ties_open(run, &desc, &ties);
+    run->state = ties;
+    return status;
+}
+
+DI_CLONES void di_multitask_chunk(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau,
+                                  double *out) {
+    if (run->state) {
+        di_ties_chunk(run->state, run, at, n, tau, out);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) out[i] = 0;
+    for (int32_t t = 0; t < run->models; t++)
+        for (int64_t i = 0; i < n; i++) out[i] += tau[t][i];
+}

@@ -1,0 +1,46 @@
+/* ties.h: trimming and disjoint merging, shared by TIES and the methods that merge with it. */
+#ifndef DISTAC_TIES_H
+#define DISTAC_TIES_H
+
+#include "merge.h"
+
+/* How the sign of an element is elected: everything counts, the sign of the sum, the more frequent sign. */
+enum { DI_ELECT_ALL, DI_ELECT_SUM, DI_ELECT_COUNT };
+/* What becomes of the entries that agree with it. */
+enum { DI_COMBINE_MEAN, DI_COMBINE_SUM, DI_COMBINE_MAX };
+
+typedef struct di_election {
+    int elect, combine;
+    double tie; /* the sign where the vote is zero: -1, 1, or 0, which keeps nothing */
+} di_election;
+
+/* The disjoint merge of n <= DI_STEP elements; an entry counts unless it is zero. */
+void di_elect(const di_election *election, int32_t models, int64_t n, const double *const *tau, double *out);
+
+enum { DI_TIES_PAPER, DI_TIES_AUTHORS, DI_TIES_MERGEKIT, DI_TIES_DISTAC };
+
+typedef struct di_ties_desc {
+    double keep;
+    int dialect, elect, combine;
+    int64_t frozen; /* zeros that count as elements of every model: the distac dialect's */
+} di_ties_desc;
+
+/* TIES ready to be asked for chunks: the thresholds and the sign of tied votes are known. One block of memory. */
+typedef struct di_ties di_ties;
+distac_status di_ties_open(di_merge_run *run, const di_ties_desc *desc, di_ties **out);
+void di_ties_chunk(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n,
+                   const double *const *tau, double *out);
+
+/* The multi-task direction of the TALL methods: the sum, or TIES with disjoint sum (authors' dialect). */
+enum { DI_MULTITASK_SUM, DI_MULTITASK_TIES };
+distac_status di_multitask_open(di_merge_run *run, int kind, double keep); /* into run->state */
+void di_multitask_chunk(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau,
+                        double *out);
+
+/* ---- rank.c ---- */
+/* The rank-th largest magnitude of one tensor of task vector t, 1 <= rank <= numel, and the element before which
+ * those equal to it belong to the `rank` largest (of equal magnitudes the first come first). One lane's work. */
+distac_status di_rank_entry(di_merge_run *run, int32_t lane, int32_t t, int64_t entry, int64_t rank,
+                            double *threshold, int64_t *cut);
+
+#endif

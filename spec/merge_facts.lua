@@ -1,0 +1,53 @@
+-- What the specs have to know of the methods beside their list: facts[NAME] = {
+--   models = the only number of models that it takes,
+--   ordered = true where the order of the models matters,
+--   given = parameters without which it cannot be used on task vectors alone,
+--   identity = parameters with which one model alone gives itself (none: it never does), identity_of = how near,
+--   cases = lists of parameters to hold against the reference in double }.
+local facts = {
+    average = { identity = {}, cases = { {}, { weights = { 1, 2, 0.5 } } } },
+    task_arithmetic = { identity = {}, cases = { {}, { weights = { 1, -2, 0.5 } } } },
+    ties = { identity = { keep = 1 } },
+    consensus_ta = { identity = { k = 1, tall = 0.5 }, cases = {
+        {}, { tall = { 0.2, 0.4, 0.6 }, k = 1 }, { multitask = "ties", keep = 0.3, k = 2 },
+        { k = 0, multitask = "ties" },
+    } },
+    tall_mask = { identity = { tall = 0.5 }, ordered = true, cases = {
+        {}, { task = 2, tall = 0.6 }, { task = 3, multitask = "ties", keep = 0.5 },
+    } },
+    tsvm = { identity = {} },
+}
+
+facts.ties.cases = { {}, { keep = 0 }, { keep = 1 }, { keep = 0.1, dialect = "distac", frozen_zeros = 5000 },
+    { keep = 1e-9, dialect = "authors" }, { keep = 1e-9, dialect = "mergekit" } }
+for _, dialect in ipairs { "paper", "authors", "mergekit", "distac" } do
+    for _, elect in ipairs { "sum", "count" } do
+        for _, combine in ipairs { "mean", "sum", "max" } do
+            table.insert(facts.ties.cases, { keep = 0.37, dialect = dialect, elect = elect, combine = combine })
+        end
+    end
+end
+
+function facts.of(name)
+    return facts[name] or {}
+end
+
+-- Parameters of a plain use.
+function facts.given(name)
+    local copy = {}
+    for key, v in pairs(facts.of(name).given or {}) do
+        copy[key] = v
+    end
+    return copy
+end
+
+-- As many of these as the method takes.
+function facts.some(name, list)
+    local some = {}
+    for i = 1, facts.of(name).models or #list do
+        some[i] = list[i]
+    end
+    return some
+end
+
+return facts

@@ -1,0 +1,198 @@
+-- The merging methods once more, in double and the plainest way: references[NAME](model, params) for model = a
+-- list of { name =, shape =, taus = { {numbers}, ... } } gives a list of {numbers}. Params are complete.
+local references = {}
+
+local function per_element(f)
+    return function(model, p)
+        local out = {}
+        for e, entry in ipairs(model) do
+            out[e] = {}
+            local x = {}
+            for i = 1, #entry.taus[1] do
+                for t, tau in ipairs(entry.taus) do
+                    x[t] = tau[i]
+                end
+                out[e][i] = f(x, p, e, i)
+            end
+        end
+        return out
+    end
+end
+
+local function number_of(p, t)
+    return type(p) == "table" and p[t] or p
+end
+
+references.average = per_element(function(x, p)
+    local sum, weights = 0, 0
+    for t, v in ipairs(x) do
+        sum, weights = sum + number_of(p.weights, t) * v, weights + number_of(p.weights, t)
+    end
+    return sum / weights
+end)
+
+references.task_arithmetic = per_element(function(x, p)
+    local sum = 0
+    for t, v in ipairs(x) do
+        sum = sum + number_of(p.weights, t) * v
+    end
+    return sum
+end)
+
+-- ---- TIES ----
+
+local function sign(v)
+    return v > 0 and 1 or v < 0 and -1 or 0
+end
+
+-- Magnitudes of model t over all tensors, the largest first, with their places.
+local function ranking(model, t, only)
+    local all = {}
+    for e, entry in ipairs(model) do
+        if not only or e == only then
+            for i, v in ipairs(entry.taus[t]) do
+                all[#all + 1] = { math.abs(v), e, i }
+            end
+        end
+    end
+    table.sort(all, function(a, b)
+        if a[1] ~= b[1] then
+            return a[1] > b[1]
+        end
+        return a[2] < b[2] or a[2] == b[2] and a[3] < b[3]
+    end)
+    return all
+end
+
+-- kept[t][e][i] = what is left of the element.
+local function trim(model, p, count)
+    local kept = {}
+    for t = 1, count do
+        kept[t] = {}
+        for e, entry in ipairs(model) do
+            kept[t][e] = {}
+            for i in ipairs(entry.taus[t]) do
+                kept[t][e][i] = 0
+            end
+        end
+        local function keep(item)
+            kept[t][item[2]][item[3]] = model[item[2]].taus[t][item[3]]
+        end
+        if p.dialect == "mergekit" then
+            for e, entry in ipairs(model) do
+                local order = ranking(model, t, e)
+                for k = 1, math.floor(p.keep * #entry.taus[t]) do
+                    keep(order[k])
+                end
+            end
+        else
+            local order = ranking(model, t)
+            local d = #order
+            for _, item in ipairs(order) do
+                local smallest = { -1 } -- the magnitude that decides
+                if p.dialect == "distac" then
+                    local place = math.floor((1 - p.keep) * (d + p.frozen_zeros)) -- from the smallest
+                    local index = place - p.frozen_zeros
+                    smallest = index >= 1 and order[d + 1 - index] or { place >= 1 and 0 or -1 }
+                    if item[1] > smallest[1] then
+                        keep(item)
+                    end
+                else
+                    local rank = math.floor(p.keep * d) + (p.dialect == "authors" and 1 or 0)
+                    smallest = rank < 1 and { math.huge } or order[rank] or smallest
+                    if item[1] >= smallest[1] then
+                        keep(item)
+                    end
+                end
+            end
+        end
+    end
+    return kept
+end
+
+local function vote(x, elect)
+    local sum = 0
+    for _, v in ipairs(x) do
+        sum = sum + (elect == "count" and sign(v) or v)
+    end
+    return sum
+end
+
+-- x: what is left of one element in each model.
+local function disjoint(x, elected, combine)
+    local sum, count, largest = 0, 0, 0
+    for _, v in ipairs(x) do
+        if v ~= 0 and (elected == "all" or sign(v) == elected) then
+            sum, count = sum + v, count + 1
+            largest = math.abs(v) > math.abs(largest) and v or largest
+        end
+    end
+    return combine == "max" and largest or combine == "sum" and sum or sum / math.max(count, 1)
+end
+
+-- The same for element i of tensor e, from kept[t][e][i].
+local function elect(kept, p, e, i, tie)
+    local x = {}
+    for t in ipairs(kept) do
+        x[t] = kept[t][e][i]
+    end
+    if p.elect == "all" then
+        return disjoint(x, "all", p.combine)
+    end
+    local s = sign(vote(x, p.elect))
+    return disjoint(x, s == 0 and tie or s, p.combine)
+end
+
+function references.ties(model, p)
+    local count = #model[1].taus
+    local kept, lead, tie = trim(model, p, count), 0, 1
+    if p.dialect == "paper" or p.dialect == "authors" then
+        for e, entry in ipairs(model) do
+            for i in ipairs(entry.taus[1]) do
+                local x = {}
+                for t = 1, count do
+                    x[t] = kept[t][e][i]
+                end
+                lead = lead + sign(vote(x, p.elect))
+            end
+        end
+        tie = sign(lead)
+        if tie == 0 and p.dialect == "authors" then
+            tie = -1
+        end
+    end
+    return per_element(function(_, _, e, i) return elect(kept, p, e, i, tie) end)(model, p)
+end
+
+-- ---- TALL masks ----
+
+local function multitask(model, p)
+    if p.multitask == "ties" then
+        return references.ties(model, { keep = p.keep, dialect = "authors", elect = "sum", combine = "sum" })
+    end
+    return references.task_arithmetic(model, { weights = 1 })
+end
+
+function references.consensus_ta(model, p)
+    local direction = multitask(model, p)
+    return per_element(function(x, _, e, i)
+        local votes, d = 0, direction[e][i]
+        for t, v in ipairs(x) do
+            votes = votes + (math.abs(v) > number_of(p.tall, t) * math.abs(d - v) and 1 or 0)
+        end
+        return votes >= p.k and d or 0
+    end)(model, p)
+end
+
+function references.tall_mask(model, p)
+    local direction = multitask(model, p)
+    return per_element(function(x, _, e, i)
+        local v, d = x[p.task], direction[e][i]
+        return math.abs(v) > p.tall * math.abs(d - v) and d or 0
+    end)(model, p)
+end
+
+references.elect = elect
+references.per_element = per_element
+
+return references
