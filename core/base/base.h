@@ -21,6 +21,15 @@
         if (di_status_ != DISTAC_OK) return di_status_;                                                         \
     } while (0)
 
+/* Compiles a hot loop for several vector widths; the loader picks one. The loops add, multiply and compare but
+ * never multiply and add, so all of them give the same bits. Sanitizers run before the loader is done. */
+#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__) &&                      \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define DI_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define DI_CLONES
+#endif
+
 /* ---- errors (status.c) ---- */
 /* Sets this thread's error text "FUNCTION: text" and returns code. Never allocates. */
 distac_status di_fail_at(distac_status code, const char *function, const char *format, ...) DI_PRINTF(3, 4);
@@ -124,6 +133,9 @@ distac_status di_open_regular(const char *path, int *out, int64_t *bytes);
 typedef struct di_writer di_writer;
 distac_status di_writer_open(const char *path, di_writer **out);
 distac_status di_writer_put(di_writer *writer, const void *bytes, size_t count);
+/* Asks for room for so many bytes before they are written: a disk that is too full is told at once, and the file
+ * lies in one piece. Where the system cannot, nothing happens. */
+distac_status di_writer_reserve(di_writer *writer, int64_t bytes);
 /* fsync, rename, fsync of the folder; frees the writer whatever happens. */
 distac_status di_writer_commit(di_writer *writer);
 /* Removes the temporary file and frees the writer; NULL is fine. */

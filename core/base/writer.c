@@ -3,7 +3,7 @@
  * The bytes go to a temporary file in the same folder, which is made durable before it takes the final name; then
  * the folder is made durable. The temporary file is locked while its writer lives. What a killed process left is
  * removed when the same target is written again: the lock is free and the process number in the name is gone. */
-#define _GNU_SOURCE 1 /* realpath */
+#define _GNU_SOURCE 1 /* realpath, fallocate, sync_file_range */
 #include "base.h"
 
 #include <dirent.h>
@@ -17,7 +17,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BUFFER_BYTES = 1 << 16, ATTEMPTS = 1000 };
+enum {
+    BUFFER_BYTES = 1 << 16,
+    ATTEMPTS = 1000,
+    BEHIND = 8 << 20 /* bytes after which storing begins, so that little is left to wait for at the end */
+};
 #define SUFFIX ".distac-tmp"
 
 struct di_writer {
@@ -26,6 +30,7 @@ struct di_writer {
     char *target;        /* full path, for texts and for the end */
     const char *name;    /* its last part */
     char *temporary;     /* name in the folder; NULL once renamed or removed */
+    int64_t written, begun; /* bytes handed to the system; of them those it was asked to store already */
     size_t used;
     uint8_t buffer[BUFFER_BYTES];
 };
@@ -154,7 +159,14 @@ static distac_status put_through(di_writer *writer, const uint8_t *bytes, size_t
         }
         bytes += done;
         count -= (size_t)done;
+        writer->written += done;
     }
+#ifdef SYNC_FILE_RANGE_WRITE
+    if (writer->written - writer->begun >= BEHIND) { /* begins it only; what counts is the fsync at the end */
+        (void)sync_file_range(writer->fd, writer->begun, writer->written - writer->begun, SYNC_FILE_RANGE_WRITE);
+        writer->begun = writer->written;
+    }
+#endif
     return DISTAC_OK;
 }
 
@@ -162,6 +174,20 @@ static distac_status flush(di_writer *writer) {
     size_t used = writer->used;
     writer->used = 0;
     return put_through(writer, writer->buffer, used);
+}
+
+distac_status di_writer_reserve(di_writer *writer, int64_t bytes) {
+#ifdef __linux__
+    if (bytes <= 0 || fallocate(writer->fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return DISTAC_OK;
+    if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG) return DISTAC_OK; /* not every system can */
+    writer->failed = true;
+    return di_fail_at(DISTAC_EIO, "write", "no room for the %lld bytes of '%s': %s", (long long)bytes, writer->target,
+                      strerror(errno));
+#else
+    (void)writer;
+    (void)bytes;
+    return DISTAC_OK;
+#endif
 }
 
 distac_status di_writer_put(di_writer *writer, const void *bytes, size_t count) {

@@ -66,7 +66,8 @@ static void add_header(di_text *text, int64_t count, const di_st_item *items, co
     while (!text->failed && text->length % 8) di_text_add(text, " ");
 }
 
-static distac_status layout(int64_t count, const di_st_item *items, int64_t *order, int64_t *begin) {
+/* *total: bytes of all items. */
+static distac_status layout(int64_t count, const di_st_item *items, int64_t *order, int64_t *begin, int64_t *total) {
     slot *slots = di_new((size_t)(count ? count : 1) * sizeof *slots);
     if (!slots) return DISTAC_ENOMEM;
     for (int64_t i = 0; i < count; i++) slots[i] = (slot){items[i].type->bits, i};
@@ -81,6 +82,7 @@ static distac_status layout(int64_t count, const di_st_item *items, int64_t *ord
             break;
         }
     }
+    *total = at;
     free(slots);
     return status;
 }
@@ -91,7 +93,8 @@ distac_status di_st_begin(const char *path, int64_t count, const di_st_item *ite
     di_writer *writer = NULL;
     int64_t *begin = di_new((size_t)(count ? count : 1) * sizeof *begin);
     if (!begin) return DISTAC_ENOMEM;
-    distac_status status = layout(count, items, order, begin);
+    int64_t total = 0;
+    distac_status status = layout(count, items, order, begin, &total);
     if (status == DISTAC_OK) {
         add_header(&text, count, items, begin, pair_count, pairs);
         if (text.failed)
@@ -101,6 +104,7 @@ distac_status di_st_begin(const char *path, int64_t count, const di_st_item *ite
                              text.length, DI_ST_MAX_HEADER);
     }
     if (status == DISTAC_OK) status = di_writer_open(path, &writer);
+    if (status == DISTAC_OK) status = di_writer_reserve(writer, total + 8 + (int64_t)text.length);
     if (status == DISTAC_OK) {
         uint8_t length[8];
         for (int i = 0; i < 8; i++) length[i] = (uint8_t)((uint64_t)text.length >> (8 * i));

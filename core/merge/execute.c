@@ -5,8 +5,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH = 64 }; /* pieces of a batch */
+enum { BATCH = DI_AHEAD }; /* pieces of a batch */
 static const size_t piece_bytes = DI_PIECE * sizeof(double);
+
+/* base + lambda*d as floats, in one go; whether one of them is not finite. */
+DI_CLONES static uint32_t finish_f32(int64_t n, const double *restrict base, double lambda, const double *restrict d,
+                                     uint8_t *restrict out) {
+    uint32_t seen = 0;
+    for (int64_t i = 0; i < n; i++) {
+        float value = (float)(base[i] + lambda * d[i]);
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        seen |= (bits & 0x7f800000u) + 0x00800000u;
+        memcpy(out + i * (int64_t)sizeof value, &value, sizeof value);
+    }
+    return seen >> 31;
+}
+
+DI_CLONES static void finish(int64_t n, const double *restrict base, double lambda, double *restrict d) {
+    for (int64_t i = 0; i < n; i++) d[i] = base[i] + lambda * d[i];
+}
 
 /* D of n <= DI_STEP elements, into the lane's last row. */
 static distac_status direction(di_merge_run *run, int32_t lane, const di_at *at, int64_t n, double **out) {
@@ -35,13 +53,16 @@ static distac_status result(di_merge_run *run, int32_t lane, const di_piece *pie
             memcpy(d, whole + first, (size_t)n * sizeof *d);
             if (run->whole) di_run_base(run, piece->entry, first, n, rows[run->models]);
         } else {
-            const di_at at = {piece->entry, first, 0};
+            const di_at at = {piece->entry, first, run->first_piece[piece->entry] + first / DI_PIECE, lane};
             DI_TRY(direction(run, lane, &at, n, &d));
         }
+        if (factor != 0 && run->whole && dtype == DISTAC_F32 &&
+            !finish_f32(n, rows[run->models], lambda, d, out + done * width))
+            continue;
         if (factor == 0 || (!run->whole && lambda == 1))
             ;
         else if (run->whole)
-            for (int64_t i = 0; i < n; i++) d[i] = rows[run->models][i] + lambda * d[i];
+            finish(n, rows[run->models], lambda, d);
         else
             for (int64_t i = 0; i < n; i++) d[i] *= lambda;
         DI_TRY(di_narrow(run->function, run->base->entries[piece->entry]->name, first, dtype, d,
@@ -175,6 +196,8 @@ typedef struct stream {
     batch *fill, *full; /* being collected; computed and waiting to be written */
     const double *whole;
     int64_t done;
+    const int64_t *order;
+    int64_t put, asked, asked_at, asked_from; /* elements collected and asked for; the next to ask: order[at], from */
 } stream;
 
 /* Index 0 writes the batch before, the others compute this one. */
@@ -203,6 +226,22 @@ static distac_status stream_flush(stream *s) {
     return DISTAC_OK;
 }
 
+/* Keeps what is asked of the system some batches ahead of what is collected. */
+static void ask_ahead(stream *s) {
+    const di_merge_run *run = s->run;
+    while (s->asked < s->put + 3 * BATCH * DI_PIECE && s->asked_at < run->base->count) {
+        int64_t index = s->order[s->asked_at], total = run->base->entries[index]->numel;
+        int64_t n = total - s->asked_from < BATCH * DI_PIECE ? total - s->asked_from : BATCH * DI_PIECE;
+        if (di_entry_is_float(run->base->entries[index]) && run->factors[index] != 0)
+            di_run_ahead(run, index, s->asked_from, n);
+        s->asked += n;
+        s->asked_from += n;
+        if (s->asked_from < total) continue;
+        s->asked_from = 0;
+        s->asked_at++;
+    }
+}
+
 /* Adds an entry to the output. Numbers that are not floats are bytes of the base. */
 static distac_status stream_entry(stream *s, int64_t index) {
     const di_entry *entry = s->run->base->entries[index];
@@ -213,16 +252,19 @@ static distac_status stream_entry(stream *s, int64_t index) {
         int64_t n = total - first < DI_PIECE ? total - first : DI_PIECE;
         if (s->fill->count == BATCH) DI_TRY(stream_flush(s));
         batch *b = s->fill;
+        ask_ahead(s);
         b->pieces[b->count] = (di_piece){index, first, n};
         b->at[b->count] = b->bytes; /* packed, as they will lie in the file */
         b->bytes += (size_t)(n * width);
         b->count++;
+        s->put += n;
     }
     return DISTAC_OK;
 }
 
 static distac_status stream_all(stream *s, const int64_t *order) {
     di_merge_run *run = s->run;
+    s->order = order;
     for (int64_t i = 0; i < run->base->count; i++) {
         const di_entry *entry = run->base->entries[order[i]];
         if (!takes(run, order[i]) || entry->numel == 0) {

@@ -9,20 +9,13 @@
 /* Elements an operator sees at a time: the numbers of eight models stay in the first cache. */
 enum { DI_STEP = 256 };
 
-/* Compiles a hot loop for several vector widths; the loader picks one. The loops add, multiply and compare but
- * never multiply and add, so all of them give the same bits. Sanitizers run before the loader is done. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__linux__) &&                      \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define DI_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define DI_CLONES
-#endif
-
 typedef struct di_merge_run di_merge_run;
 
-/* Where a run of elements stands: in which entry of run->base, at which element of it, in which piece. */
+/* Where a run of elements stands: in which entry of run->base, at which element of it, in which of run->pieces; and
+ * which lane looks at it. */
 typedef struct di_at {
     int64_t entry, first, piece;
+    int32_t lane;
 } di_at;
 
 typedef struct di_merge_param {
@@ -88,7 +81,8 @@ struct di_merge_run {
     double *factors;  /* [base->count]: of lambda; 0: the tensor stays as the base has it and is not looked at */
     int64_t elements; /* of all float tensors that are merged */
     int64_t piece_count;
-    di_piece *pieces;
+    di_piece *pieces;     /* of the tensors that are merged */
+    int64_t *first_piece; /* [base->count]: an entry's first among them */
     int32_t lanes; /* parallel strands, each with its own scratch; results never depend on their number */
     double *scratch, **rows;
     void *state;
@@ -115,6 +109,10 @@ distac_status di_run_nonfinite(const di_merge_run *run, int64_t entry, int64_t f
 double *const *di_run_rows(const di_merge_run *run, int32_t lane);
 /* Loads n <= DI_STEP elements of all models into a lane's rows; false if one is not finite. */
 bool di_run_step(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *const *rows);
+
+/* Asks the system for elements of the base and all models that are read soon. */
+enum { DI_AHEAD = 64 }; /* pieces */
+void di_run_ahead(const di_merge_run *run, int64_t entry, int64_t first, int64_t n);
 
 /* Shows all elements of all task vectors, step by step, to visit, on all lanes. */
 typedef void (*di_visit)(void *arg, int32_t lane, const di_at *at, int64_t n, const double *const *tau);

@@ -1,10 +1,13 @@
 /* run.c: a merge in progress: matching the inputs, reading them as task vectors, passes over all of them. */
+#define _GNU_SOURCE 1 /* madvise, mincore */
 #include "merge.h"
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* ---- opening ---- */
 
@@ -83,8 +86,13 @@ static distac_status open_inputs(di_merge_run *run) {
             return di_fail_at(DISTAC_EINVAL, run->function, "too many elements");
     DI_TRY(di_pieces(run->base->entries, run->base->count, &run->piece_count, &run->pieces));
     int64_t kept = 0;
-    for (int64_t i = 0; i < run->piece_count; i++)
-        if (run->factors[run->pieces[i].entry] != 0) run->pieces[kept++] = run->pieces[i];
+    run->first_piece = di_new(count * sizeof *run->first_piece);
+    if (!run->first_piece) return DISTAC_ENOMEM;
+    for (int64_t i = 0; i < run->piece_count; i++) {
+        if (run->factors[run->pieces[i].entry] == 0) continue;
+        if (run->pieces[i].first == 0) run->first_piece[run->pieces[i].entry] = kept;
+        run->pieces[kept++] = run->pieces[i];
+    }
     run->piece_count = kept;
     int64_t rows = (int64_t)run->lanes * (run->models + 2);
     run->rows = di_new((size_t)rows * sizeof *run->rows);
@@ -126,6 +134,7 @@ void di_run_close(di_merge_run *run) {
     free(run->partner);
     free(run->factors);
     free(run->pieces);
+    free(run->first_piece);
     free(run->state);
 }
 
@@ -239,6 +248,39 @@ distac_status di_run_nonfinite(const di_merge_run *run, int64_t entry, int64_t f
     return di_fail_at(DISTAC_ENUMERIC, run->function, "tensor \"%s\" changed while it was read", at->name);
 }
 
+/* ---- reading ahead ---- */
+
+/* Asks the system for the bytes of these elements if they are not in memory: a cold file is read in long stretches
+ * while what lies before is worked on. Only the first page is looked at, whether it is there. */
+static void will_need(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n) {
+    const uint8_t *begin = entry->mapping ? di_entry_run(entry, bytes, first, n) : NULL;
+    if (!begin || n < 1) return;
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)begin / page * page;
+    unsigned char there = 0;
+    if (mincore((void *)from, page, &there) == 0 && (there & 1)) return;
+    size_t width = (size_t)entry->type->bits / 8;
+    (void)madvise((void *)from, (uintptr_t)begin - from + (size_t)n * width, MADV_WILLNEED);
+}
+
+void di_run_ahead(const di_merge_run *run, int64_t entry, int64_t first, int64_t n) {
+    if (run->whole) will_need(run->base->entries[entry], run->base_bytes.bytes[entry], first, n);
+    for (int32_t t = 0; t < run->models; t++) {
+        int64_t partner = run->partner[t * run->base->count + entry];
+        if (partner >= 0) will_need(run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner], first, n);
+    }
+}
+
+/* Pieces first..first+count-1; those of one tensor are asked for together. */
+static void pieces_ahead(const di_merge_run *run, int64_t first, int64_t count) {
+    int64_t end = first + count < run->piece_count ? first + count : run->piece_count;
+    for (int64_t i = first; i < end;) {
+        const di_piece *piece = &run->pieces[i];
+        int64_t n = 0;
+        for (; i < end && run->pieces[i].entry == piece->entry; i++) n += run->pieces[i].count;
+        di_run_ahead(run, piece->entry, piece->first, n);
+    }
+}
+
 /* ---- lanes ---- */
 
 typedef struct lanes {
@@ -291,11 +333,13 @@ static distac_status visit_piece(void *arg, int32_t lane, int64_t index) {
     visit_job *job = arg;
     const di_piece *piece = &job->run->pieces[index];
     double *const *rows = di_run_rows(job->run, lane);
+    if (index == 0) pieces_ahead(job->run, 0, 2 * DI_AHEAD);
+    else if (index % DI_AHEAD == 0) pieces_ahead(job->run, index + DI_AHEAD, DI_AHEAD);
     for (int64_t done = 0; done < piece->count; done += DI_STEP) {
         int64_t n = piece->count - done < DI_STEP ? piece->count - done : DI_STEP;
         if (!di_run_step(job->run, piece->entry, piece->first + done, n, rows))
             return di_run_nonfinite(job->run, piece->entry, piece->first + done);
-        const di_at at = {piece->entry, piece->first + done, index};
+        const di_at at = {piece->entry, piece->first + done, index, lane};
         job->visit(job->arg, lane, &at, n, (const double *const *)rows);
     }
     return DISTAC_OK;

@@ -113,7 +113,7 @@ void di_to_f32(int32_t dtype, const void *src, float *dst, int64_t n) {
     TO_TYPE(float)
 }
 
-void di_to_f64(int32_t dtype, const void *src, double *dst, int64_t n) {
+DI_CLONES void di_to_f64(int32_t dtype, const void *src, double *dst, int64_t n) {
     if (dtype == DISTAC_F64) {
         if (n > 0) memmove(dst, src, (size_t)n * sizeof *dst);
         return;
@@ -153,7 +153,7 @@ void di_from_f32(int32_t dtype, const float *src, void *dst, int64_t n) {
 #define CLAMP(target, least, most, above)                                                                       \
     PUT(target, (x = rint(src[i]), x >= (above) ? (most) : x <= (double)(least) ? (least) : x == x ? (target)x : 0))
 
-void di_from_f64(int32_t dtype, const double *src, void *dst, int64_t n) {
+DI_CLONES void di_from_f64(int32_t dtype, const double *src, void *dst, int64_t n) {
     char *bytes = dst;
     double x;
     switch (dtype) {
