@@ -7,55 +7,9 @@ local context = require "distac.context"
 local dtype = require "distac.dtype"
 local errors = require "distac.error"
 local format = require "distac.format"
+local methods = require "distac.merge_methods"
 
-local M = {}
-
--- ---- What the core offers -----------------------------------------------------------------------------
-
-local list -- { { name =, text =, params = { ... } }, ... }
-local by_name
-
-local function words(text)
-    local out = {}
-    for word in text:gmatch("%S+") do
-        out[#out + 1] = word
-    end
-    return out
-end
-
-local function load_methods()
-    list, by_name = {}, {}
-    for i = 1, raw.merge_method_count() do
-        local params = {}
-        for k = 1, raw.merge_param_count(i - 1) do
-            local info = raw.merge_param_info(i - 1, k - 1)
-            params[k] = {
-                name = info.name, text = info.text, default = info.value, min = info.minimum, max = info.maximum,
-                list = info.list ~= 0, choices = info.choices and words(info.choices) or nil,
-            }
-            local p = params[k]
-            p.default = p.choices and p.choices[p.default + 1] or p.default
-        end
-        local entry = { name = raw.merge_method_name(i - 1), text = raw.merge_method_text(i - 1), params = params }
-        list[i], by_name[entry.name] = entry, entry
-    end
-end
-
--- Ordered list of { name =, text =, params = { { name =, text =, default =, min =, max =, list =, choices = }, ... } };
--- choices, if there are any, are the words that are allowed instead of numbers.
-function M.methods()
-    if not list then
-        load_methods()
-    end
-    return list
-end
-
-local function method(name)
-    M.methods()
-    return by_name[name]
-end
-
--- ---- Operators ----------------------------------------------------------------------------------------
+local M = { methods = methods.list }
 
 local Operator = { __name = "MergeOperator" }
 Operator.__index = Operator
@@ -64,89 +18,9 @@ function M.is(v)
     return type(v) == "table" and getmetatable(v) == Operator
 end
 
--- The number that stands for a word.
-local function choice(p, v)
-    for i, word in ipairs(p.choices) do
-        if word == v then
-            return i - 1
-        end
-    end
-end
-
-local function check_param(fname, p, v)
-    if p.choices then
-        if not choice(p, v) then
-            errors.raise("EINVAL", "%s: %s: wanted one of %s, got %s%s", fname, p.name,
-                table.concat(p.choices, ", "), check.describe(v),
-                type(v) == "string" and check.hint(v, p.choices) or "")
-        end
-        return v
-    end
-    if type(v) == "table" then
-        if not p.list then
-            check.wanted(fname, p.name, "a number", v)
-        end
-        for i, x in ipairs(v) do
-            check.number(fname, string.format("%s[%.0f]", p.name, i), x, p.min, p.max)
-        end
-        return v
-    end
-    check.number(fname, p.name, v)
-    if v ~= v or v < p.min or v > p.max then
-        check.wanted(fname, p.name, string.format("a number from %s to %s", format.number(p.min),
-            format.number(p.max)), v)
-    end
-    return v
-end
-
--- Which tensors are merged, and with how much of lambda: only and except are a pattern or a list of them, scale is
--- a list of { pattern, factor }, of which the last that matches counts. Patterns: * any text, ? one byte.
-local rule_keys = { only = true, except = true, scale = true }
-
-local function patterns(fname, key, v)
-    local list = type(v) == "string" and { v } or v
-    if type(list) ~= "table" or #list == 0 then
-        check.wanted(fname, key, "a pattern or a list of patterns", v)
-    end
-    for i, pattern in ipairs(list) do
-        check.string(fname, string.format("%s[%.0f]", key, i), pattern)
-    end
-    return list
-end
-
-local function apply_rules(fname, operator, given)
-    local rules = {}
-    if given and given.only ~= nil then
-        rules[1] = { "*", 0 }
-        for _, pattern in ipairs(patterns(fname, "only", given.only)) do
-            rules[#rules + 1] = { pattern, 1 }
-        end
-    end
-    if given and given.scale ~= nil then
-        check.table(fname, "scale", given.scale)
-        for i, rule in ipairs(given.scale) do
-            if type(rule) ~= "table" or type(rule[1]) ~= "string" or type(rule[2]) ~= "number" then
-                check.wanted(fname, string.format("scale[%.0f]", i), "{ pattern, factor }", rule)
-            end
-            rules[#rules + 1] = rule
-        end
-    end
-    if given and given.except ~= nil then
-        for _, pattern in ipairs(patterns(fname, "except", given.except)) do
-            rules[#rules + 1] = { pattern, 0 }
-        end
-    end
-    for _, rule in ipairs(rules) do
-        raw.merge_scale(operator.handle, rule[1], rule[2])
-    end
-    for key in pairs(rule_keys) do
-        operator.values[key] = given and given[key]
-    end
-end
-
 local function build(name, given)
     local fname = "distac.merge." .. name
-    local entry = method(name)
+    local entry = methods.named(name)
     if given ~= nil and type(given) ~= "table" then
         check.wanted(fname, "parameters", "a table", given)
     end
@@ -156,10 +30,10 @@ local function build(name, given)
     end
     local operator = { method = name, values = values, handle = raw.merge_create(context.get(), name),
         fixed_lambda = given ~= nil and given.lambda ~= nil } -- said, not a default: a recipe does not search it
-    apply_rules(fname, operator, given)
+    methods.apply_rules(fname, operator, given)
     for key, v in pairs(given or {}) do
         local p = known[key]
-        if rule_keys[key] then
+        if methods.rule_keys[key] then
             p = false
         end
         if p == nil then
@@ -167,8 +41,9 @@ local function build(name, given)
             errors.raise("ENOTFOUND", "%s: unknown parameter %q%s", fname, text, check.hint(text, names))
         end
         if p then
-            values[key] = check_param(fname, p, v)
-            raw.merge_set(operator.handle, key, p.choices and { choice(p, v) } or type(v) == "table" and v or { v })
+            values[key] = methods.check(fname, p, v)
+            local numbers = p.choices and { methods.choice(p, v) } or type(v) == "table" and v or { v }
+            raw.merge_set(operator.handle, key, numbers)
         end
     end
     return setmetatable(operator, Operator)
@@ -211,7 +86,7 @@ function Operator.with(op, changes)
     if op.fn then
         return M.custom(op.fn, { name = op.method, lambda = given.lambda })
     end
-    for _, p in ipairs(method(op.method).params) do
+    for _, p in ipairs(methods.named(op.method).params) do
         if changes[p.name] == nil and given[p.name] == p.default then
             given[p.name] = nil
         end
@@ -389,7 +264,7 @@ end
 
 local function names()
     local all = {}
-    for i, entry in ipairs(M.methods()) do
+    for i, entry in ipairs(methods.list()) do
         all[i] = entry.name
     end
     return all
@@ -397,7 +272,7 @@ end
 
 return setmetatable(M, {
     __index = function(_, name)
-        if type(name) == "string" and method(name) then
+        if type(name) == "string" and methods.named(name) then
             local function make(params)
                 return build(name, params)
             end
