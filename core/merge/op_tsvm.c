@@ -3,7 +3,12 @@
  * from them and the singular values. Everything that is not a matrix is averaged.
  *
  * A matrix [m,n] by rows is the matrix [n,m] by columns, which is what LAPACK sees: "left" below is the side of n.
- * The method treats both sides alike, so nothing is turned. */
+ * The method treats both sides alike, so nothing is turned.
+ *
+ * Memory for a matrix [m,n] with k = min(m,n), beside the 8 m n bytes of the result: 8 k (m + n + 2 k) bytes of
+ * vectors, and per thread 8 (2 k^2 + 512 k) bytes; the models' own numbers are read in slices. Where the leading
+ * singular values span more than four orders of magnitude, and with precision = exact, a thread holds the matrix and
+ * its decomposition: 8 (2 m n + 6 k^2) bytes more. */
 #include "merge.h"
 #include "spectral.h"
 #include "../tensor/walk.h"
@@ -11,37 +16,78 @@
 #include <string.h>
 
 enum { BLOCK = 128 }; /* columns of the result per task: fixed, so the bits do not depend on the threads */
+enum { PRECISION };
+
+static const di_merge_param params[] = {
+    DI_CHOICE("precision", "fast: by Gram matrices in double; exact: by singular value decompositions in double", 0, 2,
+              "fast exact"),
+};
 
 static bool takes(const di_merge_run *run, const di_entry *entry) {
     (void)run;
     return entry->rank == 2;
 }
 
+/* The vectors of one side, [rows,T*r]. */
+typedef struct side {
+    int64_t rows;
+    double *vectors;
+} side;
+
 typedef struct job {
     di_merge_run *run;
     int64_t entry, p, q, r; /* p = n, q = m; r triplets per model */
     int64_t columns;        /* triplets that are there */
-    const double *base;     /* the base's elements, NULL for task vectors */
-    double *left, *right;   /* [p,T*r], [q,T*r] */
+    bool exact, rooted;     /* rooted: the far side's polar factor is far.vectors times root */
+    side left, right;       /* of p and of q */
+    side *near, *far;       /* the shorter and the longer of the two */
     double *values;         /* [T*r] */
+    double *root;           /* [T*r,T*r] */
+    double *product;        /* [near,T*r] */
     double *out;
 } job;
+
+/* ---- a model's matrix, slice by slice along the longer side ---- */
+
+typedef struct reader {
+    const job *job;
+    int32_t model;
+} reader;
+
+enum { RUN = 512 }; /* elements read at once */
+
+/* Elements first … first+n-1 of the task vector. */
+static bool load_run(const reader *r, int64_t first, int64_t n, double *out) {
+    const job *j = r->job;
+    double base[RUN];
+    for (int64_t done = 0; done < n; done += RUN) {
+        int64_t some = n - done < RUN ? n - done : RUN;
+        if (j->run->whole && !di_run_base(j->run, j->entry, first + done, some, base)) return false;
+        if (!di_run_load(j->run, r->model, j->entry, first + done, some, j->run->whole ? base : NULL, out + done))
+            return false;
+    }
+    return true;
+}
+
+/* The tensor is q runs of p elements: whole runs are slices where q is the longer side, else parts of each. */
+static bool load_slices(void *arg, int64_t first, int64_t count, double *out) {
+    const reader *r = arg;
+    int64_t p = r->job->p, q = r->job->q;
+    if (p <= q) return load_run(r, first * p, count * p, out);
+    for (int64_t i = 0; i < q; i++)
+        if (!load_run(r, i * p + first, count, out + i * count)) return false;
+    return true;
+}
 
 static distac_status decompose_model(void *arg, int32_t lane, int64_t t) {
     (void)lane;
     job *j = arg;
-    distac_context *context = j->run->context;
-    int64_t numel = j->p * j->q;
-    double *a = di_alloc(context, (size_t)numel * sizeof *a);
-    if (!a) return DISTAC_ENOMEM;
-    distac_status status = DISTAC_OK;
-    if (!di_run_load(j->run, (int32_t)t, j->entry, 0, numel, j->base, a))
-        status = di_run_nonfinite(j->run, j->entry, 0);
-    else
-        status = di_triplets(context, j->p, j->q, j->r, a, j->left + t * j->r * j->p, j->values + t * j->r,
-                             j->right + t * j->r * j->q);
-    di_free(context, a, (size_t)numel * sizeof *a);
-    return status;
+    reader r = {j, (int32_t)t};
+    di_slices a = {j->near->rows, j->far->rows, j->p > j->q, load_slices, &r};
+    bool finite;
+    DI_TRY(di_triplets(j->run->context, &a, j->r, j->exact, j->near->vectors + t * j->r * a.near,
+                       j->values + t * j->r, j->far->vectors + t * j->r * a.length, &finite));
+    return finite ? DISTAC_OK : di_run_nonfinite(j->run, j->entry, 0);
 }
 
 /* Closes the gaps that empty triplets leave. */
@@ -50,8 +96,8 @@ static void compact(job *j) {
     for (int64_t i = 0; i < all; i++) {
         if (j->values[i] <= 0) continue;
         if (kept != i) {
-            memcpy(j->left + kept * j->p, j->left + i * j->p, (size_t)j->p * sizeof(double));
-            memcpy(j->right + kept * j->q, j->right + i * j->q, (size_t)j->q * sizeof(double));
+            memcpy(j->left.vectors + kept * j->p, j->left.vectors + i * j->p, (size_t)j->p * sizeof(double));
+            memcpy(j->right.vectors + kept * j->q, j->right.vectors + i * j->q, (size_t)j->q * sizeof(double));
             j->values[kept] = j->values[i];
         }
         kept++;
@@ -59,19 +105,34 @@ static void compact(job *j) {
     j->columns = kept;
 }
 
-static distac_status whiten_side(void *arg, int32_t lane, int64_t side) {
+/* The longer side's vectors are many and close to orthogonal: only the root that makes them so is found, and
+ * multiplied into the shorter side. */
+static distac_status whiten_side(void *arg, int32_t lane, int64_t which) {
     (void)lane;
     job *j = arg;
-    return side == 0 ? di_polar(j->run->context, j->p, j->columns, j->left)
-                     : di_polar(j->run->context, j->q, j->columns, j->right);
+    distac_context *context = j->run->context;
+    if (which == 0) return di_polar(context, j->near->rows, j->columns, j->near->vectors, j->exact);
+    if (!j->exact)
+        DI_TRY(di_polar_root(context, j->far->rows, j->columns, j->far->vectors, j->root, &j->rooted));
+    return j->rooted ? DISTAC_OK : di_polar(context, j->far->rows, j->columns, j->far->vectors, j->exact);
+}
+
+/* Rows of the shorter side times root. */
+static distac_status root_block(void *arg, int32_t lane, int64_t index) {
+    (void)lane;
+    job *j = arg;
+    int64_t rows = j->near->rows, first = index * BLOCK, n = rows - first < BLOCK ? rows - first : BLOCK;
+    cblas_dsymm(CblasColMajor, CblasRight, CblasLower, (int)n, (int)j->columns, 1, j->root, (int)j->columns,
+                j->near->vectors + first, (int)rows, 0, j->product + first, (int)rows);
+    return DISTAC_OK;
 }
 
 static distac_status multiply_block(void *arg, int32_t lane, int64_t index) {
     (void)lane;
     job *j = arg;
     int64_t first = index * BLOCK, n = j->q - first < BLOCK ? j->q - first : BLOCK;
-    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)j->p, (int)n, (int)j->columns, 1, j->left, (int)j->p,
-                j->right + first, (int)j->q, 0, j->out + first * j->p, (int)j->p);
+    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)j->p, (int)n, (int)j->columns, 1, j->left.vectors,
+                (int)j->p, j->right.vectors + first, (int)j->q, 0, j->out + first * j->p, (int)j->p);
     return DISTAC_OK;
 }
 
@@ -83,7 +144,12 @@ static distac_status merge_matrix(job *j) {
         return DISTAC_OK;
     }
     DI_TRY(di_run_lanes(j->run, 2, whiten_side, j));
-    for (int64_t i = 0; i < j->columns; i++) cblas_dscal((int)j->p, j->values[i], j->left + i * j->p, 1);
+    for (int64_t i = 0; i < j->columns; i++)
+        cblas_dscal((int)j->near->rows, j->values[i], j->near->vectors + i * j->near->rows, 1);
+    if (j->rooted) {
+        DI_TRY(di_run_lanes(j->run, (j->near->rows + BLOCK - 1) / BLOCK, root_block, j));
+        j->near->vectors = j->product;
+    }
     return di_run_lanes(j->run, (j->q + BLOCK - 1) / BLOCK, multiply_block, j);
 }
 
@@ -109,17 +175,18 @@ static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     j.r = least / run->models;
     if (j.r == 0) return nothing(run, entry, out);
     di_lapack_ready();
-    int64_t columns = j.r * run->models, base = run->whole ? at->numel : 0;
-    size_t bytes = (size_t)(base + (j.p + j.q + 1) * columns) * sizeof(double);
+    j.exact = di_run_param(run, PRECISION, 0) == 1;
+    int64_t columns = j.r * run->models;
+    size_t bytes = (size_t)((j.p + j.q + least + columns + 1) * columns) * sizeof(double);
     double *memory = di_alloc(run->context, bytes);
     if (!memory) return DISTAC_ENOMEM;
-    if (run->whole) {
-        di_run_base(run, entry, 0, at->numel, memory);
-        j.base = memory;
-    }
-    j.left = memory + base;
-    j.right = j.left + j.p * columns;
-    j.values = j.right + j.q * columns;
+    j.left = (side){j.p, memory};
+    j.right = (side){j.q, memory + j.p * columns};
+    j.near = j.p <= j.q ? &j.left : &j.right;
+    j.far = j.p <= j.q ? &j.right : &j.left;
+    j.product = j.right.vectors + j.q * columns;
+    j.root = j.product + least * columns;
+    j.values = j.root + columns * columns;
     distac_status status = merge_matrix(&j);
     di_free(run->context, memory, bytes);
     return status;
@@ -134,6 +201,8 @@ const di_method di_merge_tsvm = {
     .name = "tsvm",
     .text =
         "orthogonalised leading singular vectors of every matrix, mean of the rest (Gargiulo et al. 2025, TSV-M)",
+    .params = params,
+    .param_count = sizeof params / sizeof params[0],
     .chunk = chunk,
     .takes = takes,
     .tensor = tensor,

@@ -9,11 +9,13 @@
 #include <math.h>
 #include <string.h>
 
-enum { SMALL = 32 }; /* up to this side the decomposition costs nothing */
+enum { SMALL = 32 };   /* up to this side the decomposition costs nothing */
+enum { SLICES = 384 }; /* read at a time: fixed, so the bits depend on nothing else */
 static const double triplet_floor =
     1e-8;                                /* least ratio of squared singular values a Gram matrix is trusted with */
 static const double polar_floor = 1e-12; /* the same for the polar factor, which is refined … */
 static const double polar_refine = 1e-9; /* … below this */
+static const double root_floor = 1e-7; /* and for its root, which is not */
 static const double polar_null = 1e-12;  /* singular values below this share of the largest count as zero */
 
 /* Several arrays in one allocation. */
@@ -58,20 +60,25 @@ static distac_status decompose(distac_context *context, int64_t p, int64_t q, do
     return status;
 }
 
-static distac_status triplets_exact(distac_context *context, int64_t p, int64_t q, int64_t r, double *a,
-                                    double *left, double *values, double *right) {
-    int64_t k = p < q ? p : q;
+static distac_status triplets_exact(distac_context *context, const di_slices *a, int64_t r, double *near,
+                                    double *values, double *far, bool *finite) {
+    int64_t k = a->near, n = a->length;
     room all;
-    DI_TRY(room_open(&all, context, p * k + k + k * q));
-    double *u = all.memory, *s = u + p * k, *vt = s + k;
-    distac_status status = decompose(context, p, q, a, u, s, vt);
-    if (status == DISTAC_OK) {
-        double zero = s[0] * DBL_EPSILON * (double)(p > q ? p : q);
+    DI_TRY(room_open(&all, context, 2 * k * n + k + k * k));
+    double *x = all.memory, *wide = x + k * n, *s = wide + k * n, *square = s + k;
+    distac_status status = DISTAC_OK;
+    *finite = a->load(a->arg, 0, n, x);
+    if (*finite)
+        status = a->turned ? decompose(context, n, k, x, wide, s, square)
+                           : decompose(context, k, n, x, square, s, wide);
+    if (*finite && status == DISTAC_OK) {
+        double zero = s[0] * DBL_EPSILON * (double)n;
         for (int64_t j = 0; j < r; j++) {
             bool empty = s[j] <= zero;
             values[j] = empty ? 0 : s[j];
-            for (int64_t i = 0; i < p; i++) left[j * p + i] = empty ? 0 : u[j * p + i];
-            for (int64_t i = 0; i < q; i++) right[j * q + i] = empty ? 0 : vt[i * k + j];
+            /* The wide factor is u [n,k] when turned, else vt [k,n]; the square one the other. */
+            for (int64_t i = 0; i < k; i++) near[j * k + i] = empty ? 0 : square[a->turned ? i * k + j : j * k + i];
+            for (int64_t i = 0; i < n; i++) far[j * n + i] = empty ? 0 : wide[a->turned ? j * n + i : i * k + j];
         }
     }
     room_close(&all);
@@ -120,38 +127,62 @@ static distac_status leading(distac_context *context, int64_t k, int64_t r, doub
     return status;
 }
 
-/* *fine false: the caller takes the exact way. a stays. */
-static distac_status triplets_gram(distac_context *context, int64_t p, int64_t q, int64_t r, const double *a,
-                                   double *left, double *values, double *right, bool *fine) {
-    int64_t k = p < q ? p : q, other = p < q ? q : p;
-    bool on_left = p <= q;
-    double *near = on_left ? left : right, *far = on_left ? right : left;
-    room gram;
-    DI_TRY(room_open(&gram, context, k * k));
-    cblas_dsyrk(CblasColMajor, CblasLower, on_left ? CblasNoTrans : CblasTrans, (int)k, (int)other, 1, a, (int)p,
-                0, gram.memory, (int)k);
-    distac_status status = leading(context, k, r, gram.memory, values, near, fine);
-    room_close(&gram);
-    if (status != DISTAC_OK || !*fine) return status;
-    *fine = values[0] >= triplet_floor * values[r - 1] && values[0] > DBL_MIN / DBL_EPSILON;
-    if (!*fine) return DISTAC_OK;
-    cblas_dgemm(CblasColMajor, on_left ? CblasTrans : CblasNoTrans, CblasNoTrans, (int)other, (int)r, (int)k, 1, a,
-                (int)p, near, (int)k, 0, far, (int)other);
-    for (int64_t j = 0; j < r; j++) {
-        values[j] = sqrt(values[j]);
-        cblas_dscal((int)other, 1 / values[j], far + j * other, 1);
+/* g = a aT, lower triangle; block holds SLICES slices. False if a number is not finite. */
+static bool gram_of(const di_slices *a, double *g, double *block) {
+    int k = (int)a->near;
+    for (int64_t first = 0; first < a->length; first += SLICES) {
+        int64_t count = a->length - first < SLICES ? a->length - first : SLICES;
+        if (!a->load(a->arg, first, count, block)) return false;
+        cblas_dsyrk(CblasColMajor, CblasLower, a->turned ? CblasTrans : CblasNoTrans, k, (int)count, 1, block,
+                    a->turned ? (int)count : k, first > 0, g, k);
     }
-    return DISTAC_OK;
+    return true;
 }
 
-distac_status di_triplets(distac_context *context, int64_t p, int64_t q, int64_t r, double *a, double *left,
-                          double *values, double *right) {
+/* far = aT near diag(1/values). */
+static bool other_side(const di_slices *a, int64_t r, const double *near, const double *values, double *far,
+                       double *block) {
+    int k = (int)a->near;
+    for (int64_t first = 0; first < a->length; first += SLICES) {
+        int64_t count = a->length - first < SLICES ? a->length - first : SLICES;
+        if (!a->load(a->arg, first, count, block)) return false;
+        cblas_dgemm(CblasColMajor, a->turned ? CblasNoTrans : CblasTrans, CblasNoTrans, (int)count, (int)r, k, 1,
+                    block, a->turned ? (int)count : k, near, k, 0, far + first, (int)a->length);
+    }
+    for (int64_t j = 0; j < r; j++) cblas_dscal((int)a->length, 1 / values[j], far + j * a->length, 1);
+    return true;
+}
+
+/* *fine false: the caller takes the exact way. */
+static distac_status triplets_gram(distac_context *context, const di_slices *a, int64_t r, double *near,
+                                   double *values, double *far, bool *finite, bool *fine) {
+    int64_t k = a->near;
+    room all;
+    DI_TRY(room_open(&all, context, k * k + k * SLICES));
+    double *gram = all.memory, *block = gram + k * k;
+    distac_status status = DISTAC_OK;
+    *fine = false;
+    *finite = gram_of(a, gram, block);
+    if (*finite) status = leading(context, k, r, gram, values, near, fine);
+    if (status == DISTAC_OK && *fine) {
+        *fine = values[0] >= triplet_floor * values[r - 1] && values[0] > DBL_MIN / DBL_EPSILON &&
+                isfinite(values[r - 1]);
+        for (int64_t j = 0; j < r; j++) values[j] = sqrt(values[j]);
+        if (*fine) *finite = other_side(a, r, near, values, far, block);
+    }
+    room_close(&all);
+    return status;
+}
+
+distac_status di_triplets(distac_context *context, const di_slices *a, int64_t r, bool exact, double *near,
+                          double *values, double *far, bool *finite) {
     bool fine = false;
-    if (p > INT_MAX || q > INT_MAX)
-        return di_fail(DISTAC_ESHAPE, "a matrix of [%lld,%lld] is too large for LAPACK", (long long)p,
-                       (long long)q);
-    if ((p < q ? p : q) > SMALL) DI_TRY(triplets_gram(context, p, q, r, a, left, values, right, &fine));
-    return fine ? DISTAC_OK : triplets_exact(context, p, q, r, a, left, values, right);
+    if (a->length > INT_MAX / 2)
+        return di_fail(DISTAC_ESHAPE, "a matrix of [%lld,%lld] is too large for LAPACK", (long long)a->near,
+                       (long long)a->length);
+    *finite = true;
+    if (!exact && a->near > SMALL) DI_TRY(triplets_gram(context, a, r, near, values, far, finite, &fine));
+    return fine || !*finite ? DISTAC_OK : triplets_exact(context, a, r, near, values, far, finite);
 }
 
 /* ---- polar factor ---- */
@@ -189,35 +220,64 @@ static distac_status eigen(distac_context *context, int64_t c, double *g, double
     return status;
 }
 
-/* One Newton-Schulz step, x (3 - xT x) / 2: it makes the columns orthonormal again where the Gram matrix has cost
- * digits. gram [c,c] and next [rows,c] are scratch; the result is in x. */
-static void refine(int64_t rows, int64_t c, double *x, double *gram, double *next) {
-    cblas_dsyrk(CblasColMajor, CblasLower, CblasTrans, (int)c, (int)rows, -0.5, x, (int)rows, 0, gram, (int)c);
-    for (int64_t i = 0; i < c; i++) gram[i * c + i] += 1.5;
-    cblas_dsymm(CblasColMajor, CblasRight, CblasLower, (int)rows, (int)c, 1, gram, (int)c, x, (int)rows, 0, next,
-                (int)rows);
-    memcpy(x, next, (size_t)(rows * c) * sizeof *x);
+/* x [rows,c] = x m, m symmetric, lower triangle. */
+static distac_status times(distac_context *context, int64_t rows, int64_t c, double *x, const double *m) {
+    room part;
+    int64_t some = rows < SLICES ? rows : SLICES;
+    DI_TRY(room_open(&part, context, some * c));
+    for (int64_t first = 0; first < rows; first += some) {
+        int64_t n = rows - first < some ? rows - first : some;
+        cblas_dsymm(CblasColMajor, CblasRight, CblasLower, (int)n, (int)c, 1, m, (int)c, x + first, (int)rows, 0,
+                    part.memory, (int)n);
+        for (int64_t j = 0; j < c; j++)
+            memcpy(x + first + j * rows, part.memory + j * n, (size_t)n * sizeof *x);
+    }
+    room_close(&part);
+    return DISTAC_OK;
 }
 
-distac_status di_polar(distac_context *context, int64_t rows, int64_t c, double *x) {
+/* One Newton-Schulz step, x (3 - xT x) / 2: it makes the columns orthonormal again where the Gram matrix has cost
+ * digits. gram [c,c] is scratch. */
+static distac_status refine(distac_context *context, int64_t rows, int64_t c, double *x, double *gram) {
+    cblas_dsyrk(CblasColMajor, CblasLower, CblasTrans, (int)c, (int)rows, -0.5, x, (int)rows, 0, gram, (int)c);
+    for (int64_t i = 0; i < c; i++) gram[i * c + i] += 1.5;
+    return times(context, rows, c, x, gram);
+}
+
+/* root [c,c], lower triangle, of x: scratch gram [c,c], w [c] its eigenvalues. *fine false: below the floor. */
+static distac_status inverse_root(distac_context *context, int64_t rows, int64_t c, const double *x, double floor,
+                                  double *gram, double *w, double *root, bool *fine) {
+    cblas_dsyrk(CblasColMajor, CblasLower, CblasTrans, (int)c, (int)rows, 1, x, (int)rows, 0, gram, (int)c);
+    DI_TRY(eigen(context, c, gram, w, fine));
+    *fine = *fine && w[0] > floor * w[c - 1];
+    if (!*fine) return DISTAC_OK;
+    for (int64_t j = 0; j < c; j++) cblas_dscal((int)c, pow(w[j], -0.25), gram + j * c, 1);
+    cblas_dsyrk(CblasColMajor, CblasLower, CblasNoTrans, (int)c, (int)c, 1, gram, (int)c, 0, root, (int)c);
+    return DISTAC_OK;
+}
+
+distac_status di_polar_root(distac_context *context, int64_t rows, int64_t c, const double *x, double *root,
+                            bool *fine) {
+    room all;
+    *fine = false;
+    if (c <= SMALL) return DISTAC_OK;
+    DI_TRY(room_open(&all, context, c * c + c));
+    distac_status status =
+        inverse_root(context, rows, c, x, root_floor, all.memory, all.memory + c * c, root, fine);
+    room_close(&all);
+    return status;
+}
+
+distac_status di_polar(distac_context *context, int64_t rows, int64_t c, double *x, bool exact) {
     room all;
     bool fine = false;
     if (c == 0) return DISTAC_OK;
-    if (c <= SMALL) return polar_exact(context, rows, c, x);
-    DI_TRY(room_open(&all, context, 2 * c * c + c + rows * c));
-    double *gram = all.memory, *root = gram + c * c, *w = root + c * c, *next = w + c;
-    cblas_dsyrk(CblasColMajor, CblasLower, CblasTrans, (int)c, (int)rows, 1, x, (int)rows, 0, gram, (int)c);
-    distac_status status = eigen(context, c, gram, w, &fine);
-    fine = fine && w[0] > polar_floor * w[c - 1];
-    if (status == DISTAC_OK && fine) {
-        bool rough = w[0] < polar_refine * w[c - 1];
-        for (int64_t j = 0; j < c; j++) cblas_dscal((int)c, pow(w[j], -0.25), gram + j * c, 1);
-        cblas_dsyrk(CblasColMajor, CblasLower, CblasNoTrans, (int)c, (int)c, 1, gram, (int)c, 0, root, (int)c);
-        cblas_dsymm(CblasColMajor, CblasRight, CblasLower, (int)rows, (int)c, 1, root, (int)c, x, (int)rows, 0,
-                    next, (int)rows);
-        memcpy(x, next, (size_t)(rows * c) * sizeof *x);
-        if (rough) refine(rows, c, x, gram, next);
-    }
+    if (exact || c <= SMALL) return polar_exact(context, rows, c, x);
+    DI_TRY(room_open(&all, context, 2 * c * c + c));
+    double *gram = all.memory, *root = gram + c * c, *w = root + c * c;
+    distac_status status = inverse_root(context, rows, c, x, polar_floor, gram, w, root, &fine);
+    if (status == DISTAC_OK && fine) status = times(context, rows, c, x, root);
+    if (status == DISTAC_OK && fine && w[0] < polar_refine * w[c - 1]) status = refine(context, rows, c, x, gram);
     room_close(&all);
     return status != DISTAC_OK || fine ? status : polar_exact(context, rows, c, x);
 }
