@@ -79,7 +79,7 @@ describe("The tokenizer", function()
         local clip = distac.tokenizer(path)
         assert.equal(49408, clip:size())
         same_ids(clip, goldens, "clip")
-        assert.equal("320 1125 539 320 1929 269", table.concat(clip:encode "a photo of a dog.", " "))
+        assert.equal("49406 320 1125 539 320 1929 269 49407", table.concat(clip:encode "a photo of a dog.", " "))
         local more = (os.getenv "DISTAC_TEST_DATA" or "") .. "/tokenizer/golden_tokens.jsonl"
         if distac.fs.kind(more) == "file" then
             local list = cases(more)
