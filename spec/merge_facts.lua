@@ -16,6 +16,21 @@ local facts = {
         {}, { task = 2, tall = 0.6 }, { task = 3, multitask = "ties", keep = 0.5 },
     } },
     tsvm = { identity = {} },
+    dare = { identity = { p = 0 }, ordered = true, cases = {
+        {}, { p = 0 }, { p = 1 }, { p = { 0.2, 0.5, 0.8 }, seed = 7 }, { p = 0.5, rescale = "no" },
+    } },
+    dare_ties = { identity = { p = 0 }, ordered = true, cases = {
+        {}, { p = 0 }, { p = 0.5, elect = "count", combine = "sum" },
+        { p = { 0.2, 0.5, 0.8 }, combine = "max", seed = 3 },
+    } },
+    lines = { identity = { a = 1, b = 0 }, cases = {
+        {}, { a = 0.3, b = 0.5 }, { a = 0, b = 1 }, { a = 1, b = -0.5 },
+    } },
+    slerp = { models = 2, ordered = true, given = { of = "vectors" }, cases = {
+        { of = "vectors" }, { of = "vectors", t = 0 }, { of = "vectors", t = 0.3 }, { of = "vectors", t = 1 },
+    } },
+    nuslerp = { models = 2, ordered = true, cases = { {}, { weights = { 1, 3 } }, { weights = { 1, -1 } } } },
+    model_stock = { identity = {} },
 }
 
 facts.ties.cases = { {}, { keep = 0 }, { keep = 1 }, { keep = 0.1, dialect = "distac", frozen_zeros = 5000 },

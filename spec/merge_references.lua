@@ -192,6 +192,120 @@ function references.tall_mask(model, p)
     end)(model, p)
 end
 
+-- ---- Dropping ----
+
+-- The masks are asked for: what becomes of ones tells which elements are dropped, whatever the numbers.
+local function masks(model, p)
+    local distac = require "distac"
+    local count, kept = #model[1].taus, {}
+    local function ones(value)
+        local tensors = {}
+        for _, entry in ipairs(model) do
+            tensors[entry.name] = distac.full(entry.shape, value)
+        end
+        return distac.taskvector(distac.checkpoint(tensors))
+    end
+    for t = 1, count do
+        local taus = {}
+        for k = 1, count do
+            taus[k] = ones(k == t and 1 or 0)
+        end
+        local mask = distac.merge.dare { p = p.p, seed = p.seed, rescale = "no" }:delta(taus)
+        kept[t] = {}
+        for e, entry in ipairs(model) do
+            local tensor = mask[entry.name]
+            kept[t][e] = tensor:reshape { tensor:numel() }:table()
+            for i, v in ipairs(entry.taus[t]) do
+                local left = p.rescale == "yes" and number_of(p.p, t) < 1 and 1 - number_of(p.p, t) or 1
+                kept[t][e][i] = kept[t][e][i] ~= 0 and v / left or 0
+            end
+        end
+    end
+    return kept
+end
+
+function references.dare(model, p)
+    local kept = masks(model, p)
+    return per_element(function(_, _, e, i)
+        return elect(kept, { elect = "all", combine = "sum" }, e, i)
+    end)(model, p)
+end
+
+function references.dare_ties(model, p)
+    local kept = masks(model, p)
+    return per_element(function(_, _, e, i) return elect(kept, p, e, i, 1) end)(model, p)
+end
+
+-- ---- By depth, by angles ----
+
+function references.lines(model, p)
+    local last = -1
+    for _, entry in ipairs(model) do
+        last = math.max(last, tonumber(entry.name:match "layers%.(%d+)%.") or -1)
+    end
+    local a = p.a == -1 and 1 / #model[1].taus or p.a
+    return per_element(function(x, _, e)
+        local block, sum = tonumber(model[e].name:match "layers%.(%d+)%.") or 0, 0
+        for _, v in ipairs(x) do
+            sum = sum + v
+        end
+        return sum * (a + p.b * block / last)
+    end)(model, p)
+end
+
+local function dot(a, b)
+    local sum = 0
+    for i = 1, #a do
+        sum = sum + a[i] * b[i]
+    end
+    return sum
+end
+
+local function cosine(a, b)
+    return math.max(-1, math.min(1, dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))))
+end
+
+local function interpolate(t, nearly)
+    return function(model, p)
+        local share, factors = t(p), {}
+        for e, entry in ipairs(model) do
+            local c = cosine(entry.taus[1], entry.taus[2])
+            local angle = math.acos(c)
+            factors[e] = nearly(c, angle) and { 1 - share, share }
+                or { math.sin((1 - share) * angle) / math.sin(angle), math.sin(share * angle) / math.sin(angle) }
+        end
+        return per_element(function(x, _, e) return factors[e][1] * x[1] + factors[e][2] * x[2] end)(model, p)
+    end
+end
+
+references.slerp = interpolate(function(p) return p.t end, function(c) return math.abs(c) > 0.9995 end)
+
+references.nuslerp = interpolate(function(p)
+    local first, second = number_of(p.weights, 1), number_of(p.weights, 2)
+    return math.abs(first + second) < 1e-6 and 0.5 or second / (first + second)
+end, function(_, angle) return math.abs(math.sin(angle)) < 1e-8 end)
+
+function references.model_stock(model, p)
+    local share = {}
+    for e, entry in ipairs(model) do
+        local sum, pairs_ = 0, 0
+        for s = 1, #entry.taus do
+            for t = s + 1, #entry.taus do
+                sum, pairs_ = sum + cosine(entry.taus[s], entry.taus[t]), pairs_ + 1
+            end
+        end
+        local c, n = sum / pairs_, #entry.taus
+        share[e] = n * c / (1 + (n - 1) * c)
+    end
+    return per_element(function(x, _, e)
+        local sum = 0
+        for _, v in ipairs(x) do
+            sum = sum + v
+        end
+        return share[e] * sum / #x
+    end)(model, p)
+end
+
 references.elect = elect
 references.per_element = per_element
 

@@ -73,6 +73,88 @@ describe("merge operators", function()
         raises("EINVAL", { "task is 4", "3 models" }, masked, { task = 4 })
     end)
 
+    it("interpolate on the sphere", function()
+        local function pair(name, p, a, b)
+            return delta(distac.merge[name](p), vectors(a, b))
+        end
+        for _, c in ipairs { { "slerp", { of = "vectors" } }, { "nuslerp", {} } } do
+            near(pair(c[1], c[2], { 1, 0 }, { 0, 2 }), { 0.70710678, 1.41421356 }, 1e-7)
+            near(pair(c[1], c[2], { 3, 4 }, { 4, 3 }), { 3.53553391, 3.53553391 }, 1e-7)
+            near(pair(c[1], c[2], { 1, 2 }, { 2, 4 }), { 1.5, 3 }, 1e-7) -- one direction: straight
+        end
+        near(pair("slerp", { of = "vectors", t = 0.75 }, { 1, 0 }, { 0, 1 }), { 0.38268343, 0.92387953 }, 1e-7)
+        near(pair("nuslerp", { weights = { 1, 3 } }, { 1, 0 }, { 0, 1 }), { 0.38268343, 0.92387953 }, 1e-7)
+        raises("EINVAL", { "slerp", "3 models", "takes 2" }, delta, distac.merge.slerp { of = "vectors" })
+        raises("EINVAL", { "nuslerp", "3 models" }, delta, distac.merge.nuslerp {})
+        raises("EINVAL", { "of = vectors" }, delta, distac.merge.slerp {}, vectors({ 1, 0 }, { 0, 1 }))
+        -- Whole models are interpolated themselves, wherever the base lies.
+        local function model(x)
+            return distac.checkpoint { w = distac.tensor(x) }
+        end
+        local path = helper.path "slerp.safetensors"
+        distac.merge.slerp {}:files(model { 5, -7 }, { model { 1, 0 }, model { 0, 2 } }, path)
+        near(distac.load(path).w, { 0.70710678, 1.41421356 }, 1e-6)
+    end)
+
+    it("draw the mean to the base", function()
+        local function stock(...)
+            return delta(distac.merge.model_stock {}, vectors(...))
+        end
+        near(stock({ 1, 0 }, { 0.5, 0.8660254037844386 }), { 0.5, 0.28867513 }, 1e-7) -- 60 degrees: t = 2/3
+        near(stock({ 1, 0 }, { 0, 3 }), { 0, 0 }, 1e-7)
+        near(stock({ 1, 2 }, { 1, 2 }), { 1, 2 }, 1e-7)
+        near(stock({ 1, 2 }, { -1, -2 }), { 0, 0 }, 0)
+        near(stock({ 1, 1 }, { 1, 1 }, { 1, 1 }), { 1, 1 }, 1e-7)
+    end)
+
+    it("scale by depth", function()
+        local tensors, names = { other = distac.ones { 2 } }, {}
+        for l = 0, 11 do
+            names[l] = "visual.transformer.resblocks." .. l .. ".mlp.c_fc.weight"
+            tensors[names[l]] = distac.ones { 2 }
+        end
+        tensors["transformer.resblocks.0.w"] = distac.ones { 2 }
+        tensors["transformer.resblocks.4.w"] = distac.ones { 2 }
+        tensors["one.h.0.w"] = distac.ones { 1 }
+        local tau = distac.taskvector(distac.checkpoint(tensors))
+        local got = distac.merge.lines { a = 0.3, b = 0.5 }:delta { tau }
+        for l = 0, 11 do
+            near(got[names[l]], { 0.3 + 0.5 * l / 11, 0.3 + 0.5 * l / 11 }, 1e-7)
+        end
+        near(got[names[1]], { 0.345455, 0.345455 }, 1e-6)
+        near(got["transformer.resblocks.4.w"], { 0.8, 0.8 }, 1e-7) -- a tower of its own
+        near(got["one.h.0.w"], { 0.3 }, 1e-7)
+        near(got.other, { 0.3, 0.3 }, 1e-7)
+        near(distac.merge.lines { b = 0.5 }:delta { tau, tau }.other, { 1, 1 }, 1e-7) -- a = 1/T
+        raises("EINVAL", { "a is -0.5" }, function() distac.merge.lines { a = -0.5 }:delta { tau } end)
+    end)
+
+    it("drop at random", function()
+        local n, ones = 40000, distac.taskvector(distac.checkpoint { w = distac.ones { 40000 },
+            v = distac.ones { 40000 } })
+        local function dropped(p)
+            p.rescale = "no"
+            return distac.merge.dare(p):delta { ones }
+        end
+        for _, p in ipairs { 0.1, 0.5, 0.9 } do
+            local five_sigma = 5 * math.sqrt(n * p * (1 - p))
+            near(dropped { p = p }.w:sum():item(), n * (1 - p), five_sigma / (n * (1 - p)))
+            near(distac.merge.dare { p = p }:delta { ones }.w:max():item(), 1 / (1 - p), 1e-6)
+        end
+        -- Two masks that know nothing of each other agree in half of the places.
+        local function agree(a, b)
+            near((a - b):abs():sum():item() / n, 0.5, 5 / math.sqrt(n))
+        end
+        local first = dropped { p = 0.5 }
+        helper.same(first.w, dropped { p = 0.5 }.w)
+        agree(first.w, first.v)
+        agree(first.w, dropped { p = 0.5, seed = 1 }.w)
+        local both = distac.merge.dare { p = 0.5, rescale = "no" }:delta { 0 * ones, ones }
+        agree(first.w, both.w)
+        -- The mask is part of the format of a recipe: it stays what it is.
+        near(first.w:narrow(1, 1, 16), { 1, 0, 1, 1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1 }, 0)
+    end)
+
     it("weigh the models", function()
         near(delta(distac.merge.average { weights = { 1, 0, 0 } }), F3[1].w, 1e-6)
         near(delta(distac.merge.average { weights = { 2, 1, 1 } }),

@@ -31,6 +31,7 @@ static distac_status direction(di_merge_run *run, int32_t lane, const di_at *at,
     double *const *rows = di_run_rows(run, lane);
     *out = rows[run->models + 1];
     if (!di_run_step(run, at->entry, at->first, n, rows)) return di_run_nonfinite(run, at->entry, at->first);
+    if (run->merge->method->edit) run->merge->method->edit(run, at, n, rows);
     run->merge->method->chunk(run, at, n, (const double *const *)rows, *out);
     return DISTAC_OK;
 }

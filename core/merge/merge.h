@@ -35,7 +35,10 @@ typedef struct di_method {
     int32_t param_count;
     /* Looks at all task vectors before anything is merged; what it finds goes to run->state, freed with free(). */
     distac_status (*prepare)(di_merge_run *run);
-    /* out[i] = D for n elements of all models: tau[t][i]. */
+    /* Changes n elements of all task vectors in place before chunk gets them; prepare sees them unchanged. */
+    void (*edit)(const di_merge_run *run, const di_at *at, int64_t n, double *const *tau);
+    /* out[i] = D for n elements of all models: tau[t][i]. Behind the last model's stand the base's, in a merge of
+     * whole models; the same goes for di_visit. */
     void (*chunk)(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau, double *out);
     /* Whether `tensor` merges this entry of run->base instead of chunk. */
     bool (*takes)(const di_merge_run *run, const di_entry *entry);
@@ -45,7 +48,8 @@ typedef struct di_method {
 
 extern const di_method di_merge_average, di_merge_task_arithmetic, di_merge_ties, di_merge_consensus_ta,
     di_merge_tsvm;
-extern const di_method di_merge_tall_mask;
+extern const di_method di_merge_tall_mask, di_merge_dare, di_merge_dare_ties, di_merge_lines, di_merge_slerp,
+    di_merge_nuslerp, di_merge_model_stock;
 
 /* The values of one parameter: one number, or one per model. */
 typedef struct di_values {
@@ -121,6 +125,15 @@ distac_status di_run_visit(di_merge_run *run, di_visit visit, void *arg);
 /* Calls work(arg, lane, i) for i in 0..count-1, each once, on all lanes. */
 typedef distac_status (*di_lane_work)(void *arg, int32_t lane, int64_t index);
 distac_status di_run_lanes(di_merge_run *run, int64_t count, di_lane_work work, void *arg);
+
+/* ---- gram.c ---- */
+/* Scalar products of the task vectors (or of the models themselves, in a merge of whole models), tensor by tensor:
+ * [base->count][models*(models+1)/2], rows of the upper triangle one after the other. free() it. */
+distac_status di_run_gram(di_merge_run *run, bool models, double **out);
+
+/* ---- draw.c ---- */
+/* 32 random bits each for elements first … first+n-1 of a model's tensor, a pure function of all arguments. */
+void di_draw(uint64_t seed, const char *name, int32_t model, int64_t first, int64_t n, uint32_t *out);
 
 /* ---- select.c ---- */
 /* thresholds[t] = the rank-th largest magnitude of task vector t over all tensors; rank >= 1. */
