@@ -489,6 +489,49 @@ DISTAC_API distac_status distac_merge_files(const distac_merge *merge, const dis
                                             const char *path, int32_t dtype,
                                             DISTAC_NULLABLE const distac_checkpoint *metadata);
 
+/* A merge whose arithmetic the caller does, in bounded memory: chunk after chunk (next, compute, next, …), read ahead
+ * and written on all threads. Of `merge` lambda and the rules count, its method does not. */
+typedef struct distac_merge_stream distac_merge_stream;
+typedef struct distac_merge_chunk {
+    const char *name; /* the tensor; NULL at the end */
+    int64_t entry;    /* its index in the base, or in the first task vector */
+    int64_t first;    /* first element of the chunk */
+    int64_t count;    /* elements; 0 at the end */
+    int64_t slot;     /* chunks of one slot have their rows at the same places */
+} distac_merge_chunk;
+/* [new] Whole models to a file, as distac_merge_files. chunk: most elements of a chunk, 0: chosen for the caches, -1:
+ * whole tensors, which have no rows: the caller looks at the checkpoints and puts the change. Errors: as
+ * distac_merge_files. */
+DISTAC_API distac_status distac_merge_stream_files(const distac_merge *merge, const distac_checkpoint *base,
+                                                   int32_t n_models, distac_checkpoint *const *models,
+                                                   const char *path, int32_t dtype,
+                                                   DISTAC_NULLABLE const distac_checkpoint *metadata,
+                                                   int64_t chunk, distac_merge_stream **out);
+/* [new] Task vectors to directions in memory (F32), as distac_merge_delta. base: for its row, may be NULL. */
+DISTAC_API distac_status distac_merge_stream_taus(const distac_merge *merge, int32_t n_taus,
+                                                  distac_checkpoint *const *taus,
+                                                  DISTAC_NULLABLE const distac_checkpoint *base, int64_t chunk,
+                                                  distac_merge_stream **out);
+/* Before its end is committed: nothing is left behind, an older file stays. */
+DISTAC_API void distac_merge_stream_release(distac_merge_stream *stream);
+/* The next chunk; the one before has its result. Errors: ENUMERIC (a result that is not finite), EIO, ESTATE. */
+DISTAC_API distac_status distac_merge_stream_next(distac_merge_stream *stream, distac_merge_chunk *out);
+/* [borrow] Doubles of the current chunk: row 0 … n-1 the task vectors, n the base (NULL: not given), n+1 the result D,
+ * which the caller fills. Behind and before a row is room for one number. NULL if there is no such row. */
+DISTAC_API void *distac_merge_stream_row(distac_merge_stream *stream, int32_t row);
+/* Copies a row; n_values is the chunk's count. Errors: ESHAPE, ESTATE, EINVAL. */
+DISTAC_API distac_status distac_merge_stream_read(const distac_merge_stream *stream, int32_t row, int64_t n_values,
+                                                  DISTAC_FILL double *values);
+/* Fills the result's row. Errors: as distac_merge_stream_read. */
+DISTAC_API distac_status distac_merge_stream_write(distac_merge_stream *stream, int64_t n_values,
+                                                   const double *values);
+/* Gives D of a whole tensor (chunk -1). Errors: ESHAPE, ESTATE, ENUMERIC, EIO. */
+DISTAC_API distac_status distac_merge_stream_put(distac_merge_stream *stream, const distac_tensor *tensor);
+/* Ends a merge to a file: it takes its name. Errors: ESTATE unless next came to the end, EIO. */
+DISTAC_API distac_status distac_merge_stream_commit(distac_merge_stream *stream);
+/* [new] Ends a merge in memory: the directions. Errors: ESTATE. */
+DISTAC_API distac_status distac_merge_stream_result(distac_merge_stream *stream, distac_checkpoint **out);
+
 /* ---- ViT: the image encoder of CLIP -------------------------------------------------------------- */
 
 typedef struct distac_vit distac_vit;

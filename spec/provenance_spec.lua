@@ -107,6 +107,44 @@ describe("provenance", function()
         end
     end)
 
+    it("is made again with a method of the user's own, if its file is the same", function()
+        local text = [[local distac = require "distac"
+return function(p)
+    return distac.merge.elementwise(function(tau, out, n)
+        local a, b = tau[1], tau[2]
+        for i = 1, n do out[i] = p.w[1] * a[i] + p.w[2] * b[i] end
+    end, { name = "weighted" })
+end
+]]
+        distac.fs.write(root .. "/own.lua", text)
+        local status, _, err = run("merge", "--force", "--base", BASE, "--method", "own.lua", "--w", "0.25,0.5",
+            "--lambda", "0.5", "--except", "vector", "-o", "m.safetensors", A, B)
+        assert.equal(0, status, err)
+        local b, a, c, m = distac.load(root .. "/" .. BASE), distac.load(root .. "/" .. A),
+            distac.load(root .. "/" .. B), distac.load(root .. "/m.safetensors")
+        local far = m.matrix - (b.matrix + ((a.matrix - b.matrix) * 0.25 + (c.matrix - b.matrix) * 0.5) * 0.5)
+        assert.truthy(far:norm() <= 1e-5)
+        assert.same(b.vector:table(), m.vector:table())
+        assert.equal("weighted", provenance.read(m:metadata()).method)
+        status, _, err = run("merge", "--replay", "m.safetensors")
+        assert.equal(0, status, err)
+        distac.fs.write(root .. "/own.lua", text .. " ")
+        status, _, err = run("merge", "--replay", "m.safetensors")
+        assert.equal(1, status)
+        has(err, "own.lua is another method")
+        for piece, bad in pairs { ["returned the number 3"] = "return 3", ["own.lua:1:"] = "return (", ["boom"] = "error 'boom'" } do
+            distac.fs.write(root .. "/own.lua", bad)
+            status, _, err = run("merge", "--base", BASE, "--method", "own.lua", "-o", "x.safetensors", A)
+            assert.truthy(status == 2 or status == 1)
+            has(err, piece)
+            assert.is_nil(distac.fs.kind(root .. "/x.safetensors"))
+        end
+        distac.fs.write(root .. "/own.lua", "return require('distac').merge.elementwise(function() end)")
+        status, _, err = run("merge", "--base", BASE, "--method", "own.lua", "--w", "3", "-o", "x.safetensors", A)
+        assert.equal(2, status)
+        has(err, "unknown option '--w'")
+    end)
+
     it("without an output compares and keeps nothing", function()
         merge("m.safetensors", "--method", "consensus_ta", "--tall", "0.4,0.6", "--k", "1", "--dtype", "bf16")
         local before = distac.fs.list(root)

@@ -7,6 +7,7 @@ local context = require "distac.context"
 local dtype = require "distac.dtype"
 local errors = require "distac.error"
 local format = require "distac.format"
+local merge_own = require "distac.merge_own"
 local methods = require "distac.merge_methods"
 
 local M = { methods = methods.list }
@@ -49,18 +50,38 @@ local function build(name, given)
     return setmetatable(operator, Operator)
 end
 
--- custom(fn [, { name =, lambda = }]): fn(base_tensor, { tau_tensor, ... }, name) returns the merged change of
--- one tensor, before lambda. Tensors come in f32 (f64 where all are).
-function M.custom(fn, options)
-    local fname = "distac.merge.custom"
+-- An operator of a user's own function: options and rules like everybody's; average's handle carries them.
+local function own(fname, wanted, fn, options, elementwise)
     if type(fn) ~= "function" then
-        check.wanted(fname, "function", "a function(base_tensor, taus, name)", fn)
+        check.wanted(fname, "function", wanted, fn)
     end
     local o = check.options(fname, options, {
-        name = { "string", default = "custom" }, lambda = { "number", default = 1 },
+        name = { "string", default = elementwise and "elementwise" or "custom" },
+        lambda = { "number", default = 1 }, chunk = { "number" },
+        only = { "any" }, except = { "any" }, scale = { "any" },
     })
-    return setmetatable({ method = o.name, values = { lambda = o.lambda }, fn = fn,
-        fixed_lambda = options ~= nil and options.lambda ~= nil }, Operator)
+    local operator = { method = o.name, values = { lambda = o.lambda }, fn = fn, elementwise = elementwise,
+        chunk = elementwise and o.chunk or nil, handle = raw.merge_create(context.get(), "average"),
+        fixed_lambda = options ~= nil and options.lambda ~= nil }
+    raw.merge_set(operator.handle, "lambda", { o.lambda })
+    methods.apply_rules(fname, operator, o)
+    return setmetatable(operator, Operator)
+end
+
+-- custom(fn [, { name =, lambda =, only =, except =, scale = }]): fn(base_tensor, { tau_tensor, ... }, name) returns
+-- the merged change of one tensor, before lambda. Tensors come in f32 (f64 where all are). Merging files holds one
+-- tensor of every model at a time.
+function M.custom(fn, options)
+    return own("distac.merge.custom", "a function(base_tensor, taus, name)", fn, options, false)
+end
+
+-- elementwise(fn [, { name =, lambda =, only =, except =, scale =, chunk = }]): fn(tau, out, n, base, where) fills
+-- out[1] ... out[n] with the merged change of n elements: tau[k][i] is element i of model k's task vector, base[i] of
+-- the base (base is nil for task vectors without one); where.name is the tensor, where.first the first element's
+-- index in it. All are doubles: under LuaJIT pointers into the engine's memory (an index out of 1 ... n is not caught),
+-- read ahead and rounded on all threads; under Lua 5.4 tables, which cost about a hundred times the arithmetic.
+function M.elementwise(fn, options)
+    return own("distac.merge.elementwise", "a function(tau, out, n, base, where)", fn, options, true)
 end
 
 function Operator.name(op)
@@ -84,7 +105,11 @@ function Operator.with(op, changes)
         given[key] = v
     end
     if op.fn then
-        return M.custom(op.fn, { name = op.method, lambda = given.lambda })
+        given.name = op.method
+        if changes.chunk == nil then
+            given.chunk = op.chunk
+        end
+        return (op.elementwise and M.elementwise or M.custom)(op.fn, given)
     end
     for _, p in ipairs(methods.named(op.method).params) do
         if changes[p.name] == nil and given[p.name] == p.default then
@@ -116,39 +141,6 @@ local function taus_of(fname, v)
     return v
 end
 
--- A tensor as a user's function gets it: f32, or f64 as it is.
-local function arithmetic(t)
-    local code = raw.tensor_dtype(t)
-    return (code == raw.F32 or code == raw.F64) and t or raw.tensor_cast(t, raw.F32)
-end
-
-local function custom_delta(op, fname, base, taus)
-    local out = raw.checkpoint_create(context.get())
-    local first = taus[1]
-    for i = 1, raw.checkpoint_count(first) do
-        local name = raw.checkpoint_name(first, i - 1)
-        local parts = {}
-        for k, tau in ipairs(taus) do
-            parts[k] = arithmetic(tau:tensor(name))
-        end
-        local delta = op.fn(base and arithmetic(base:tensor(name)), parts, name)
-        if raw.type(delta) ~= "tensor" then
-            check.wanted(fname, "result for " .. name, "a Tensor", delta)
-        end
-        if format.shape_of(delta) ~= format.shape_of(parts[1]) then
-            errors.raise("ESHAPE", "%s: result for %s: wanted %s, got a %s", fname, name,
-                format.shape_of(parts[1]), format.head(delta))
-        end
-        local count, at = delta:nonfinite()
-        if count > 0 then
-            errors.raise("ENUMERIC", "%s: result for %s: %.0f elements are not finite, the first at %.0f", fname,
-                name, count, at)
-        end
-        raw.checkpoint_set(out, name, delta)
-    end
-    return checkpoint.taskvector(out)
-end
-
 -- The merged TaskVector D, before lambda. A custom operator may want the base too.
 function Operator.delta(op, taus, base)
     local fname = "distac.merge." .. op.method
@@ -157,7 +149,7 @@ function Operator.delta(op, taus, base)
         check.handle(fname, "base", base, "checkpoint")
     end
     if op.fn then
-        return custom_delta(op, fname, base, taus)
+        return merge_own.delta(op, fname, taus, base)
     end
     return checkpoint.taskvector(raw.merge_delta(op.handle, taus))
 end
@@ -215,21 +207,7 @@ function Operator.files(op, base, models, path, options)
         models = canonical
     end
     if op.fn then
-        local taus = {}
-        for i, model in ipairs(models) do
-            taus[i] = checkpoint.taskvector(model, base)
-        end
-        local merged = op(base, taus)
-        if not o.dtype then
-            for _, name in ipairs(base:names()) do
-                local code = raw.tensor_dtype(base:tensor(name))
-                local t = merged:tensor(name)
-                if raw.tensor_dtype(t) ~= code then
-                    raw.checkpoint_set(merged, name, raw.tensor_cast(t, code))
-                end
-            end
-        end
-        return checkpoint.save(path, merged, { dtype = o.dtype, metadata = o.metadata })
+        return merge_own.files(op, fname, base, models, path, o)
     end
     local metadata
     if o.metadata then

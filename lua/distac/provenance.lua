@@ -106,6 +106,8 @@ local function find(path, file, folder)
     end
 end
 
+provenance.find = find
+
 -- Finds base and models and compares their fingerprints with the record's. Returns the paths, base first; or nil and a
 -- text that names every input that is missing or another.
 function provenance.inputs(record, file, folder)

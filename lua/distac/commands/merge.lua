@@ -113,6 +113,58 @@ local function operator_of(name, params)
     return operator
 end
 
+-- A method in a Lua file: it returns an operator (distac.merge.elementwise(...), distac.merge.custom(...)), or a function
+-- that makes one of the parameters on the command line. The text is a program of the user's, with all a script may do.
+local function method_file(path, params, wanted_hash)
+    local distac = require "distac"
+    common.file(path, "--method")
+    local text = distac.fs.read(path)
+    local hash = distac.hash.text(text)
+    if wanted_hash and hash ~= wanted_hash then
+        error(path .. " is another method: its text has the SHA-256 " .. hash .. ", the one that merged had "
+            .. wanted_hash, 0)
+    end
+    if text:sub(1, 1) == "\27" then common.usage("--method: '" .. path .. "' is compiled; the text is wanted") end
+    local chunk, why = (loadstring or load)(text, "@" .. path)
+    if not chunk then common.usage("--method: " .. why) end
+    local function run(what, ...)
+        local fine, result = pcall(what, ...)
+        if not fine then
+            error(type(result) == "table" and result.message or tostring(result), 0)
+        end
+        return result
+    end
+    local operator, own = run(chunk), {}
+    for key, value in pairs(params) do own[key] = value end
+    if type(operator) == "function" then
+        operator = run(operator, own)
+        own = {}
+    end
+    if not distac.merge.is(operator) then
+        common.usage("--method: '" .. path .. "' returned " .. require("distac.check").describe(operator)
+            .. "; wanted an operator, as of distac.merge.elementwise(function(tau, out, n) ... end)")
+    end
+    local rules = {}
+    for _, key in ipairs { "lambda", "only", "except", "scale" } do
+        rules[key], own[key] = params[key], nil
+    end
+    local extra = next(own)
+    if extra then common.usage("unknown option '--" .. extra .. "': the method in " .. path .. " takes no parameters") end
+    if next(rules) then operator = operator:with(rules) end
+    return operator, { file = path, sha256 = hash, params = params }
+end
+
+-- Parameters of a method in a file: numbers where they are numbers, lists where there are commas.
+local function free_parameters(o)
+    local params = {}
+    for _, key in ipairs(o.extra_order) do
+        local text, list = o.extra[key], {}
+        for part in (text .. ","):gmatch("([^,]*),") do list[#list + 1] = tonumber(part) or part end
+        params[key] = #list == 1 and list[1] or list
+    end
+    return params
+end
+
 -- Does a merge that has been checked. job.metadata, if given, makes the output's from that which would be written.
 local function perform(job)
     local distac = require "distac"
@@ -180,8 +232,16 @@ local function replay(o)
     for i, model in ipairs(record.models) do prints[i] = model.fingerprint end
     local metadata = was:metadata()
     metadata["distac.engine"] = distac.version
+    local operator
+    if record.custom then
+        local at = provenance.find(record.custom.file, file, folder)
+        if not at then error(file .. " cannot be replayed: there is no method file " .. record.custom.file, 0) end
+        operator = method_file(at, record.custom.params or {}, record.custom.sha256)
+    else
+        operator = operator_of(record.method, record.params)
+    end
     perform {
-        operator = operator_of(record.method, record.params), base = table.remove(paths, 1), models = paths,
+        operator = operator, custom = record.custom, base = table.remove(paths, 1), models = paths,
         prints = prints, dtype = record.dtype, layout = function() return record.layout end,
         missing = record.missing_from_base, seed = record.seed, output = out,
         metadata = function() return metadata end,
@@ -208,7 +268,7 @@ commands.merge = {
     extra = true,
     options = {
         { "base", "text", "FILE", "the model that all were fine-tuned from" },
-        { "method", "text", "NAME", "how to merge" },
+        { "method", "text", "NAME", "how to merge: a method below, or a Lua file that returns an operator" },
         { "output", "text", "FILE", "the merged model" },
         { "only", "text", "PATTERNS", "tensors to merge, as \"visual.*,*.bias\"; others stay as the base has them" },
         { "except", "text", "PATTERNS", "tensors that stay as the base has them" },
@@ -237,20 +297,27 @@ commands.merge = {
     run = function(o)
         if o.replay then return replay(o) end
         if o.models then common.usage("--models DIR belongs to --replay") end
-        check_known(o)
+        local in_file = o.method and o.method:find("%.lua$")
+        if not in_file then check_known(o) end
         local base_path = common.weights(common.need(o, "base", "the base model"), "--base")
-        local method = find_method(common.need(o, "method", "the name of a method"))
+        local method = not in_file and find_method(common.need(o, "method", "the name of a method"))
         if #o.args == 0 then common.usage("no model to merge") end
         for _, path in ipairs(o.args) do common.weights(path, "model") end
-        local params = {}
-        for _, key in ipairs(o.extra_order) do params[key] = parameter(method, key, o.extra[key], #o.args) end
+        local params = in_file and free_parameters(o) or {}
+        if not in_file then
+            for _, key in ipairs(o.extra_order) do params[key] = parameter(method, key, o.extra[key], #o.args) end
+        end
         params.only, params.except, params.scale = patterns(o.only), patterns(o.except), rules(o.scale)
         local dtype = common.dtype(o)
         local inputs = { base_path }
         for _, path in ipairs(o.args) do inputs[#inputs + 1] = path end
         local out = common.output(o, inputs)
+        local operator, custom
+        if in_file then operator, custom = method_file(o.method, params) else
+            operator = operator_of(method.name, params)
+        end
         return perform {
-            operator = operator_of(method.name, params), base = base_path, models = o.args, dtype = dtype,
+            operator = operator, custom = custom, base = base_path, models = o.args, dtype = dtype,
             layout = function(base) return output_layout(o, base) end, missing = o.missing_from_base,
             seed = o.seed or 0, output = out,
         }

@@ -1,0 +1,198 @@
+-- Merging with a user's own function: per tensor (distac.merge.custom) or over chunks of elements
+-- (distac.merge.elementwise), in memory and from files to a file, in bounded memory.
+local raw = require "distac.raw"
+local check = require "distac.check"
+local checkpoint = require "distac.checkpoint"
+local context = require "distac.context"
+local dtype = require "distac.dtype"
+local errors = require "distac.error"
+local format = require "distac.format"
+
+local M = {}
+
+-- Runs body(stream); an error abandons the merge at once, not when the collector comes.
+local function with(stream, body)
+    local fine, result = pcall(body)
+    if not fine then
+        raw.release(stream)
+        error(result, 0)
+    end
+    return result
+end
+
+-- ---- Chunks of elements -------------------------------------------------------------------------------
+
+-- The rows of a chunk as something that is indexed from 1 to n. LuaJIT: pointers to doubles into the engine's own
+-- memory, one list of them per slot, so that a loop over them compiles to loads and stores. Lua 5.4: tables.
+local function pointers(stream, models)
+    local ffi = require "ffi"
+    local kept = {}
+    local function row(index)
+        local pointer = raw.merge_stream_row(stream, index)
+        return pointer ~= nil and ffi.cast("double *", pointer) - 1 or nil
+    end
+    return function(chunk)
+        local rows = kept[chunk.slot]
+        if not rows then
+            rows = { tau = {}, base = row(models), out = row(models + 1) }
+            for t = 1, models do
+                rows.tau[t] = row(t - 1)
+            end
+            kept[chunk.slot] = rows
+        end
+        return rows
+    end
+end
+
+local function tables(stream, models, has_base)
+    local out = {}
+    return function(chunk)
+        local rows = { tau = {}, out = out }
+        for t = 1, models do
+            rows.tau[t] = raw.merge_stream_read(stream, t - 1, chunk.count)
+        end
+        if has_base then
+            rows.base = raw.merge_stream_read(stream, models, chunk.count)
+        end
+        return rows
+    end, function(fname, chunk)
+        for i = chunk.count, 1, -1 do
+            if type(out[i]) ~= "number" then
+                errors.raise("EINVAL", "%s: %s: out[%.0f] of %.0f: wanted a number, got %s", fname, chunk.name, i,
+                    chunk.count, check.describe(out[i]))
+            end
+        end
+        for i = #out, chunk.count + 1, -1 do
+            out[i] = nil
+        end
+        raw.merge_stream_write(stream, out)
+        for i = 1, chunk.count do
+            out[i] = nil
+        end
+    end
+end
+
+local function over_chunks(op, fname, stream, models, has_base)
+    local rows_of, write
+    if raw.runtime == "luajit" then
+        rows_of = pointers(stream, models)
+    else
+        rows_of, write = tables(stream, models, has_base)
+    end
+    local fn = op.fn
+    local where = {}
+    while true do
+        local chunk = raw.merge_stream_next(stream)
+        if chunk.count == 0 then
+            return
+        end
+        local rows = rows_of(chunk)
+        where.name, where.first = chunk.name, chunk.first + 1
+        fn(rows.tau, rows.out, chunk.count, rows.base, where)
+        if write then
+            write(fname, chunk)
+        end
+    end
+end
+
+-- ---- Whole tensors ------------------------------------------------------------------------------------
+
+-- A tensor as a user's function gets it: f32, or f64 as it is.
+local function arithmetic(t)
+    local code = raw.tensor_dtype(t)
+    return (code == raw.F32 or code == raw.F64) and t or raw.tensor_cast(t, raw.F32)
+end
+
+-- What the function made of one tensor, checked.
+local function one(op, fname, base, parts, name)
+    local delta = op.fn(base, parts, name)
+    if raw.type(delta) ~= "tensor" then
+        check.wanted(fname, "result for " .. name, "a Tensor", delta)
+    end
+    if format.shape_of(delta) ~= format.shape_of(parts[1]) then
+        errors.raise("ESHAPE", "%s: result for %s: wanted %s, got a %s", fname, name,
+            format.shape_of(parts[1]), format.head(delta))
+    end
+    local count, at = delta:nonfinite()
+    if count > 0 then
+        errors.raise("ENUMERIC", "%s: result for %s: %.0f elements are not finite, the first at %.0f", fname,
+            name, count, at)
+    end
+    return delta
+end
+
+-- parts_of(name) -> the base's tensor or nil, the task vectors', and whether they may be freed after use.
+local function over_tensors(op, fname, stream, parts_of)
+    while true do
+        local chunk = raw.merge_stream_next(stream)
+        if not chunk.name then
+            return
+        end
+        local base, parts, ours = parts_of(chunk.name)
+        local delta = one(op, fname, base, parts, chunk.name)
+        raw.merge_stream_put(stream, delta)
+        if ours then -- at once: a collector does not know how large these are
+            for _, part in ipairs(parts) do
+                if part ~= delta then
+                    raw.release(part)
+                end
+            end
+            raw.release(delta)
+        end
+    end
+end
+
+local function from_models(fname, base, models)
+    return function(name)
+        local mine, parts = arithmetic(base:tensor(name)), {}
+        for i, model in ipairs(models) do
+            parts[i] = arithmetic(model:tensor(name)) - mine
+            local count, at = parts[i]:nonfinite()
+            if count > 0 then
+                errors.raise("ENUMERIC", "%s: %s: tensor %q, element %.0f is not finite", fname,
+                    model:path() ~= "" and model:path() or string.format("model %.0f", i), name, at - 1)
+            end
+        end
+        return mine, parts, true
+    end
+end
+
+-- The directions in memory.
+function M.delta(op, fname, taus, base)
+    local stream = raw.merge_stream_taus(op.handle, taus, base, op.elementwise and (op.chunk or 0) or -1)
+    return with(stream, function()
+        if op.elementwise then
+            over_chunks(op, fname, stream, #taus, base ~= nil)
+        else
+            over_tensors(op, fname, stream, function(name)
+                local parts = {}
+                for i, tau in ipairs(taus) do
+                    parts[i] = arithmetic(tau:tensor(name))
+                end
+                return base and arithmetic(base:tensor(name)), parts
+            end)
+        end
+        local out = raw.merge_stream_result(stream)
+        raw.release(stream)
+        return checkpoint.taskvector(out)
+    end)
+end
+
+-- ---- Files --------------------------------------------------------------------------------------------
+
+function M.files(op, fname, base, models, path, o)
+    local metadata = o.metadata and checkpoint.checkpoint({}, o.metadata, fname) or nil
+    local stream = raw.merge_stream_files(op.handle, base, models, path, o.dtype and dtype.code(fname, o.dtype) or -1,
+        metadata, op.elementwise and (op.chunk or 0) or -1)
+    with(stream, function()
+        if op.elementwise then
+            over_chunks(op, fname, stream, #models, true)
+        else
+            over_tensors(op, fname, stream, from_models(fname, base, models))
+        end
+        raw.merge_stream_commit(stream)
+        raw.release(stream)
+    end)
+end
+
+return M
