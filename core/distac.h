@@ -639,6 +639,10 @@ DISTAC_API distac_status distac_loss_kd(const distac_tensor *teacher, const dist
                                         double t_teacher, double t_student,
                                         DISTAC_NULLABLE distac_tensor *dstudent, double *out);
 
+/* Mean entropy -sum p ln p of softmax(logits), nats; dlogits, if given, is overwritten. Errors: ESHAPE. */
+DISTAC_API distac_status distac_loss_entropy(const distac_tensor *logits, DISTAC_NULLABLE distac_tensor *dlogits,
+                                             double *out);
+
 typedef struct distac_metrics {
     int64_t count;
     int64_t correct;
@@ -987,6 +991,65 @@ DISTAC_API distac_status distac_text_features(distac_text *text, const distac_te
 DISTAC_API distac_status distac_text_logit_scale(const distac_text *text, double *out);
 /* [new] SHA-256 over configuration and weights, as the one item. */
 DISTAC_API distac_status distac_text_hash(distac_text *text, distac_strings **out);
+
+/* ---- Merging with a model and images: what fisher, regmean and adamerging are made of ------------ */
+
+/* fisher F64 [P] += the diagonal of the Fisher matrix of the model with this head, summed over the images: the
+ * exact expectation over p(y|x) of (d log p(y|x) / d theta)^2, image by image (Matena & Raffel 2022). share 1:
+ * exact, one backward pass for each class but one; below 1: the largest directions of each prediction that hold
+ * this share of the trace of its logits' Fisher matrix. *out: backward passes done. Memory beyond the workspace
+ * of one image: one gradient [P] and C*C numbers. Errors: ESHAPE, EDTYPE, ENUMERIC, ECANCELED (fisher then holds
+ * the images that were done). */
+DISTAC_API distac_status distac_fisher(distac_vit *vit, const distac_head *head, const distac_tensor *images,
+                                       double share, distac_tensor *fisher, int64_t *out);
+/* over [n] += w tau, under [n] += w with w = coefficient * (scale * fisher + floor), all F64 but tau, which may
+ * be of any float type: over/under is the mean that the diagonals weigh. Errors: ESHAPE, EINVAL. */
+DISTAC_API distac_status distac_fisher_add(const distac_tensor *fisher, double scale, double floor,
+                                           double coefficient, const distac_tensor *tau, distac_tensor *over,
+                                           distac_tensor *under);
+
+/* Number of linear layers: conv1 (of patches), in_proj, out_proj, c_fc, c_proj of every block, proj; 2 + 4 L. */
+DISTAC_API int64_t distac_vit_linear_count(const distac_vit *vit);
+/* Index of the parameter that is the weight of a linear layer, -1 if there is none. */
+DISTAC_API int64_t distac_vit_linear_param(const distac_vit *vit, int64_t linear);
+typedef struct distac_linear_info {
+    int64_t param;  /* index of its weight */
+    int64_t inputs; /* K: length of what enters it */
+    int64_t rows;   /* of its inputs, per image */
+} distac_linear_info;
+/* Describes a linear layer. all_tokens: see distac_vit_grams. Errors: EINVAL. */
+DISTAC_API distac_status distac_vit_get_linear(const distac_vit *vit, int64_t linear, int32_t all_tokens,
+                                               distac_linear_info *out);
+/* grams[i] [K,K], in the model's type, += sum of x xT over the inputs x of linear layer first + i while the
+ * images go through the model. all_tokens 0: after the attention of the last block only the class token counts,
+ * which is all that the features are made of; 1: all tokens, as hooks on the published implementations see them.
+ * Sums are full products even where the model's are bf16. Memory: the workspace of inference. Errors: ESHAPE,
+ * EINVAL. */
+DISTAC_API distac_status distac_vit_grams(distac_vit *vit, const distac_tensor *images, int32_t all_tokens,
+                                          int64_t first, int32_t n_grams, distac_tensor *const *grams);
+/* sum F64 [K,K] += G and product F64 [N,K] += tau G, G being scale * gram with its off-diagonal elements times
+ * off_diagonal, tau [N,K] the task vector of a linear layer's weight (Jin et al. 2023, RegMean). Memory: 2 K*K +
+ * N*K numbers. Errors: ESHAPE, EINVAL. */
+DISTAC_API distac_status distac_regmean_add(const distac_tensor *gram, double scale, double off_diagonal,
+                                            const distac_tensor *tau, distac_tensor *sum, distac_tensor *product);
+/* product becomes D with D sum = product, by Cholesky's factor in double. Where sum is singular (no factor, or a
+ * condition beyond 1e14) every model's matrix counts with epsilon on its diagonal, so that D tends to the mean
+ * total / models where there were no inputs; *out is that epsilon, 0 if none was needed. total F64 [N,K]: the sum
+ * of the task vectors. Memory: K*K numbers. Errors: ESHAPE, ENUMERIC. */
+DISTAC_API distac_status distac_regmean_solve(const distac_tensor *sum, const distac_tensor *total, int32_t models,
+                                              distac_tensor *product, double *out);
+
+/* The model's weights become base + sum over t of lambdas[t][l] taus[t], base and taus [P] in the model's type,
+ * lambdas F64 [T,1] or, one for each parameter tensor l, [T,param_count]. Errors: ESHAPE. */
+DISTAC_API distac_status distac_vit_combine(distac_vit *vit, const distac_tensor *base, int32_t n_taus,
+                                            distac_tensor *const *taus, const distac_tensor *lambdas);
+/* out, of the shape of lambdas, += the gradient of a loss for the lambdas, from that for the weights [P]. */
+DISTAC_API distac_status distac_vit_combine_gradient(const distac_vit *vit, const distac_tensor *grads,
+                                                     int32_t n_taus, distac_tensor *const *taus,
+                                                     distac_tensor *out);
+/* Task vectors [n] as TIES leaves them before its mean, in place: each keeps its keep * n largest magnitudes, of
+ * them what agrees with the sign of their sum (0: the sign that most elements have). Errors: ESHAPE, ENUMERIC. */
+DISTAC_API distac_status distac_ties_vectors(int32_t n_taus, distac_tensor *const *taus, double keep);
 
 /* ---- Charts -------------------------------------------------------------------------------------- */
 

@@ -43,6 +43,15 @@ for _, dialect in ipairs { "paper", "authors", "mergekit", "distac" } do
     end
 end
 
+-- The methods that need nothing but weights.
+function facts.methods()
+    local list = {}
+    for _, method in ipairs(require("distac").merge.methods()) do
+        list[#list + 1] = not method.data and method or nil
+    end
+    return list
+end
+
 function facts.of(name)
     return facts[name] or {}
 end

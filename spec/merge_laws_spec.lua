@@ -66,7 +66,7 @@ local function case_text(name, case)
 end
 
 describe("every method", function()
-    for _, method in ipairs(distac.merge.methods()) do
+    for _, method in ipairs(facts.methods()) do
         local name = method.name
         local fact = facts.of(name)
 

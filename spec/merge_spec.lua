@@ -188,7 +188,7 @@ describe("merge operators", function()
 
     it("work in the order of nothing", function()
         local turned = { F3[3], F3[1], F3[2] }
-        for _, method in ipairs(distac.merge.methods()) do
+        for _, method in ipairs(facts.methods()) do
             if not facts.of(method.name).ordered then
                 local operator = distac.merge[method.name] {}
                 near(delta(operator, turned), delta(operator), 1e-6)
@@ -262,7 +262,7 @@ describe("operators as objects", function()
 
     it("refuse what is not finite, naming it", function()
         local bad = vectors { { 1, 2, 0 / 0 }, { 1, 1, 1 } }
-        for _, method in ipairs(distac.merge.methods()) do
+        for _, method in ipairs(facts.methods()) do
             local taus = facts.some(method.name, { F3[1], bad[1], F3[2] })
             raises("ENUMERIC", "w", function() distac.merge[method.name](facts.given(method.name)):delta(taus) end)
         end
@@ -311,7 +311,7 @@ describe("operators as objects", function()
             return list
         end
         local ops = { distac.merge.custom(function(_, t) return t[1] + t[2] + t[3] end, { lambda = 0.5 }) }
-        for _, method in ipairs(distac.merge.methods()) do
+        for _, method in ipairs(facts.methods()) do
             local given = facts.given(method.name)
             given.lambda = method.name ~= "average" and 0.5 or nil
             ops[#ops + 1] = distac.merge[method.name](given)
@@ -354,7 +354,7 @@ describe("operators as objects", function()
 
     it("leave no memory behind", function()
         helper.no_leak(function()
-            for _, method in ipairs(distac.merge.methods()) do
+            for _, method in ipairs(facts.methods()) do
                 distac.merge[method.name](facts.given(method.name))(BASE, facts.some(method.name, F3))
             end
         end)

@@ -120,8 +120,13 @@ distac_status di_vit_images_check(const distac_vit *vit, const distac_tensor *im
 /* ---- workspace.c ---- */
 /* Makes room for a batch and sets acts and blocks to point into it; no allocation if it fits. */
 distac_status di_vit_plan_training(distac_vit *vit, int64_t batch);
+/* Shown what enters a linear layer, x [rows,columns], while inference runs. Layers count as in distac_vit_linear_name. */
+typedef distac_status (*di_vit_see)(void *arg, int64_t linear, int64_t rows, int64_t columns, const void *x);
 typedef struct di_infer_acts {
     void *x, *rows, *wide, *row_x;
+    di_vit_see see; /* NULL: nobody looks */
+    void *see_arg;
+    bool all_rows; /* the last block goes on with all tokens, though only the class token's are read after it */
 } di_infer_acts;
 distac_status di_vit_plan_inference(distac_vit *vit, int64_t slice, di_infer_acts *out);
 void di_vit_workspace_free(distac_vit *vit);
@@ -130,6 +135,9 @@ enum { DI_VIT_SLICE = 128 }; /* images at a time in inference */
 
 /* ---- vit_forward.c, vit_backward.c: raw pointers, dense, the model's type ---- */
 distac_status di_vit_infer(distac_vit *vit, int64_t batch, const void *images, void *features);
+/* As di_vit_infer, with somebody who looks. */
+distac_status di_vit_watch(distac_vit *vit, int64_t batch, const void *images, void *features, bool all_rows,
+                           di_vit_see see, void *arg);
 distac_status di_vit_forward(distac_vit *vit, int64_t batch, const void *images, void *features);
 distac_status di_vit_backward(distac_vit *vit, const void *dfeatures, void *grads);
 

@@ -89,19 +89,24 @@ distac_status di_vit_forward(distac_vit *vit, int64_t batch, const void *images,
     return DISTAC_OK;
 }
 
+static distac_status seen(const di_infer_acts *a, int64_t linear, int64_t rows, int64_t columns, const void *x) {
+    return a->see ? a->see(a->see_arg, linear, rows, columns, x) : DISTAC_OK;
+}
+
 /* One block in place: x is input and output, rows and wide are scratch. In the last block x leaves with one row
  * per image, in row_x. */
 static distac_status block_infer(const distac_vit *vit, const sizes *s, int64_t layer, const di_infer_acts *a) {
     const di_kernels *k = vit->kernels;
     const di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer);
     distac_context *c = vit->context;
-    int64_t rows = s->M;
+    int64_t rows = s->M, linear = 1 + 4 * layer;
     void *x = a->x, *mixed = a->rows;
     DI_TRY(k->layernorm(c, s->M, s->W, x, s->W, p.ln_1_weight, p.ln_1_bias, a->rows, NULL, NULL));
+    DI_TRY(seen(a, linear, rows, s->W, a->rows));
     DI_TRY(k->linear(c, s->M, 3 * s->W, s->W, a->rows, p.in_proj_weight, p.in_proj_bias, DI_ACT_NONE, NULL, NULL,
                      a->wide));
     DI_TRY(k->attention(c, s->B, s->N, s->W, vit->config.heads, a->wide, NULL, mixed));
-    if (layer == vit->config.layers - 1) {
+    if (layer == vit->config.layers - 1 && !a->all_rows) {
         size_t element = (size_t)distac_dtype_bytes(vit->dtype);
         di_rows_first(c, s->B, s->N, s->W, element, x, a->row_x);
         x = a->row_x;
@@ -109,10 +114,13 @@ static distac_status block_infer(const distac_vit *vit, const sizes *s, int64_t 
         mixed = a->wide;
         rows = s->B;
     }
+    DI_TRY(seen(a, linear + 1, rows, s->W, mixed));
     DI_TRY(k->linear(c, rows, s->W, s->W, mixed, p.out_proj_weight, p.out_proj_bias, DI_ACT_NONE, NULL, x, x));
     DI_TRY(k->layernorm(c, rows, s->W, x, s->W, p.ln_2_weight, p.ln_2_bias, a->rows, NULL, NULL));
+    DI_TRY(seen(a, linear + 2, rows, s->W, a->rows));
     DI_TRY(k->linear(c, rows, s->mlp, s->W, a->rows, p.c_fc_weight, p.c_fc_bias, vit->config.activation, NULL,
                      NULL, a->wide));
+    DI_TRY(seen(a, linear + 3, rows, s->mlp, a->wide));
     return k->linear(c, rows, s->W, s->mlp, a->wide, p.c_proj_weight, p.c_proj_bias, DI_ACT_NONE, NULL, x, x);
 }
 
@@ -124,6 +132,7 @@ static distac_status infer_slice(const distac_vit *vit, const di_infer_acts *a, 
     const di_vit_ends p = di_vit_ends_at(vit, vit->flat->data);
     distac_context *c = vit->context;
     DI_TRY(k->patches(c, s.B, config->channels, config->image, config->patch, images, a->wide));
+    DI_TRY(seen(a, 0, s.patches, s.patch_size, a->wide));
     DI_TRY(k->linear(c, s.patches, s.W, s.patch_size, a->wide, p.conv1_weight, NULL, DI_ACT_NONE, NULL, NULL,
                      a->rows));
     DI_TRY(k->tokens(c, s.B, s.N, s.W, a->rows, p.class_embedding, p.positional_embedding, a->wide));
@@ -132,16 +141,19 @@ static distac_status infer_slice(const distac_vit *vit, const di_infer_acts *a, 
         DI_TRY(di_poll(c));
         DI_TRY(block_infer(vit, &s, layer, a));
     }
+    if (a->all_rows) di_rows_first(c, s.B, s.N, s.W, (size_t)distac_dtype_bytes(vit->dtype), a->x, a->row_x);
     DI_TRY(k->layernorm(c, s.B, s.W, a->row_x, s.W, p.ln_post_weight, p.ln_post_bias, a->rows, NULL, NULL));
+    DI_TRY(seen(a, 1 + 4 * (int64_t)config->layers, s.B, s.W, a->rows));
     return k->gemm(c, false, false, s.B, s.D, s.W, 1.0, a->rows, s.W, p.proj, s.D, 0.0, features, s.D);
 }
 
-distac_status di_vit_infer(distac_vit *vit, int64_t batch, const void *images, void *features) {
+distac_status di_vit_watch(distac_vit *vit, int64_t batch, const void *images, void *features, bool all_rows,
+                           di_vit_see see, void *arg) {
     const distac_vit_config *config = &vit->config;
     int64_t element = distac_dtype_bytes(vit->dtype), slice = batch < DI_VIT_SLICE ? batch : DI_VIT_SLICE;
     int64_t image_bytes = (int64_t)config->channels * config->image * config->image * element;
     int64_t feature_bytes = config->dim * element;
-    di_infer_acts acts;
+    di_infer_acts acts = {.see = see, .see_arg = arg, .all_rows = all_rows};
     DI_TRY(di_vit_plan_inference(vit, slice, &acts));
     for (int64_t start = 0; start < batch; start += slice) {
         int64_t count = batch - start < slice ? batch - start : slice;
@@ -149,4 +161,8 @@ distac_status di_vit_infer(distac_vit *vit, int64_t batch, const void *images, v
                            (char *)features + start * feature_bytes));
     }
     return DISTAC_OK;
+}
+
+distac_status di_vit_infer(distac_vit *vit, int64_t batch, const void *images, void *features) {
+    return di_vit_watch(vit, batch, images, features, false, NULL, NULL);
 }

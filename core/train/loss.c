@@ -6,7 +6,7 @@
 enum { ROWS_PER_TASK = 8 };
 
 typedef struct job {
-    const distac_loss_desc *desc; /* NULL: distillation */
+    const distac_loss_desc *desc; /* NULL: distillation, or entropy where there is no teacher */
     const di_targets *targets;
     int64_t rows, classes;
     int32_t dtype;
@@ -119,12 +119,24 @@ static void distill(const job *j, int64_t index) {
     j->results[index] = (di_row){.loss = j->t_teacher * j->t_student * sum, .entropy = entropy_of(&plain)};
 }
 
+/* H = -sum p log p; dH / dz_k = -p_k (log p_k + H). */
+static void entropic(const job *j, int64_t index) {
+    row r = row_at(j->logits, j->dtype, index, j->classes, 1.0);
+    double entropy = entropy_of(&r);
+    j->results[index] = (di_row){.loss = entropy, .entropy = entropy};
+    for (int64_t k = 0; j->gradient && k < j->classes; k++) {
+        double l = log_p(&r, k), p = exp(l), g = p == 0.0 ? 0.0 : -p * (l + entropy); /* NaN stays */
+        set(j->gradient, j->dtype, r.start + k, j->scale * g);
+    }
+}
+
 static void task(void *arg, int64_t block) {
     const job *j = arg;
     int64_t end = (block + 1) * ROWS_PER_TASK;
     for (int64_t i = block * ROWS_PER_TASK; i < end && i < j->rows; i++) {
         if (j->desc) classify(j, i);
-        else distill(j, i);
+        else if (j->teacher) distill(j, i);
+        else entropic(j, i);
     }
 }
 
@@ -140,6 +152,13 @@ void di_loss_kd_rows(distac_context *c, int64_t rows, int64_t classes, int32_t d
                      di_row *results) {
     job j = {.rows = rows, .classes = classes, .dtype = dtype, .logits = student, .teacher = teacher,
              .t_teacher = t_teacher, .t_student = t_student, .scale = scale, .gradient = dstudent,
+             .results = results};
+    di_parallel(c, (rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK, task, &j);
+}
+
+void di_loss_entropy_rows(distac_context *c, int64_t rows, int64_t classes, int32_t dtype, const void *logits,
+                          double scale, void *dlogits, di_row *results) {
+    job j = {.rows = rows, .classes = classes, .dtype = dtype, .logits = logits, .scale = scale, .gradient = dlogits,
              .results = results};
     di_parallel(c, (rows + ROWS_PER_TASK - 1) / ROWS_PER_TASK, task, &j);
 }
@@ -237,5 +256,21 @@ distac_status distac_loss_kd(const distac_tensor *teacher, const distac_tensor *
                     t_student, 1.0 / (double)rows, dstudent ? dstudent->data : NULL, results);
     *out = di_rows_total(results, rows).loss / (double)rows;
     di_free(student->context, results, bytes);
+    return DISTAC_OK;
+}
+
+distac_status distac_loss_entropy(const distac_tensor *logits, distac_tensor *dlogits, double *out) {
+    DI_REQUIRE(logits && out, "logits and out are needed");
+    const int64_t any[2] = {-1, -1};
+    DI_TRY(check_logits(logits, "logits", logits->dtype, any));
+    DI_TRY(check_gradient(dlogits, "dlogits", logits));
+    const int64_t rows = logits->shape[0], classes = logits->shape[1];
+    size_t bytes = (size_t)rows * sizeof(di_row);
+    di_row *results = di_alloc(logits->context, bytes);
+    if (!results) return DISTAC_ENOMEM;
+    di_loss_entropy_rows(logits->context, rows, classes, logits->dtype, logits->data, 1.0 / (double)rows,
+                         dlogits ? dlogits->data : NULL, results);
+    *out = di_rows_total(results, rows).loss / (double)rows;
+    di_free(logits->context, results, bytes);
     return DISTAC_OK;
 }

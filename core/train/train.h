@@ -22,6 +22,9 @@ void di_loss_rows(distac_context *c, const distac_loss_desc *desc, int64_t rows,
 void di_loss_kd_rows(distac_context *c, int64_t rows, int64_t classes, int32_t dtype, const void *teacher,
                      const void *student, double t_teacher, double t_student, double scale, void *dstudent,
                      di_row *results);
+/* Entropy of the prediction (AdaMerging, Yang et al. 2024). */
+void di_loss_entropy_rows(distac_context *c, int64_t rows, int64_t classes, int32_t dtype, const void *logits,
+                          double scale, void *dlogits, di_row *results);
 /* Sums of results, added in order. */
 di_row di_rows_total(const di_row *results, int64_t rows);
 

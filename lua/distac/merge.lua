@@ -4,6 +4,7 @@ local raw = require "distac.raw"
 local check = require "distac.check"
 local checkpoint = require "distac.checkpoint"
 local context = require "distac.context"
+local driven = require "distac.driven"
 local dtype = require "distac.dtype"
 local errors = require "distac.error"
 local format = require "distac.format"
@@ -22,6 +23,9 @@ end
 local function build(name, given)
     local fname = "distac.merge." .. name
     local entry = methods.named(name)
+    if entry.data then
+        return driven.build(name, given)
+    end
     if given ~= nil and type(given) ~= "table" then
         check.wanted(fname, "parameters", "a table", given)
     end

@@ -1,4 +1,4 @@
--- The merge methods of the core as its registry tells them; what their parameters and rules by pattern may be.
+-- The merge methods of the core as its registry tells them, and those that look at images; what their parameters and rules by pattern may be.
 local raw = require "distac.raw"
 local check = require "distac.check"
 local errors = require "distac.error"
@@ -33,10 +33,14 @@ local function load()
         local entry = { name = raw.merge_method_name(i - 1), text = raw.merge_method_text(i - 1), params = params }
         all[i], by_name[entry.name] = entry, entry
     end
+    for _, entry in ipairs(require("distac.driven").methods()) do
+        all[#all + 1], by_name[entry.name] = entry, entry
+    end
 end
 
 -- Ordered list of { name =, text =, params = { { name =, text =, default =, min =, max =, list =, choices = },
--- ... } }; choices, if there are any, are the words that are allowed instead of numbers.
+-- ... } }; choices, if there are any, are the words that are allowed instead of numbers. data = true: the method
+-- looks at images, and its operator takes { data = { { dataset =, head = }, ... } } behind base and task vectors.
 function M.list()
     if not all then
         load()
@@ -100,7 +104,8 @@ local function patterns(fname, key, v)
     return list
 end
 
-function M.apply_rules(fname, operator, given)
+-- The rules of given parameters in the order in which they count: { pattern, factor }.
+function M.rules(fname, given)
     local rules = {}
     if given and given.only ~= nil then
         rules[1] = { "*", 0 }
@@ -122,7 +127,11 @@ function M.apply_rules(fname, operator, given)
             rules[#rules + 1] = { pattern, 0 }
         end
     end
-    for _, rule in ipairs(rules) do
+    return rules
+end
+
+function M.apply_rules(fname, operator, given)
+    for _, rule in ipairs(M.rules(fname, given)) do
         raw.merge_scale(operator.handle, rule[1], rule[2])
     end
     for key in pairs(M.rule_keys) do

@@ -21,16 +21,48 @@ local function task_vectors(run, set)
     return set.taus
 end
 
-local function describe(run, set, method, points)
+local function seed_of(values, method)
+    return require("distac.training").seed(values.seed, "merge", method.name)
+end
+
+local function describe(run, values, set, method, points)
     local models, data = json.array {}, json.array {}
     for i, task in ipairs(run.tasks) do
         models[i] = set.models[task].key .. (set.scaled and "*" .. json.number(set.models[task].kappa) or "")
         data[i] = { head = run.suite:head_hash(task), test = run.suite:dataset_hash(task, "test"),
                     validation = #points > 1 and run.suite:dataset_hash(task, "validation") or nil,
-                    reference = #points > 1 and run.individual_validation[task].correct or nil }
+                    reference = #points > 1 and run.individual_validation[task].correct or nil,
+                    images = method.images and run.suite:dataset_hash(task, method.images) or nil }
     end
     return { stage = "merge", method = method.name, params = method.params, text = method.text, models = models,
-             data = data, base = run.suite:base_hash(), points = json.array(points) }
+             data = data, base = run.suite:base_hash(), points = json.array(points),
+             seed = method.images and seed_of(values, method) or nil }
+end
+
+-- What a method that looks at images is given; it goes on from where an interrupted run had saved it.
+local function input_of(run, values, method, key, what)
+    if not method.images then return nil end
+    local data = {}
+    for i, task in ipairs(run.tasks) do
+        local ds = run.suite:dataset(task, method.images)
+        if not ds then
+            error(method.label .. ": task '" .. task .. "' has no " .. method.images .. " images", 0)
+        end
+        data[i] = { dataset = ds, head = run.suite:head(task) }
+    end
+    local begun
+    return {
+        data = data, model = run.suite:model(), seed = seed_of(values, method),
+        progress = function(done, total)
+            if not begun then run.progress:start(what, total, done - 1) end
+            begun = true
+            run.progress:update(done)
+        end,
+        saved = {
+            load = function() return run.store:partial(key) end,
+            save = function(tensors, info) run.store:save_partial(key, tensors, info) end,
+        },
+    }
 end
 
 local function choose(run, points, load, what)
@@ -64,11 +96,11 @@ local function curve_of(points, found)
     return curve
 end
 
-local function compute(run, values, set, method, points, what)
+local function compute(run, values, set, method, points, key, what)
     local distac = engine()
     local begun = distac.clock()
     local base = run.suite:base()
-    local delta = method.delta(base, task_vectors(run, set))
+    local delta, notes = method.delta(base, task_vectors(run, set), input_of(run, values, method, key, what))
     run.evaluator.loaded = nil
     run.evaluator.vit = run.evaluator.vit or run.suite:model():clone()
     local function load(lambda)
@@ -83,7 +115,7 @@ local function compute(run, values, set, method, points, what)
     local lambda = points[found.best]
     local merged = base + lambda * delta
     local result = { lambda = lambda, accuracy = {}, entropy = {}, ece = {}, curve = curve_of(points, found),
-                     images = found.images }
+                     images = found.images, coefficients = notes and notes.means and json.array(notes.means) or nil }
     run.evaluator.vit:load(merged)
     for _, task in ipairs(run.tasks) do
         local ds = run.suite:dataset(task, "test")
@@ -122,13 +154,13 @@ end
 -- One entry of results.json's merges.
 function merging.one(run, values, set, method, folder, n_sets)
     local points = settings.lambda(values, method.fixed)
-    local desc = describe(run, set, method, points)
+    local desc = describe(run, values, set, method, points)
     local key = run.store:key(desc)
     local result = method.text and run.store:get(key)
     local merged
     local label = method.label .. (set.conditioned and " + DisTaC" or set.scaled and " scaled" or "")
     if not result then
-        result, merged = compute(run, values, set, method, points, "merging " .. label)
+        result, merged = compute(run, values, set, method, points, key, "merging " .. label)
         run.store:put(key, desc, result)
         run.progress:finish(string.format("lambda %s", json.number(result.lambda)))
     end
@@ -137,7 +169,10 @@ function merging.one(run, values, set, method, folder, n_sets)
     write_model(run, values, key, result, path, desc.models, merged ~= nil, function()
         if merged then return merged end
         local base = run.suite:base()
-        return base + result.lambda * method.delta(base, task_vectors(run, set))
+        local delta = method.delta(base, task_vectors(run, set),
+            input_of(run, values, method, key, "merging " .. label))
+        run.store:drop_partial(key)
+        return base + result.lambda * delta
     end)
     local sum, normal, own, n_own, complete = 0, 0, 0, 0, true
     for _, task in ipairs(run.tasks) do
@@ -153,7 +188,8 @@ function merging.one(run, values, set, method, folder, n_sets)
     return {
         method = method.label, params = next(method.params) and method.params or nil,
         conditioned = set.conditioned, scaled = set.scaled, lambda = result.lambda, accuracy = result.accuracy,
-        entropy = result.entropy, ece = result.ece, curve = #points > 1 and result.curve or nil,
+        coefficients = result.coefficients, entropy = result.entropy, ece = result.ece,
+        curve = #points > 1 and result.curve or nil,
         mean_accuracy = complete and sum / #run.tasks or nil,
         mean_normalized_accuracy = complete and normal / #run.tasks or nil,
         distilled_accuracy = n_own > 0 and own / n_own or nil,

@@ -65,7 +65,7 @@ local function method_table()
     for _, method in ipairs(engine().merge.methods()) do
         local fields = {}
         for _, param in ipairs(method.params) do
-            local one = number {
+            local one = (param.whole and integer or number) {
                 min = param.min > -math.huge and param.min or nil,
                 max = param.max < math.huge and param.max or nil, doc = param.text,
             }

@@ -124,7 +124,15 @@ function settings.condition(values, task, norms, tasks, fit)
     return out, recompute
 end
 
--- Merge entries: list of { label, name, params, fixed = lambda or nil, delta = function(base, taus), text }.
+-- The split whose images a method looks at, nil if it looks at none.
+local function images_of(name, params)
+    for _, method in ipairs(engine().merge.methods()) do
+        if method.name == name and method.data then return params.images or "train" end
+    end
+end
+
+-- Merge entries: list of { label, name, params, fixed = lambda or nil, delta = function(base, taus, input), text, images =
+-- split or nil }. input: what distac.driven asks for, where there are images.
 function settings.merges(values, recipe)
     local list, uses = {}, {}
     for _, entry in ipairs(values.merge or {}) do
@@ -151,15 +159,20 @@ function settings.merges(values, recipe)
                 if key == "lambda" then m.fixed = value else m.params[key] = value end
             end
             m.text = entry.kind
-            m.delta = function(base, taus) return engine().merge[entry.kind](m.params):delta(taus, base) end
+            m.delta = function(base, taus, input)
+                return engine().merge[entry.kind](m.params):delta(taus, base, input)
+            end
+            m.images = images_of(entry.kind, m.params)
         else
             m.name, m.params = entry:name(), entry:params()
             if entry.fixed_lambda then m.fixed = m.params.lambda end
             m.params.lambda = nil
             m.text = not entry.fn and m.name or nil
-            m.delta = function(base, taus) return entry:delta(taus, base) end
+            m.delta = function(base, taus, input) return entry:delta(taus, base, input) end
+            m.images = images_of(m.name, m.params)
         end
-        if m.name == "average" then m.fixed = m.fixed or 1 end
+        -- What these methods make is the merged model itself, not a direction whose length is open.
+        if m.name == "average" or m.images then m.fixed = m.fixed or 1 end
         uses[m.name] = (uses[m.name] or 0) + 1
         m.label = uses[m.name] == 1 and m.name or m.name .. "-" .. json.number(uses[m.name])
         list[#list + 1] = m

@@ -11,7 +11,10 @@ local function methods() return require("distac").merge.methods() end
 local function find_method(name)
     local names = {}
     for i, method in ipairs(methods()) do
-        if method.name == name then return method end
+        if method.name == name then
+            if method.data then common.usage("--method: " .. require("distac.driven").refusal(name)) end
+            return method
+        end
         names[i] = method.name
     end
     common.usage("--method: unknown method '" .. name .. "'" .. require("distac.schema").did_you_mean(name, names))
@@ -21,7 +24,7 @@ end
 local function check_known(o)
     local known, names = {}, require("distac.cli_options").names(commands.merge)
     for _, method in ipairs(methods()) do
-        for _, p in ipairs(method.params) do
+        for _, p in ipairs(method.params) do -- those of methods that are refused, too: they are no misspellings
             if not known[p.name] then names[#names + 1] = "--" .. p.name end
             known[p.name] = true
         end
@@ -284,7 +287,10 @@ commands.merge = {
         local lines = { "methods and their parameters:" }
         for _, method in ipairs(methods()) do
             lines[#lines + 1] = "  " .. method.name .. ": " .. method.text
-            for _, p in ipairs(method.params) do
+            if method.data then
+                lines[#lines + 1] = "      looks at images: in recipes and scripts only"
+            end
+            for _, p in ipairs(method.data and {} or method.params) do
                 if not p.ours then
                     lines[#lines + 1] = string.format("      --%-12s %s (default %s)", p.name, p.choices
                         and table.concat(p.choices, ", ") .. ": " .. p.text or p.text,

@@ -1,0 +1,95 @@
+/* coefficients.c: a model as base + sum over t of lambda_t^l tau_t^l, one coefficient for each task vector and
+ * parameter tensor l (or for each task vector alone), and the gradient of a loss for the coefficients: what
+ * AdaMerging learns (Yang et al. 2024, AdaMerging: Adaptive Model Merging for Multi-Task Learning). */
+#include "train.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { ELEMENTS_PER_TASK = 1 << 14, STEP = 256 };
+
+static distac_status check(const char *name, const distac_vit *vit, int32_t n_taus, distac_tensor *const *taus,
+                           const distac_tensor *lambdas) {
+    if (n_taus < 1) return di_fail_at(DISTAC_EINVAL, name, "no task vectors");
+    for (int32_t t = 0; t < n_taus; t++) {
+        if (!taus[t]) return di_fail_at(DISTAC_EINVAL, name, "a task vector is NULL");
+        DI_TRY(di_tensor_expect(taus[t], "tau", vit->dtype, 1, &vit->flat->numel));
+    }
+    const int64_t shape[2] = {n_taus, -1};
+    DI_TRY(di_tensor_expect(lambdas, "coefficients", DISTAC_F64, 2, shape));
+    if (lambdas->shape[1] != 1 && lambdas->shape[1] != vit->param_count)
+        return di_fail_at(DISTAC_ESHAPE, name, "%lld coefficients per task vector, wanted 1 or %lld",
+                          (long long)lambdas->shape[1], (long long)vit->param_count);
+    return DISTAC_OK;
+}
+
+typedef struct job {
+    const char *base; /* these at the tensor's first element */
+    char *out;
+    int64_t offset, count; /* of the tensor */
+    int32_t dtype, models;
+    distac_tensor *const *taus;
+    const double *lambdas;
+    int64_t stride; /* from one task vector's coefficient to the next one's */
+} job;
+
+static void combine(void *arg, int64_t block) {
+    const job *j = arg;
+    int64_t size = distac_dtype_bytes(j->dtype), end = (block + 1) * ELEMENTS_PER_TASK;
+    if (end > j->count) end = j->count;
+    for (int64_t at = block * ELEMENTS_PER_TASK; at < end; at += STEP) {
+        double sum[STEP], tau[STEP];
+        int64_t n = end - at < STEP ? end - at : STEP;
+        di_to_f64(j->dtype, j->base + at * size, sum, n);
+        for (int32_t t = 0; t < j->models; t++) {
+            double lambda = j->lambdas[t * j->stride];
+            if (lambda == 0.0) continue;
+            di_to_f64(j->dtype, (const char *)j->taus[t]->data + (j->offset + at) * size, tau, n);
+            for (int64_t i = 0; i < n; i++) sum[i] += lambda * tau[i];
+        }
+        di_from_f64(j->dtype, sum, j->out + at * size, n);
+    }
+}
+
+distac_status distac_vit_combine(distac_vit *vit, const distac_tensor *base, int32_t n_taus,
+                                 distac_tensor *const *taus, const distac_tensor *lambdas) {
+    DI_REQUIRE(vit && base && taus && lambdas, "vit, base, taus and lambdas are needed");
+    DI_TRY(check(__func__, vit, n_taus, taus, lambdas));
+    DI_TRY(di_tensor_expect(base, "base", vit->dtype, 1, &vit->flat->numel));
+    vit->kept_batch = 0; /* activations of other weights are of no use */
+    int64_t columns = lambdas->shape[1], size = distac_dtype_bytes(vit->dtype);
+    for (int64_t l = 0; l < vit->param_count; l++) {
+        const di_param *p = &vit->params[l];
+        job j = {.base = (const char *)base->data + p->offset * size,
+                 .out = (char *)vit->flat->data + p->offset * size,
+                 .offset = p->offset,
+                 .count = p->count,
+                 .dtype = vit->dtype,
+                 .models = n_taus,
+                 .taus = taus,
+                 .lambdas = (const double *)lambdas->data + (columns == 1 ? 0 : l),
+                 .stride = columns};
+        di_parallel(vit->context, (p->count + ELEMENTS_PER_TASK - 1) / ELEMENTS_PER_TASK, combine, &j);
+    }
+    return DISTAC_OK;
+}
+
+distac_status distac_vit_combine_gradient(const distac_vit *vit, const distac_tensor *grads, int32_t n_taus,
+                                          distac_tensor *const *taus, distac_tensor *out) {
+    DI_REQUIRE(vit && grads && taus && out, "vit, grads, taus and out are needed");
+    DI_TRY(check(__func__, vit, n_taus, taus, out));
+    DI_TRY(di_tensor_expect(grads, "grads", vit->dtype, 1, &vit->flat->numel));
+    if (distac_tensor_readonly(out)) return di_fail(DISTAC_ESTATE, "out is read-only");
+    int64_t columns = out->shape[1], size = distac_dtype_bytes(vit->dtype);
+    double *values = out->data;
+    for (int64_t l = 0; l < vit->param_count; l++) {
+        const di_param *p = &vit->params[l];
+        for (int32_t t = 0; t < n_taus; t++) {
+            double dot;
+            DI_TRY(vit->kernels->dot(vit->context, p->count, (const char *)grads->data + p->offset * size,
+                                     (const char *)taus[t]->data + p->offset * size, &dot));
+            values[t * columns + (columns == 1 ? 0 : l)] += dot;
+        }
+    }
+    return DISTAC_OK;
+}

@@ -1,0 +1,8 @@
+-- The merging methods that need a model and images. Each is a file here: name, text, params (as distac.merge.methods
+-- tells them, without lambda) and direction(job), which returns the merged direction of the encoder's parameters as
+-- one vector, what the other tensors are weighted with (a list of one number per task vector) and notes.
+local methods = {}
+for i, name in ipairs { "fisher", "regmean", "adamerging" } do
+    methods[i] = require("distac.methods." .. name)
+end
+return methods
