@@ -29,6 +29,9 @@ function M.methods()
             for k, p in ipairs(method.params) do
                 params[k] = p
                 p.list = p.list or false
+                if p.choices then
+                    p.min, p.max = 0, #p.choices - 1 -- as the core tells choices
+                end
             end
             params[#params + 1] = LAMBDA
             LAMBDA.list = false
