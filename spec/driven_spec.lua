@@ -536,3 +536,86 @@ describe("adamerging", function()
         assert.is_true((ties - p.base):norm() < 0.9 * (plain - p.base):norm())
     end)
 end)
+
+describe("recipes and the command line", function()
+    local tiny = require "spec.tiny"
+    local root
+
+    setup(function() root = tiny.suite({ "bars", "stripes" }, 8) end)
+    teardown(function() tiny.remove(root) end)
+
+    local function recipe(name, merge)
+        return tiny.recipe(root, function(text)
+            return (text:gsub('"tiny"', '"' .. name .. '"', 1):gsub("condition = {.-\n    },\n", "")
+                :gsub("curves = 10,", ""):gsub('merge  = {.-}', function() return "merge = " .. merge end, 1))
+        end)
+    end
+
+    local function results(path, more)
+        local words = { "run", path, "--out", root .. "/out", "--quiet" }
+        for _, word in ipairs(more or {}) do words[#words + 1] = word end
+        local status, _, err = tiny.run(words, root)
+        assert.equal(0, status, err)
+        return distac.json.decode(tiny.read(root .. "/out/results.json"))
+    end
+
+    local METHODS = [[{ distac.merge.fisher { samples = 4 }, "regmean",
+        distac.merge.adamerging { iterations = 5, batch = 4, images = "test" }, "average" }]]
+
+    it("take the tasks' images and heads", function()
+        local r = results(recipe("driven", METHODS))
+        assert.equal(4, #r.merges)
+        for i, name in ipairs { "fisher", "regmean", "adamerging", "average" } do
+            local merge = r.merges[i]
+            assert.equal(name, merge.method)
+            assert.equal(1, merge.lambda)
+            assert.is_true(merge.mean_accuracy > 0.3, name)
+            local written = distac.load(root .. "/out/merged-" .. name .. ".safetensors")
+            assert.is_true((written - distac.load(root .. "/base.safetensors")):norm() > 0.01)
+        end
+        assert.equal(2, #r.merges[3].coefficients)
+        assert.is_true(math.abs(r.merges[3].coefficients[1] - 0.3) < 0.02)
+        assert.is_nil(r.merges[1].coefficients)
+    end)
+
+    it("do nothing twice, and notice other images and other settings", function()
+        local function stages()
+            local n = 0
+            for _, name in ipairs(distac.fs.list(root .. "/out/stages")) do
+                local text = name:match "%.json$" and tiny.read(root .. "/out/stages/" .. name)
+                if text and text:find('"stage": "merge"', 1, true) then n = n + 1 end
+                assert.is_nil(name:match "partial")
+            end
+            return n
+        end
+        local before = stages()
+        assert.equal(4, before)
+        results(recipe("driven", METHODS))
+        assert.equal(before, stages())
+        results(recipe("driven", '{ distac.merge.fisher { samples = 4, images = "validation" } }'))
+        assert.equal(before + 1, stages())
+        results(recipe("driven", '{ distac.merge.adamerging { iterations = 5, batch = 4 } }')) -- train, the default
+        assert.equal(before + 2, stages())
+        results(recipe("driven", '{ distac.merge.adamerging { iterations = 5, batch = 4 } }'), { "--set", "seed=0" })
+        assert.equal(before + 2, stages())
+    end)
+
+    it("say what is wrong before any work", function()
+        local path = recipe("driven", '{ distac.merge.fisher { samples = 1.5 }, distac.merge.adamerging { images = "tset" } }')
+        local status, _, err = tiny.run({ "run", path, "--out", root .. "/out" }, root)
+        assert.is_true(status ~= 0)
+        assert.truthy(err:find("samples", 1, true), err)
+        assert.truthy(err:find("tset", 1, true), err)
+    end)
+
+    it("distac merge refuses with the way to go", function()
+        local base = root .. "/base.safetensors"
+        local out = root .. "/never.safetensors"
+        local status, _, err = tiny.run({ "merge", "--base", base, "--method", "regmean", "-o", out, base }, root)
+        assert.equal(2, status)
+        assert.truthy(err:find('merge = { "regmean" }', 1, true), err)
+        assert.equal(0, distac.fs.kind(out) or 0)
+        local _, text = tiny.run({ "merge", "--help" }, root)
+        assert.truthy(text:find("in recipes and scripts only", 1, true), text)
+    end)
+end)
