@@ -136,6 +136,10 @@ distac_status di_writer_put(di_writer *writer, const void *bytes, size_t count);
 /* Asks for room for so many bytes before they are written: a disk that is too full is told at once, and the file
  * lies in one piece. Where the system cannot, nothing happens. */
 distac_status di_writer_reserve(di_writer *writer, int64_t bytes);
+/* Bytes put so far. */
+int64_t di_writer_position(const di_writer *writer);
+/* Replaces bytes that were put before. */
+distac_status di_writer_patch(di_writer *writer, int64_t offset, const void *bytes, size_t count);
 /* fsync, rename, fsync of the folder; frees the writer whatever happens. */
 distac_status di_writer_commit(di_writer *writer);
 /* Removes the temporary file and frees the writer; NULL is fine. */

@@ -200,6 +200,25 @@ distac_status di_writer_put(di_writer *writer, const void *bytes, size_t count) 
     return DISTAC_OK;
 }
 
+int64_t di_writer_position(const di_writer *writer) { return writer->written + (int64_t)writer->used; }
+
+distac_status di_writer_patch(di_writer *writer, int64_t offset, const void *bytes, size_t count) {
+    if (writer->failed) return refuse(writer, "write on after a failure", EIO);
+    DI_TRY(flush(writer));
+    for (const uint8_t *from = bytes; count > 0;) {
+        ssize_t done = pwrite(writer->fd, from, count, offset);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0) {
+            writer->failed = true;
+            return refuse(writer, "write", done < 0 ? errno : EIO);
+        }
+        from += done;
+        offset += done;
+        count -= (size_t)done;
+    }
+    return DISTAC_OK;
+}
+
 static distac_status finish(di_writer *writer) {
     if (writer->failed) return refuse(writer, "finish after a failure", EIO);
     DI_TRY(flush(writer));

@@ -95,6 +95,15 @@ static bool takes(const di_merge_run *run, int64_t index) {
     return method->takes && di_entry_is_float(entry) && run->factors[index] != 0 && method->takes(run, entry);
 }
 
+/* After everything was merged: the pieces that are merged again, into `out` (run->piece_count of room). */
+static int64_t marked(di_merge_run *run, di_piece *out) {
+    int64_t count = 0;
+    if (!run->marks || !run->merge->method->settle || !run->merge->method->settle(run)) return 0;
+    for (int64_t i = 0; i < run->piece_count; i++)
+        if (run->marks[i]) out[count++] = run->pieces[i];
+    return count;
+}
+
 /* ---- in memory ---- */
 
 typedef struct delta_job {
@@ -129,6 +138,7 @@ static distac_status delta_all(delta_job *job, di_piece *plain) {
         if (!takes(run, run->pieces[i].entry)) plain[count++] = run->pieces[i];
     job->pieces = plain;
     DI_TRY(di_run_lanes(run, count, delta_piece, job));
+    DI_TRY(di_run_lanes(run, marked(run, plain), delta_piece, job));
     for (int64_t i = 0; i < run->base->count; i++) {
         const di_entry *entry = run->base->entries[i];
         double *whole;
@@ -198,6 +208,7 @@ typedef struct stream {
     const double *whole;
     int64_t done;
     const int64_t *order;
+    int64_t *begin; /* where the entries' bytes lie in the file */
     int64_t put, asked, asked_at, asked_from; /* elements collected and asked for; the next to ask: order[at], from */
 } stream;
 
@@ -263,6 +274,36 @@ static distac_status stream_entry(stream *s, int64_t index) {
     return DISTAC_OK;
 }
 
+static distac_status again_work(void *arg, int32_t lane, int64_t index) {
+    stream *s = arg;
+    const di_piece *piece = &s->fill->pieces[index];
+    uint8_t *out = s->fill->buffer + (size_t)index * piece_bytes;
+    return result(s->run, lane, piece, NULL, s->items[piece->entry].type->dtype, out);
+}
+
+/* Merges the marked pieces again and puts them where they were. */
+static distac_status stream_again(stream *s) {
+    di_merge_run *run = s->run;
+    di_piece *pieces = run->marks ? di_new((size_t)(run->piece_count ? run->piece_count : 1) * sizeof *pieces) : NULL;
+    if (!run->marks) return DISTAC_OK;
+    if (!pieces) return DISTAC_ENOMEM;
+    int64_t count = marked(run, pieces);
+    distac_status status = DISTAC_OK;
+    for (int64_t done = 0; done < count && status == DISTAC_OK; done += BATCH) {
+        int64_t n = count - done < BATCH ? count - done : BATCH;
+        memcpy(s->fill->pieces, pieces + done, (size_t)n * sizeof *pieces);
+        status = di_run_lanes(run, n, again_work, s);
+        for (int64_t i = 0; i < n && status == DISTAC_OK; i++) {
+            const di_piece *piece = &s->fill->pieces[i];
+            int64_t width = s->items[piece->entry].type->bits / 8;
+            status = di_writer_patch(s->writer, s->begin[piece->entry] + piece->first * width,
+                                     s->fill->buffer + (size_t)i * piece_bytes, (size_t)(piece->count * width));
+        }
+    }
+    free(pieces);
+    return status;
+}
+
 static distac_status stream_all(stream *s, const int64_t *order) {
     di_merge_run *run = s->run;
     s->order = order;
@@ -284,7 +325,8 @@ static distac_status stream_all(stream *s, const int64_t *order) {
         s->done = i + 1;
     }
     DI_TRY(stream_flush(s));
-    return stream_flush(s);
+    DI_TRY(stream_flush(s));
+    return stream_again(s);
 }
 
 static distac_status write_models(di_merge_run *run, const char *path, int32_t dtype,
@@ -293,12 +335,12 @@ static distac_status write_models(di_merge_run *run, const char *path, int32_t d
     size_t items_bytes = (size_t)(count ? count : 1);
     const distac_checkpoint *from = metadata ? metadata : run->base;
     di_st_item *items = di_new(items_bytes * sizeof *items);
-    int64_t *order = di_new(items_bytes * sizeof *order);
+    int64_t *order = di_new(items_bytes * sizeof *order), *begin = di_new(items_bytes * sizeof *begin);
     batch *batches = di_new(2 * sizeof *batches);
     size_t bytes = 2 * BATCH * piece_bytes;
     uint8_t *buffer = di_alloc(run->context, bytes);
-    stream s = {.run = run, .items = items};
-    distac_status status = items && order && batches && buffer ? DISTAC_OK : DISTAC_ENOMEM;
+    stream s = {.run = run, .items = items, .begin = begin};
+    distac_status status = items && order && begin && batches && buffer ? DISTAC_OK : DISTAC_ENOMEM;
     for (int64_t i = 0; status == DISTAC_OK && i < count; i++) {
         const di_entry *entry = run->base->entries[i];
         const di_file_type *type = di_st_target(entry, dtype);
@@ -311,6 +353,11 @@ static distac_status write_models(di_merge_run *run, const char *path, int32_t d
         batches[1].buffer = buffer + bytes / 2;
         s.fill = &batches[0];
         s.full = &batches[1];
+        int64_t at = di_writer_position(s.writer);
+        for (int64_t i = 0; i < count; i++) {
+            begin[order[i]] = at;
+            at += items[order[i]].bytes;
+        }
         status = stream_all(&s, order);
     }
     if (status == DISTAC_OK)
@@ -321,6 +368,7 @@ static distac_status write_models(di_merge_run *run, const char *path, int32_t d
     free(batches);
     free(items);
     free(order);
+    free(begin);
     return status;
 }
 

@@ -40,6 +40,9 @@ typedef struct di_method {
     /* out[i] = D for n elements of all models: tau[t][i]. Behind the last model's stand the base's, in a merge of
      * whole models; the same goes for di_visit. */
     void (*chunk)(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau, double *out);
+    /* Called when everything was merged. True: the pieces that chunk has marked (di_run_marks) are merged again,
+     * because what was learned meanwhile changes them. */
+    bool (*settle)(di_merge_run *run);
     /* Whether `tensor` merges this entry of run->base instead of chunk. */
     bool (*takes)(const di_merge_run *run, const di_entry *entry);
     /* D of a whole tensor, row-major. May use di_parallel. */
@@ -89,6 +92,7 @@ struct di_merge_run {
     int64_t *first_piece; /* [base->count]: an entry's first among them */
     int32_t lanes; /* parallel strands, each with its own scratch; results never depend on their number */
     double *scratch, **rows;
+    uint8_t *marks; /* [piece_count]: pieces to be merged again; NULL: none ever */
     void *state;
 };
 
@@ -105,6 +109,8 @@ double di_merge_factor(const distac_merge *merge, const char *name);
  * elements (NULL for task vectors). */
 bool di_run_load(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, const double *base,
                  double *out);
+/* Room for a mark per piece, to be set by chunk at di_at.piece; all clear. */
+distac_status di_run_marks(di_merge_run *run, uint8_t **out);
 /* The base's elements in double; false if one of them is not finite. */
 bool di_run_base(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *out);
 /* Fails with ENUMERIC and names the first non-finite element at or after `first` of an entry. */

@@ -21,7 +21,8 @@ static distac_status prepare(di_merge_run *run) {
                                .dialect = (int)di_run_param(run, DIALECT, 0),
                                .elect = di_run_param(run, ELECT, 0) == 0 ? DI_ELECT_SUM : DI_ELECT_COUNT,
                                .combine = (int)di_run_param(run, COMBINE, 0),
-                               .frozen = (int64_t)di_run_param(run, FROZEN, 0)};
+                               .frozen = (int64_t)di_run_param(run, FROZEN, 0),
+                               .late = true};
     di_ties *ties = NULL;
     if (desc.frozen > 0 && desc.dialect != DI_TIES_DISTAC)
         return di_fail_at(DISTAC_EINVAL, run->function,
@@ -31,6 +32,8 @@ static distac_status prepare(di_merge_run *run) {
     run->state = ties;
     return status;
 }
+
+static bool settle(di_merge_run *run) { return di_ties_settle(run->state, run, (int)di_run_param(run, DIALECT, 0)); }
 
 static void chunk(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau, double *out) {
     di_ties_chunk(run->state, run, at, n, tau, out);
@@ -43,4 +46,5 @@ const di_method di_merge_ties = {
     .param_count = sizeof params / sizeof params[0],
     .prepare = prepare,
     .chunk = chunk,
+    .settle = settle,
 };

@@ -135,7 +135,13 @@ void di_run_close(di_merge_run *run) {
     free(run->factors);
     free(run->pieces);
     free(run->first_piece);
+    free(run->marks);
     free(run->state);
+}
+
+distac_status di_run_marks(di_merge_run *run, uint8_t **out) {
+    *out = run->marks = di_new((size_t)(run->piece_count ? run->piece_count : 1));
+    return run->marks ? DISTAC_OK : DISTAC_ENOMEM;
 }
 
 double di_run_param(const di_merge_run *run, int32_t index, int32_t model) {

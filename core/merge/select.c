@@ -9,6 +9,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#define VECTOR_LOOK 1
+#endif
 
 enum {
     DIGIT = 16,
@@ -46,6 +50,8 @@ typedef struct selector {
     uint64_t *buckets; /* [lanes][models][BUCKETS] */
     tally *tallies;    /* [lanes][models] */
     int64_t per_piece; /* elements sampled of each piece */
+    /* Counts n <= DI_STEP values by their place and hands out the keys of those between. */
+    tally (*look)(int64_t n, const double *values, double low, double high, uint64_t *keys);
 } selector;
 
 static uint64_t key_of(double value) {
@@ -146,8 +152,11 @@ DI_CLONES static void mark_between(int64_t n, const double *values, double low, 
     }
 }
 
-/* Keys of the marked values, which are few: eight marks are looked at together. */
-static void collect_marked(int64_t n, const double *values, const uint8_t *marks, uint64_t *keys) {
+/* The keys between the bounds, which are few: one in some hundred elements. */
+static int64_t keys_between(int64_t n, const double *values, double low, double high, uint64_t *keys) {
+    uint8_t marks[DI_STEP + 8] = {0};
+    uint64_t *begin = keys;
+    mark_between(n, values, low, high, marks);
     for (int64_t i = 0; i < n; i += 8) {
         uint64_t eight;
         memcpy(&eight, marks + i, sizeof eight);
@@ -155,16 +164,51 @@ static void collect_marked(int64_t n, const double *values, const uint8_t *marks
         for (int64_t k = i; k < i + 8 && k < n; k++)
             if (marks[k]) *keys++ = key_of(values[k]);
     }
+    return keys - begin;
 }
+
+static tally look(int64_t n, const double *values, double low, double high, uint64_t *keys) {
+    tally found = count_places(n, values, low, high);
+    if (found.between) keys_between(n, values, low, high, keys);
+    return found;
+}
+
+#ifdef VECTOR_LOOK
+/* The same in one go: the processor counts and packs by masks. */
+__attribute__((target("avx512f,popcnt"))) static tally look_avx512(int64_t n, const double *values, double low,
+                                                                   double high, uint64_t *keys) {
+    const __m512d lows = _mm512_set1_pd(low), highs = _mm512_set1_pd(high);
+    const __m512i ones = _mm512_set1_epi64(-1);
+    __m512i above = _mm512_setzero_si512(), from_high = above, from_low = above;
+    int64_t between = 0;
+    for (int64_t i = 0; i < n; i += 8) {
+        __mmask8 there = n - i < 8 ? (__mmask8)((1u << (n - i)) - 1) : (__mmask8)0xff;
+        __m512d x = _mm512_abs_pd(_mm512_maskz_loadu_pd(there, values + i));
+        __mmask8 over = _mm512_mask_cmp_pd_mask(there, x, highs, _CMP_GT_OQ);
+        __mmask8 high_on = _mm512_mask_cmp_pd_mask(there, x, highs, _CMP_GE_OQ);
+        __mmask8 low_on = _mm512_mask_cmp_pd_mask(there, x, lows, _CMP_GE_OQ);
+        __mmask8 inside = _mm512_mask_cmp_pd_mask((__mmask8)(there & ~high_on), x, lows, _CMP_GT_OQ);
+        above = _mm512_mask_sub_epi64(above, over, above, ones);
+        from_high = _mm512_mask_sub_epi64(from_high, high_on, from_high, ones);
+        from_low = _mm512_mask_sub_epi64(from_low, low_on, from_low, ones);
+        if (!inside) continue;
+        _mm512_mask_compressstoreu_epi64(keys + between, inside, _mm512_castpd_si512(x));
+        between += __builtin_popcount(inside);
+    }
+    int64_t top = _mm512_reduce_add_epi64(above), high_count = _mm512_reduce_add_epi64(from_high);
+    int64_t low_count = _mm512_reduce_add_epi64(from_low);
+    return (tally){top, high_count - top, between, low_count - high_count - between};
+}
+#endif
 
 static void collect_between(void *arg, int32_t lane, const di_at *place, int64_t n, const double *const *tau) {
     (void)place;
     selector *s = arg;
-    uint8_t marks[DI_STEP + 8] = {0};
+    uint64_t keys[DI_STEP];
     for (int32_t t = 0; t < s->run->models; t++) {
         search *at = &s->searches[t];
         tally *sum = &s->tallies[(int64_t)lane * s->run->models + t];
-        tally found = count_places(n, tau[t], at->low, at->high);
+        tally found = s->look(n, tau[t], at->low, at->high, keys);
         sum->above += found.above;
         sum->at_high += found.at_high;
         sum->between += found.between;
@@ -172,8 +216,7 @@ static void collect_between(void *arg, int32_t lane, const di_at *place, int64_t
         if (found.between == 0) continue;
         int64_t slot = atomic_fetch_add(&at->key_count, found.between);
         if (slot + found.between > at->capacity) continue; /* too many: the second way */
-        mark_between(n, tau[t], at->low, at->high, marks);
-        collect_marked(n, tau[t], marks, at->keys + slot);
+        memcpy(at->keys + slot, keys, (size_t)found.between * sizeof *keys);
     }
 }
 
@@ -290,7 +333,10 @@ static distac_status search_by_digits(selector *s) {
 }
 
 distac_status di_select(di_merge_run *run, int64_t rank, double *thresholds) {
-    selector s = {.run = run};
+    selector s = {.run = run, .look = look};
+#ifdef VECTOR_LOOK
+    if (run->context->isa && strcmp(run->context->isa, "avx512") == 0) s.look = look_avx512;
+#endif
     s.searches = di_new((size_t)run->models * sizeof *s.searches);
     if (!s.searches) return DISTAC_ENOMEM;
     for (int32_t t = 0; t < run->models; t++) {

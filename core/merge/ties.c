@@ -7,13 +7,22 @@
  *   mergekit  int(keep*n) elements of every tensor on its own; a tied vote is positive
  *   distac    the int((1-keep)*N)-th smallest of the elements and the frozen zeros, excluded; positive (the
  *             code released with DisTaC)
- * Two looks at everything may come first: the exact thresholds, and the majority. */
+ * A look at everything comes first, for the exact thresholds, and maybe another for the majority. The majority matters
+ * only where kept entries cancel exactly. So a method that can do pieces again (di_ties_desc.late) counts it while it
+ * merges, with tied votes at zero, and then does those pieces again in which there was one. */
 #include "ties.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+
+enum { ROOM = 8 }; /* numbers from one lane's count to the next: two lanes do not share a cache line */
 
 struct di_ties {
     di_election election;
+    bool fast;          /* by elect_fast */
+    bool open;          /* the majority is not known yet: it is counted while chunks are merged */
+    int64_t *lead;      /* [lanes*ROOM]: positive minus negative signs */
+    uint8_t *tied;      /* run->again: a vote in this piece was tied, so it waits for the majority */
     int64_t stride; /* thresholds per model: 1, or one per entry */
     int64_t *cuts;  /* of the elements equal to the threshold those before this one are kept; NULL: all */
     double thresholds[];
@@ -86,8 +95,71 @@ static inline void gather_largest(int64_t n, double threshold, const double *tau
     }
 }
 
-DI_CLONES void di_ties_chunk(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n,
-                             const double *const *tau, double *out) {
+/* One threshold per model, the sign of the sum, the mean or the sum of what agrees: both sides are added up at once,
+ * eight elements in a register. Comparisons of such vectors give all ones or all zeros. */
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAVE_WIDE 1
+enum { WIDE = 8 };
+typedef double wide __attribute__((vector_size(8 * WIDE)));
+typedef int64_t wide_bits __attribute__((vector_size(8 * WIDE)));
+
+__attribute__((target("avx512f,avx512dq,avx512vl"))) static void elect_fast(const di_ties *ties, int32_t models, const di_at *at, int64_t n,
+                                 const double *const *tau, double *out) {
+    const wide zero = {0}, tie = zero + ties->election.tie;
+    const wide_bits one = (wide_bits)(zero + 1.0), magnitude = (wide_bits){0} + INT64_MAX;
+    bool mean = ties->election.combine == DI_COMBINE_MEAN;
+    wide_bits lead = {0}, tied = {0};
+    for (int64_t i = 0; i < n; i += WIDE) { /* a row has room for whole vectors */
+        wide sum = zero, above = zero, below = zero, ups = zero, downs = zero;
+        wide_bits there = {0, 1, 2, 3, 4, 5, 6, 7};
+        there = there < n - i;
+        for (int32_t t = 0; t < models; t++) {
+            wide_bits x;
+            memcpy(&x, tau[t] + i, sizeof x);
+            wide threshold = zero + ties->thresholds[t];
+            wide_bits kept = x & (wide_bits)((wide)(x & magnitude) >= threshold) & there;
+            wide_bits up = (wide)kept > zero, down = (wide)kept < zero;
+            sum += (wide)kept;
+            above += (wide)(kept & up);
+            below += (wide)(kept & down);
+            ups += (wide)(one & up);
+            downs += (wide)(one & down);
+        }
+        wide_bits level = sum == zero;
+        wide side = (wide)(((wide_bits)tie & level) | ((wide_bits)sum & ~level));
+        wide_bits up = side > zero, down = side < zero;
+        wide chosen = (wide)(((wide_bits)above & up) | ((wide_bits)below & down));
+        wide count = (wide)(((wide_bits)ups & up) | ((wide_bits)downs & down));
+        if (mean) chosen /= (wide)((wide_bits)count | (one & (wide_bits)(count == zero)));
+        memcpy(out + i, &chosen, sizeof chosen);
+        lead += (wide_bits)(sum < zero) - (wide_bits)(sum > zero); /* a true comparison is -1 */
+        tied |= level & (wide_bits)(ups > zero);
+    }
+    if (!ties->open) return;
+    int64_t leads = 0, ties_seen = 0;
+    for (int k = 0; k < WIDE; k++) {
+        leads += lead[k];
+        ties_seen |= tied[k];
+    }
+    ties->lead[(int64_t)at->lane * ROOM] += leads;
+    if (ties_seen) ties->tied[at->piece] = 1;
+}
+#endif
+
+static bool is_fast(const di_ties *ties, const di_merge_run *run) {
+#ifdef HAVE_WIDE
+    const char *isa = run->context->isa;
+    return isa && strcmp(isa, "avx512") == 0 && ties->stride == 1 && !ties->cuts &&
+           ties->election.elect == DI_ELECT_SUM && ties->election.combine != DI_COMBINE_MAX;
+#else
+    (void)ties;
+    (void)run;
+    return false;
+#endif
+}
+
+DI_CLONES static void elect_any(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n,
+                                const double *const *tau, double *out) {
     double sign[DI_STEP], count[DI_STEP] = {0};
     take_votes(ties, run, at, n, tau, sign);
     signs_of(n, ties->election.tie, sign);
@@ -105,6 +177,17 @@ DI_CLONES void di_ties_chunk(const di_ties *ties, const di_merge_run *run, const
     }
     if (ties->election.combine == DI_COMBINE_MEAN)
         for (int64_t i = 0; i < n; i++) out[i] /= count[i] > 0 ? count[i] : 1.0;
+}
+
+void di_ties_chunk(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau,
+                   double *out) {
+#ifdef HAVE_WIDE
+    if (ties->fast) {
+        elect_fast(ties, run->models, at, n, tau, out);
+        return;
+    }
+#endif
+    elect_any(ties, run, at, n, tau, out);
 }
 
 /* ---- elections over what is there ---- */
@@ -137,7 +220,7 @@ DI_CLONES void di_elect(const di_election *election, int32_t models, int64_t n, 
 typedef struct ballot {
     const di_merge_run *run;
     const di_ties *ties;
-    int64_t *lead; /* positive minus negative signs, one per lane */
+    int64_t *lead; /* of ties */
 } ballot;
 
 DI_CLONES static void count_signs(void *arg, int32_t lane, const di_at *at, int64_t n, const double *const *tau) {
@@ -146,18 +229,27 @@ DI_CLONES static void count_signs(void *arg, int32_t lane, const di_at *at, int6
     int64_t lead = 0;
     take_votes(b->ties, b->run, at, n, tau, votes);
     for (int64_t i = 0; i < n; i++) lead += (votes[i] > 0) - (votes[i] < 0);
-    b->lead[lane] += lead;
+    b->lead[(int64_t)lane * ROOM] += lead;
+}
+
+static void settle(di_ties *ties, int32_t lanes, bool authors) {
+    int64_t lead = 0;
+    for (int32_t i = 0; i < lanes; i++) lead += ties->lead[(int64_t)i * ROOM];
+    ties->election.tie = lead > 0 ? 1 : lead < 0 || authors ? -1 : 0;
 }
 
 static distac_status elect_majority(di_merge_run *run, di_ties *ties, bool authors) {
-    ballot b = {run, ties, di_new((size_t)run->lanes * sizeof *b.lead)};
-    int64_t lead = 0;
-    if (!b.lead) return DISTAC_ENOMEM;
+    ballot b = {run, ties, ties->lead};
     distac_status status = di_run_visit(run, count_signs, &b);
-    for (int32_t i = 0; i < run->lanes; i++) lead += b.lead[i];
-    free(b.lead);
-    ties->election.tie = lead > 0 ? 1 : lead < 0 || authors ? -1 : 0;
+    settle(ties, run->lanes, authors);
     return status;
+}
+
+bool di_ties_settle(di_ties *ties, const di_merge_run *run, int dialect) {
+    if (!ties->open) return false;
+    ties->open = false;
+    settle(ties, run->lanes, dialect == DI_TIES_AUTHORS);
+    return ties->election.tie != 0;
 }
 
 /* How many of the largest magnitudes stay; for distac the first that does not. */
@@ -213,9 +305,11 @@ distac_status di_ties_open(di_merge_run *run, const di_ties_desc *desc, di_ties 
     bool mergekit = desc->dialect == DI_TIES_MERGEKIT;
     int64_t stride = mergekit && run->base->count > 1 ? run->base->count : 1;
     size_t count = (size_t)stride * (size_t)run->models;
-    di_ties *ties = di_new(sizeof *ties + count * (sizeof(double) + sizeof(int64_t)));
+    size_t leads = (size_t)run->lanes * ROOM;
+    di_ties *ties = di_new(sizeof *ties + count * (sizeof(double) + sizeof(int64_t)) + leads * sizeof(int64_t));
     if (!ties) return DISTAC_ENOMEM;
     *out = ties;
+    ties->lead = (int64_t *)(void *)(ties->thresholds + 2 * count);
     ties->election = (di_election){desc->elect, desc->combine, 1};
     ties->stride = stride;
     if (mergekit) {
@@ -224,14 +318,18 @@ distac_status di_ties_open(di_merge_run *run, const di_ties_desc *desc, di_ties 
         return di_run_lanes(run, run->base->count * run->models, find_entry, &job);
     }
     DI_TRY(find_global(run, desc, ties));
+    ties->fast = is_fast(ties, run);
     if (desc->dialect == DI_TIES_DISTAC || run->models == 1) return DISTAC_OK; /* one model's votes are its own */
-    return elect_majority(run, ties, desc->dialect == DI_TIES_AUTHORS);
+    if (!desc->late || !ties->fast) return elect_majority(run, ties, desc->dialect == DI_TIES_AUTHORS);
+    ties->election.tie = 0;
+    ties->open = true;
+    return di_run_marks(run, &ties->tied);
 }
 
 /* ---- the multi-task direction ---- */
 
 distac_status di_multitask_open(di_merge_run *run, int kind, double keep) {
-    const di_ties_desc desc = {keep, DI_TIES_AUTHORS, DI_ELECT_SUM, DI_COMBINE_SUM, 0};
+    const di_ties_desc desc = {keep, DI_TIES_AUTHORS, DI_ELECT_SUM, DI_COMBINE_SUM, 0, false};
     if (kind == DI_MULTITASK_SUM) return DISTAC_OK;
     di_ties *ties = NULL;
     distac_status status = di_ties_open(run, &desc, &ties);

@@ -23,6 +23,7 @@ typedef struct di_ties_desc {
     double keep;
     int dialect, elect, combine;
     int64_t frozen; /* zeros that count as elements of every model: the distac dialect's */
+    bool late;      /* the method has `settle` and calls di_ties_settle there */
 } di_ties_desc;
 
 /* TIES ready to be asked for chunks: the thresholds and the sign of tied votes are known. One block of memory. */
@@ -30,6 +31,8 @@ typedef struct di_ties di_ties;
 distac_status di_ties_open(di_merge_run *run, const di_ties_desc *desc, di_ties **out);
 void di_ties_chunk(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n,
                    const double *const *tau, double *out);
+/* For di_method.settle: the majority is known now; whether there are votes that it decides. */
+bool di_ties_settle(di_ties *ties, const di_merge_run *run, int dialect);
 
 /* The multi-task direction of the TALL methods: the sum, or TIES with disjoint sum (authors' dialect). */
 enum { DI_MULTITASK_SUM, DI_MULTITASK_TIES };
