@@ -3,6 +3,7 @@
 --   ordered = true where the order of the models matters,
 --   given = parameters without which it cannot be used on task vectors alone,
 --   identity = parameters with which one model alone gives itself (none: it never does), identity_of = how near,
+--   small = true where the reference is too slow for large tensors,
 --   cases = lists of parameters to hold against the reference in double }.
 local facts = {
     average = { identity = {}, cases = { {}, { weights = { 1, 2, 0.5 } } } },
@@ -31,6 +32,15 @@ local facts = {
     } },
     nuslerp = { models = 2, ordered = true, cases = { {}, { weights = { 1, 3 } }, { weights = { 1, -1 } } } },
     model_stock = { identity = {} },
+    breadcrumbs = { identity = { beta = 1, gamma = 0 }, cases = {
+        {}, { beta = 0.5, gamma = 0.1 }, { beta = 0.9, gamma = 0.3, elect = "sum", combine = "mean" },
+        { beta = 0.4, gamma = 0, elect = "count", combine = "max" }, { beta = 0 },
+    } },
+    della = { identity = { density = 1 }, ordered = true, small = true, cases = {
+        {}, { density = 0.3, epsilon = 0.2, seed = 5, elect = "all", combine = "mean" },
+        { density = { 0, 1, 0.5 }, rescale = "no", elect = "count" },
+    } },
+    pcb = { cases = { {}, { ratio = 0.3 }, { ratio = 0.05, clip = 0.01 }, { ratio = 1, clip = 0 } } },
 }
 
 facts.ties.cases = { {}, { keep = 0 }, { keep = 1 }, { keep = 0.1, dialect = "distac", frozen_zeros = 5000 },

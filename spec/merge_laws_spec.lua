@@ -9,7 +9,8 @@ local near, raises, same = helper.near, helper.raises, helper.same
 -- Shapes about the sizes in which work is cut: steps of 256 elements, pieces of 16384.
 local SHAPES = {
     { "a", { 255 } }, { "b", { 33, 31 } }, { "c", {} }, { "d", { 3, 2, 5 } }, { "e", { 257 } },
-    { "f", { 4, 256 } }, { "t.layers.0.w", { 16385 } }, { "t.layers.1.w", { 16383 } }, { "t.layers.2.w", { 2, 8192 } },
+    { "f", { 4, 256 } }, { "t.layers.0.w", { 16385 } }, { "t.layers.1.w", { 16383 } },
+    { "t.layers.2.w", { 2, 8192 } },
 }
 local SMALL = { SHAPES[1], SHAPES[2], SHAPES[3], SHAPES[4], SHAPES[5],
     { "t.layers.0.w", { 7, 9 } }, { "t.layers.1.w", { 513 } } }
@@ -77,7 +78,7 @@ describe("every method", function()
                     for _, taus in ipairs { FINE, COARSE } do
                         taus = facts.some(name, taus)
                         local got = operator:delta(taus)
-                        local wanted = references[name](model_of(SMALL, taus), operator:params(), SMALL)
+                        local wanted = references[name](model_of(SMALL, taus), operator:params())
                         for e, item in ipairs(SMALL) do
                             near(flat(got[item[1]]), wanted[e], 1e-6)
                         end
@@ -85,12 +86,13 @@ describe("every method", function()
                 end)
             end
 
+            local shapes, all = fact.small and SMALL or SHAPES, fact.small and COARSE or LARGE
             it("is its reference about the sizes of steps and pieces: " .. name, function()
                 local operator = distac.merge[name](facts.given(name))
-                local taus = facts.some(name, LARGE)
+                local taus = facts.some(name, all)
                 local got = operator:delta(taus)
-                local wanted = references[name](model_of(SHAPES, taus), operator:params(), SHAPES)
-                for e, item in ipairs(SHAPES) do
+                local wanted = references[name](model_of(shapes, taus), operator:params())
+                for e, item in ipairs(shapes) do
                     near(flat(got[item[1]]), wanted[e], 1e-6)
                 end
             end)

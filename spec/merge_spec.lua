@@ -155,6 +155,43 @@ describe("merge operators", function()
         near(first.w:narrow(1, 1, 16), { 1, 0, 1, 1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1 }, 0)
     end)
 
+    it("leave breadcrumbs", function()
+        local function row(p, ...)
+            return delta(distac.merge.breadcrumbs(p), vectors(...))
+        end
+        local r = { 1, -9, 2, -3, 4, 0.5, -6, 7, -8, 5 }
+        near(row({ beta = 0.3, gamma = 0.1 }, r), { 0, 0, 0, 0, 0, 0, -6, 7, -8, 0 }, 0)
+        near(row({ beta = 0.3, gamma = 0.1 }, { r, { 10, 9, 8, 7, 6, 5, 4, 3, 2, 1 } }),
+            { { 0, 0, 0, 0, 0, 0, -6, 7, -8, 0 }, { 0, 9, 8, 7, 0, 0, 0, 0, 0, 0 } }, 0) -- each row by itself
+        near(row({ beta = 0.5, gamma = 0 }, { 1, 1, 1, 1 }), { 1, 1, 0, 0 }, 0) -- equal ones: the first
+        near(row({ beta = 1, gamma = 0.5 }, { 1, 4, 3, 2 }), { 1, 0, 0, 2 }, 0)
+    end)
+
+    it("compete", function()
+        local a, b = { 0.5, -0.2, 0.1, 0.4, -0.3, 0.05, 0.25, -0.15, 0.35, -0.45 },
+            { 0.3, 0.1, -0.2, 0.6, 0.15, -0.05, -0.1, 0.2, 0.45, -0.25 }
+        near(delta(distac.merge.pcb { ratio = 0.3 }, vectors(a, b)),
+            { 0.45, 0, 0, 0.45, 0, 0, 0, 0, 0.45, -0.45 }, 1e-6)
+        near(delta(distac.merge.pcb { ratio = 0.3, clip = 0 }, vectors(a, b)),
+            { 0.5, 0, 0, 0.6, 0, 0, 0, 0, 0.45, -0.45 }, 1e-6)
+    end)
+
+    it("drop by rank", function()
+        local ramp = {}
+        for i = 1, 40000 do
+            ramp[i] = i
+        end
+        local kept = delta(distac.merge.della { density = 0.5, epsilon = 0.3, rescale = "no" }, vectors(ramp)):table()
+        for quarter = 0, 3 do -- the mean probability of each quarter
+            local count = 0
+            for i = quarter * 10000 + 1, quarter * 10000 + 10000 do
+                count = count + (kept[i] ~= 0 and 1 or 0)
+            end
+            near(count / 10000, 0.2 + 0.6 * (quarter + 0.5) / 4, 0.025)
+        end
+        raises("EINVAL", { "density 0.9", "epsilon 0.2" }, delta, distac.merge.della { density = 0.9, epsilon = 0.2 })
+    end)
+
     it("weigh the models", function()
         near(delta(distac.merge.average { weights = { 1, 0, 0 } }), F3[1].w, 1e-6)
         near(delta(distac.merge.average { weights = { 2, 1, 1 } }),
