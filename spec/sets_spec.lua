@@ -137,7 +137,8 @@ describe("the eight tasks", function()
         for _, list in ipairs(lists) do
             for _, line in ipairs(list[3]) do
                 distac.fs.make((root .. list[2]):match("^(.*)/"))
-                distac.fs.write(root .. list[2], (list[1] == "gtsrb" and "Filename;ClassId\n" or "") .. line .. "\n")
+                local heading = list[1] == "gtsrb" and "Filename;ClassId\n" or ""
+                distac.fs.write(root .. list[2], heading .. line .. "\n")
                 raises("EFORMAT", list[2]:match("[^/]+$"), distac.dataset.task, root, list[1], "test")
             end
         end

@@ -144,8 +144,8 @@ local function wanted(options)
     local info = recipe(o.text, tokenizer, classes, templates, o.dataset)
     local path = o.cache and string.format("%s/%s-%s.safetensors", o.cache, o.dataset or "head",
         info["head.hash"]:sub(1, 32))
-    return { text = o.text, classes = classes, templates = templates, notes = notes, tokenizer = tokenizer, info = info,
-             cache = o.cache, path = path }
+    return { text = o.text, tokenizer = tokenizer, classes = classes, templates = templates, notes = notes,
+             info = info, cache = o.cache, path = path }
 end
 
 -- zero_shot_head{ text =, tokenizer =, dataset = "mnist" | classes = {...} [, templates = {...}] [, data = Dataset]
