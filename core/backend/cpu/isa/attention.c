@@ -61,10 +61,11 @@ static void NAME(head_forward)(const NAME(attention_job) *j, int64_t b, int64_t 
     const T *q = j->qkv + b * N * ld + h * size, *k = q + W, *v = k + W;
     T *out = j->out + b * N * W + h * size, *probs = j->probs ? j->probs + (b * j->heads + h) * N * N : NULL;
     T *turned = scratch, *scores = turned + size * wide, *values = scores + j->rows * wide;
-    T *padded = values + N * deep, *mask = padded + j->rows * deep;
+    T *padded = values + N * deep, *masks = padded + j->rows * deep; /* N times 0, then -inf: a row's mask begins where
+                                                                       * as many zeros are left as it sees tokens */
     bool direct = deep == size;
     int64_t vld = ld;
-    for (int64_t i = 0; i < wide; i++) mask[i] = i < N && !j->causal ? 0 : (T)-INFINITY;
+    for (int64_t i = 0; i < N + wide; i++) masks[i] = i < N ? 0 : (T)-INFINITY;
     NAME(turn)(N, size, k, ld, wide, turned);
     if (!direct || N > WHOLE) { /* rows of the big matrix lie on a page each: copy if they are used often */
         NAME(pad)(N, size, v, ld, deep, values);
@@ -74,10 +75,8 @@ static void NAME(head_forward)(const NAME(attention_job) *j, int64_t b, int64_t 
     for (int64_t r = 0; r < N; r += j->rows) {
         int64_t rows = di_cpu_min(j->rows, N - r);
         NAME(small)(rows, wide, size, q + r * ld, ld, 1, turned, wide, j->scale, false, scores, wide);
-        for (int64_t i = 0; i < rows; i++) {
-            mask[r + i] = 0; /* rows come in order: one token more is seen each time */
-            NAME(softmax_row)(wide, mask, scores + i * wide);
-        }
+        for (int64_t i = 0; i < rows; i++)
+            NAME(softmax_row)(wide, j->causal ? masks + N - 1 - r - i : masks, scores + i * wide);
         if (probs) NAME(unpad)(rows, N, scores, wide, probs + r * N, N);
         if (direct) {
             NAME(small)(rows, size, N, scores, wide, 1, v, vld, 1, false, out + r * W, W);
@@ -158,7 +157,7 @@ static distac_status NAME(attention_run)(distac_context *c, const char *kernel, 
     j->deep = di_cpu_ceil(j->size, VL) * VL;
     int64_t elements = (j->size + j->rows) * j->wide;
     elements +=
-        j->dqkv ? (j->deep == j->size && N <= WHOLE ? 0 : 6 * N * j->deep) : (N + j->rows) * j->deep + j->wide;
+        j->dqkv ? (j->deep == j->size && N <= WHOLE ? 0 : 6 * N * j->deep) : (N + j->rows) * j->deep + N + j->wide;
     j->scratch = ((size_t)elements * sizeof(T) + 63) / 64 * 64;
     /* a tile has enough to do to be worth handing out */
     j->group = di_cpu_min(j->heads, di_cpu_ceil(262144, N * N * j->size));
