@@ -13,7 +13,7 @@ local Store = {}
 Store.__index = Store
 
 -- Raised whenever the engine's numbers change for the same inputs: all old stages then count as not done.
-stages.numerics = 2
+stages.numerics = 3
 
 local function engine() return require "distac" end
 

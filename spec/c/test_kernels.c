@@ -93,6 +93,11 @@ static void linear(world *w) {
         for (int o = first; o < 4; o++) linear_case(w, M, N, K, DI_ACT_NONE, o & 1, false, 1 + (o >> 1));
         for (int o = first; o < 4; o++) backward_weight_case(w, M, N, K, o & 1, o & 2);
     }
+    /* many rows, small weights: summed in chunks, by more than one tile, in more than one pass over a chunk */
+    backward_weight_case(w, 1024, 3, 32, true, true);
+    backward_weight_case(w, 1301, 45, 96, true, true);
+    backward_weight_case(w, 2100, 290, 160, true, false);
+    backward_weight_case(w, 9000, 17, 288, true, true);
 }
 
 /* The activations over all of their range, relative to the small side: bias 0, K 1, weight 1 makes linear the

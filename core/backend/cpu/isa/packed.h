@@ -24,7 +24,10 @@ enum {
     PANELS = VBYTES == 64 ? 8 : 16, /* of A in a tile */
     WHOLE_BLOCKS = 4,               /* blocks of KC of A that are packed at a time if these are all, */
     HELD = 2,                       /* and if not: then the sums of a tile need room beside them */
-    CHUNK = 64                      /* units turned around at a time */
+    CHUNK = 64,                     /* units turned around at a time */
+    BARE = 512,                     /* unpacked: rows of both operands that stay in the second-level cache, */
+    BARE_ROWS = 140 / MR,           /* panels of A in a tile, */
+    BARE_COLUMNS = 128              /* columns of a tile */
 };
 #endif
 #undef NR
@@ -51,6 +54,8 @@ typedef struct {
     int64_t rows, columns, across;  /* of a tile, tiles side by side */
     NAME(finish) finish;
     const void *arg;
+    int64_t pieces, chunks, chunk;  /* unpacked: pieces of all rows, chunks of K and their depth */
+    T *parts;
     const T *near[2]; /* what finish reads and writes, [M,N] in rows of ld: fetched while the sums are made; or NULL */
     int64_t ld;
 } NAME(packed_job);
@@ -198,14 +203,14 @@ INLINE void NAME(multiply)(int products, V *sum, V a, V b) {
     (void)products;
     *sum += a * b;
 }
-/* out [R][NR] = (out +) the sums over `units` units; A's row i, unit t at A[i*row + t*step]. Meanwhile what the next
+/* out [R][NR] = (out +) the sums over `units` units; A's row i, unit t at A[i*row + t*step], B's unit t at B + t*ldb. Meanwhile what the next
  * panel of B needs is fetched to the second-level cache, `lead` elements with each unit, from `next` on: without it the
  * first rows of a tile wait for every panel. */
 INLINE void NAME(micro)(int R, int products, int64_t units, const T *A, int64_t row, int64_t step,
-                        const T *B, const T *next, int64_t lead, bool add, T *out) {
+                        const T *B, int64_t ldb, const T *next, int64_t lead, bool add, T *out) {
     V s[MR][2];
     UNROLL(16) for (int i = 0; i < R; i++) s[i][0] = s[i][1] = SPLAT(0);
-    for (int64_t t = 0; t < units; t++, A += step, B += NR) {
+    for (int64_t t = 0; t < units; t++, A += step, B += ldb) {
         V b0 = LOAD(B), b1 = LOAD(B + VL);
         __builtin_prefetch(next + t * lead, 0, 2);
         UNROLL(16) for (int i = 0; i < R; i++) {
@@ -226,10 +231,10 @@ INLINE void NAME(micro)(int R, int products, int64_t units, const T *A, int64_t 
 }
 #define CASE(R)                                                                                                   \
     case R:                                                                                                       \
-        NAME(micro)(R, products, units, A, row, step, B, next, lead, add, out);                                               \
+        NAME(micro)(R, products, units, A, row, step, B, ldb, next, lead, add, out);                             \
         break;
 INLINE void NAME(micro_any)(int R, int products, int64_t units, const T *A, int64_t row, int64_t step,
-                            const T *B, const T *next, int64_t lead, bool add, T *out) {
+                            const T *B, int64_t ldb, const T *next, int64_t lead, bool add, T *out) {
     switch (R) {
         CASE(1)
         CASE(2)
@@ -254,22 +259,26 @@ INLINE void NAME(micro_any)(int R, int products, int64_t units, const T *A, int6
 #undef CASE
 static void NAME(micro_rows)(int R, int64_t units, const T *A, const T *B, const T *next,
                      int64_t lead, bool add, T *out) {
-    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, STRIDE, 1, B, next, lead, add, out);
+    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, STRIDE, 1, B, NR, next, lead, add, out);
 }
 static void NAME(micro_columns)(int R, int64_t units, const T *A, const T *B, const T *next,
                      int64_t lead, bool add, T *out) {
-    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, 1, AHEAD, B, next, lead, add, out);
+    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, 1, AHEAD, B, NR, next, lead, add, out);
 }
 #if PAIRS
 static void NAME(micro_pair_rows)(int R, int64_t units, const T *A, const T *B, const T *next,
                      int64_t lead, bool add, T *out) {
-    NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, STRIDE, 1, B, next, lead, add, out);
+    NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, STRIDE, 1, B, NR, next, lead, add, out);
 }
 static void NAME(micro_pair_columns)(int R, int64_t units, const T *A, const T *B, const T *next,
                      int64_t lead, bool add, T *out) {
-    NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, 1, AHEAD, B, next, lead, add, out);
+    NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, 1, AHEAD, B, NR, next, lead, add, out);
 }
 #endif
+static void NAME(micro_unpacked)(int R, int64_t units, const T *A, int64_t lda, const T *B, int64_t ldb, const T *next,
+                                 bool add, T *out) {
+    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, 1, lda, B, ldb, next, ldb, add, out);
+}
 typedef void (*NAME(micro_kernel))(int R, int64_t units, const T *A, const T *B, const T *next, int64_t lead,
                                    bool add, T *out);
 
@@ -379,6 +388,64 @@ static distac_status NAME(packed_tile)(void *arg, int64_t index) {
     return DISTAC_OK;
 }
 
+/* ---- without packing ---- */
+
+/* Small results of many products, as gradients of weights are: both operands lie as the kernel reads them, and packing
+ * them costs more than it saves. K is cut into chunks, whose sums are added up in their order afterwards. */
+static distac_status NAME(unpacked_tile)(void *arg, int64_t index) {
+    const NAME(packed_job) *j = arg;
+    int64_t chunk = index % j->chunks, at = index / j->chunks, down = at / j->across;
+    int64_t first = NAME(piece)(j->pieces, di_cpu_ceil(j->pieces, j->rows), down);
+    int64_t last = NAME(piece)(j->pieces, di_cpu_ceil(j->pieces, j->rows), down + 1);
+    int64_t column = at % j->across * j->columns, end = di_cpu_min(j->N, column + j->columns);
+    int64_t k = chunk * j->chunk, left = di_cpu_min(j->chunk, j->K - k), blocks = di_cpu_ceil(left, j->deep);
+    for (int64_t b = 0; b < blocks; b++) {
+        int64_t from = k + NAME(piece)(left, blocks, b), to = k + NAME(piece)(left, blocks, b + 1);
+        for (int64_t c = column; c < end; c += NR) {
+            const T *B = j->B + from * j->ldb + c;
+            T *out = j->parts + ((chunk * (j->N / NR) + c / NR) * j->pieces + first) * MR * NR;
+            for (int64_t q = first; q < last; q++, out += MR * NR) {
+                int64_t row = NAME(piece)(j->M, j->pieces, q), rows = NAME(piece)(j->M, j->pieces, q + 1) - row;
+                NAME(micro_unpacked)((int)rows, to - from, j->A + from * j->lda + row, j->lda, B, j->ldb,
+                                     B + (c + NR < end ? NR + (q & 1) * VL : 0), b > 0, out);
+            }
+        }
+    }
+    return DISTAC_OK;
+}
+static distac_status NAME(unpacked_end)(void *arg, int64_t index) {
+    const NAME(packed_job) *j = arg;
+    int64_t panels = j->N / NR, whole = panels * j->pieces * MR * NR;
+    int64_t row = NAME(piece)(j->M, j->pieces, index), rows = NAME(piece)(j->M, j->pieces, index + 1) - row;
+    for (int64_t p = 0; p < panels; p++) {
+        T *sums = j->parts + (p * j->pieces + index) * MR * NR;
+        for (int64_t chunk = 1; chunk < j->chunks; chunk++) {
+            const T *more = sums + chunk * whole;
+            for (int64_t i = 0; i < rows * NR; i += VL) STORE(sums + i, LOAD(sums + i) + LOAD(more + i));
+        }
+        j->finish(j->arg, row, rows, p * NR, NR, sums);
+    }
+    return DISTAC_OK;
+}
+static distac_status NAME(unpacked)(distac_context *c, const char *kernel, NAME(packed_job) *j) {
+    j->pieces = di_cpu_ceil(j->M, MR);
+    j->rows = BARE_ROWS;
+    int64_t panels = j->N / NR, down = di_cpu_ceil(j->pieces, j->rows);
+    j->columns = BARE_COLUMNS / NR * NR;
+    j->across = di_cpu_ceil(j->N, j->columns);
+    j->chunks = di_cpu_min(di_cpu_ceil(16, down * j->across), di_cpu_ceil(j->K, 192)); /* about 16 tiles */
+    j->chunk = di_cpu_ceil(j->K, j->chunks);
+    j->chunks = di_cpu_ceil(j->K, j->chunk);
+    j->deep = BARE;
+    size_t bytes = (size_t)(j->chunks * panels * j->pieces * MR * NR) * sizeof(T);
+    j->parts = di_alloc(c, bytes);
+    if (!j->parts) return DISTAC_ENOMEM;
+    distac_status status = di_cpu_run(c, kernel, down * j->across * j->chunks, NAME(unpacked_tile), j);
+    if (status == DISTAC_OK) status = di_cpu_run(c, kernel, j->pieces, NAME(unpacked_end), j);
+    di_free(c, j->parts, bytes);
+    return status;
+}
+
 /* All of it. */
 static distac_status NAME(packed)(distac_context *c, const char *kernel, int products, bool trans_a, bool trans_b,
                                   int64_t M, int64_t N, int64_t K, const T *A, int64_t lda, const T *B,
@@ -389,6 +456,8 @@ static distac_status NAME(packed)(distac_context *c, const char *kernel, int pro
                           .N = N, .K = K, .lda = lda, .ldb = ldb, .A = A, .B = B, .finish = finish, .arg = arg,
                           .near = {reads, writes}, .ld = ld};
     if (K == 0) j.trans_a = j.trans_b = false; /* no element is read */
+    if (products == PRODUCTS_PLAIN && trans_a && !trans_b && N % NR == 0 && K >= 1024 && M * N <= 512 * 512)
+        return NAME(unpacked)(c, kernel, &j);
     j.units = products == PRODUCTS_PAIRS ? di_cpu_ceil(K, 2) : K;
     j.deep = K == 0 ? 1 : di_cpu_ceil(j.units, di_cpu_ceil(j.units, KC));
     j.blocks = K == 0 ? 1 : di_cpu_ceil(j.units, j.deep); /* a block of nothing gives zeros */
