@@ -9,7 +9,6 @@
  * vectors, and per thread 8 (2 k^2 + 512 k) bytes; the models' own numbers are read in slices. Where the leading
  * singular values span more than four orders of magnitude, and with precision = exact, a thread holds the matrix and
  * its decomposition: 8 (2 m n + 6 k^2) bytes more. */
-#include "merge.h"
 #include "spectral.h"
 #include "../tensor/walk.h"
 #include <cblas.h>
@@ -22,11 +21,6 @@ static const di_merge_param params[] = {
     DI_CHOICE("precision", "fast: by Gram matrices in double; exact: by singular value decompositions in double", 0, 2,
               "fast exact"),
 };
-
-static bool takes(const di_merge_run *run, const di_entry *entry) {
-    (void)run;
-    return entry->rank == 2;
-}
 
 /* The vectors of one side, [rows,T*r]. */
 typedef struct side {
@@ -54,19 +48,8 @@ typedef struct reader {
     int32_t model;
 } reader;
 
-enum { RUN = 512 }; /* elements read at once */
-
-/* Elements first … first+n-1 of the task vector. */
 static bool load_run(const reader *r, int64_t first, int64_t n, double *out) {
-    const job *j = r->job;
-    double base[RUN];
-    for (int64_t done = 0; done < n; done += RUN) {
-        int64_t some = n - done < RUN ? n - done : RUN;
-        if (j->run->whole && !di_run_base(j->run, j->entry, first + done, some, base)) return false;
-        if (!di_run_load(j->run, r->model, j->entry, first + done, some, j->run->whole ? base : NULL, out + done))
-            return false;
-    }
-    return true;
+    return di_whole_load(r->job->run, r->model, r->job->entry, first, n, out);
 }
 
 /* The tensor is q runs of p elements: whole runs are slices where q is the longer side, else parts of each. */
@@ -192,18 +175,13 @@ static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     return status;
 }
 
-/* Vectors, kernels and scalars: the mean. */
-static void chunk(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau, double *out) {
-    di_merge_average.chunk(run, at, n, tau, out);
-}
-
 const di_method di_merge_tsvm = {
     .name = "tsvm",
     .text =
         "orthogonalised leading singular vectors of every matrix, mean of the rest (Gargiulo et al. 2025, TSV-M)",
     .params = params,
     .param_count = sizeof params / sizeof params[0],
-    .chunk = chunk,
-    .takes = takes,
+    .chunk = di_whole_mean,
+    .takes = di_whole_takes,
     .tensor = tensor,
 };

@@ -1,9 +1,10 @@
 /* spectral.h: leading singular triplets and polar factors in double, columns in memory (as LAPACK has them). All
- * of it runs on the calling thread, so it may be called from parallel tasks. */
+ * of it runs on the calling thread, so it may be called from parallel tasks. What operators on whole matrices share
+ * stands below: reading, sums, the mean of what is no matrix. */
 #ifndef DISTAC_SPECTRAL_H
 #define DISTAC_SPECTRAL_H
 
-#include "../tensor/tensor.h"
+#include "merge.h"
 
 /* A matrix that is read slice by slice along its longer side and never held whole: near <= length. */
 typedef struct di_slices {
@@ -29,5 +30,25 @@ distac_status di_polar(distac_context *context, int64_t rows, int64_t c, double 
  * di_polar. */
 distac_status di_polar_root(distac_context *context, int64_t rows, int64_t c, const double *x, double *root,
                             bool *fine);
+
+/* Eigenvalues w [c], ascending, and vectors, replacing g [c,c], lower triangle. */
+distac_status di_eigen(distac_context *context, int64_t c, double *g, double *w);
+
+/* ---- whole.c ---- */
+bool di_whole_takes(const di_merge_run *run, const di_entry *entry); /* matrices */
+void di_whole_mean(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau, double *out);
+/* Elements first … first+n-1 of model t's task vector, on any thread; false if one is not finite. */
+bool di_whole_load(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, double *out);
+/* The sum of all task vectors, on all lanes. */
+distac_status di_whole_sum(di_merge_run *run, int64_t entry, double *out);
+/* Slices of a matrix in memory, for di_slices.load: arg is a di_held. */
+typedef struct di_held {
+    const double *x; /* [p,q] */
+    int64_t p, q;
+} di_held;
+bool di_held_load(void *arg, int64_t first, int64_t count, double *out);
+di_slices di_held_slices(di_held *held);
+/* y [q,p] = the transpose of x [p,q]. */
+void di_transpose(int64_t p, int64_t q, const double *x, double *y);
 
 #endif
