@@ -51,6 +51,7 @@ typedef struct di_method {
 
 extern const di_method di_merge_average, di_merge_task_arithmetic, di_merge_ties, di_merge_consensus_ta,
     di_merge_tsvm;
+extern const di_method di_merge_iso_c, di_merge_iso_cts, di_merge_knots, di_merge_wudi;
 extern const di_method di_merge_tall_mask, di_merge_dare, di_merge_dare_ties, di_merge_lines, di_merge_slerp,
     di_merge_nuslerp, di_merge_model_stock, di_merge_breadcrumbs, di_merge_della, di_merge_pcb;
 

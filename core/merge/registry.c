@@ -6,6 +6,7 @@
 
 static const di_method *const methods[] = {
     &di_merge_average, &di_merge_task_arithmetic, &di_merge_ties, &di_merge_consensus_ta, &di_merge_tsvm,
+    &di_merge_iso_c, &di_merge_iso_cts, &di_merge_knots, &di_merge_wudi,
     &di_merge_tall_mask, &di_merge_dare, &di_merge_dare_ties, &di_merge_lines, &di_merge_slerp,
     &di_merge_nuslerp, &di_merge_model_stock, &di_merge_breadcrumbs, &di_merge_della, &di_merge_pcb,
 };
