@@ -1,7 +1,7 @@
 # Completion of distac(1) for bash.
 _distac() {
     local current=${COMP_WORDS[COMP_CWORD]}
-    local commands="run plan merge condition finetune eval norms inspect convert head version"
+    local commands="run plan merge translate condition finetune eval norms inspect convert head version"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
         if [[ $current == -* ]]; then

@@ -10,10 +10,10 @@ local cli = {}
 local modules = {
     run = "recipes", plan = "recipes", merge = "merge", condition = "train", finetune = "train", eval = "eval",
     norms = "inspect", inspect = "inspect", convert = "convert", head = "head", data = "data",
-    version = "inspect", doctor = "inspect",
+    version = "inspect", doctor = "inspect", translate = "translate",
 }
-local listed = { "run", "plan", "merge", "condition", "eval", "finetune", "norms", "inspect", "convert", "head", "data",
-                 "doctor", "version" }
+local listed = { "run", "plan", "merge", "translate", "condition", "eval", "finetune", "norms", "inspect", "convert",
+                 "head", "data", "doctor", "version" }
 
 function cli.command(name)
     return modules[name] and require("distac.commands." .. modules[name])[name]
