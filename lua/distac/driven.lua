@@ -1,10 +1,10 @@
--- Merge operators that look at images: fisher, regmean, adamerging. They run through the encoder, the heads and the
--- data sets of the tasks:
+-- Merge operators that look at images: fisher, regmean, adamerging. They run through the encoder, the heads and
+-- the data sets of the tasks:
 --
 --   distac.merge.fisher{ samples = 256 }(base, taus, { data = { { dataset =, head = }, ... }, model = vit })
 --
--- with one entry of data per task vector. Tensors that are not the encoder's (a text tower) have no inputs here: they
--- get the mean of the task vectors, with adamerging the starting coefficients.
+-- with one entry of data per task vector. Tensors that are not the encoder's (a text tower) have no inputs here:
+-- they get the mean of the task vectors, with adamerging the starting coefficients.
 local raw = require "distac.raw"
 local check = require "distac.check"
 local checkpoint = require "distac.checkpoint"
@@ -36,7 +36,7 @@ function M.methods()
             params[#params + 1] = LAMBDA
             LAMBDA.list = false
             list[i] = { name = method.name, text = method.text, params = params, data = true,
-                direction = method.direction }
+                direction = method.direction, memory = method.memory }
             by_name[method.name] = list[i]
         end
     end
@@ -46,6 +46,11 @@ end
 function M.method(name)
     M.methods()
     return by_name[name]
+end
+
+-- Bytes that a method holds beside base and task vectors, for a model and a number of tasks.
+function M.memory(name, given, model, tasks)
+    return M.method(name).memory(M.build(name, given):params(), model, tasks)
 end
 
 local Operator = { __name = "MergeOperator" }
@@ -136,8 +141,8 @@ local HOW = "{ data = { { dataset =, head = }, ... } }, an entry per task vector
 local function check_data(fname, data, count, code)
     check.table(fname, "data", data)
     if #data ~= count then
-        errors.raise("EINVAL", "%s: data: wanted %.0f entries { dataset =, head = }, one per task vector, got %.0f", fname,
-            count, #data)
+        errors.raise("EINVAL", "%s: data: wanted %.0f entries { dataset =, head = }, one per task vector, got %.0f",
+            fname, count, #data)
     end
     local out = {}
     for i, entry in ipairs(data) do
@@ -164,7 +169,7 @@ end
 local Job = {}
 Job.__index = Job
 
--- A task vector as one vector in the order of the model's parameters; scale(name), if given, multiplies its tensors.
+-- A task vector as one vector in the order of the model's parameters; scale(name), if given, multiplies tensors.
 function Job.flat(job, index, scale)
     local tau = job.taus[index]
     local flat = raw.tensor_create(context.get(), job.code, { job.size })
@@ -227,9 +232,9 @@ function Job.poll()
     end
 end
 
-function Job.tell(job, done, total, text)
+function Job.tell(job, done, total)
     if job.progress then
-        job.progress(done, total, text)
+        job.progress(done, total)
     end
 end
 
@@ -237,7 +242,8 @@ end
 function Job.each(job, name)
     local v, out = job.values[name], {}
     if type(v) == "table" and #v ~= #job.taus then
-        errors.raise("EINVAL", "%s: %s: wanted %.0f numbers, one per task vector, got %.0f", job.fname, name, #job.taus, #v)
+        errors.raise("EINVAL", "%s: %s: wanted %.0f numbers, one per task vector, got %.0f", job.fname, name,
+            #job.taus, #v)
     end
     for i = 1, #job.taus do
         out[i] = type(v) == "table" and v[i] or v
@@ -253,8 +259,8 @@ local function make_job(op, taus, base, input)
     end
     for i, tau in ipairs(taus) do
         if not checkpoint.is_taskvector(tau) then
-            errors.raise("EINVAL", "%s: task vectors[%.0f]: wanted a TaskVector, got %s; subtract the base first" ..
-                " (model - base)", fname, i, check.describe(tau))
+            errors.raise("EINVAL", "%s: task vectors[%.0f]: wanted a TaskVector, got %s; subtract the base" ..
+                " first (model - base)", fname, i, check.describe(tau))
         end
     end
     check.handle(fname, "base", base, "checkpoint")
@@ -262,7 +268,8 @@ local function make_job(op, taus, base, input)
         errors.raise("EINVAL", "%s: base: wanted a Checkpoint, got a TaskVector", fname)
     end
     if type(input) ~= "table" then
-        errors.raise("EINVAL", "%s: this method looks at images: wanted %s, got %s", fname, HOW, check.describe(input))
+        errors.raise("EINVAL", "%s: this method looks at images: wanted %s, got %s", fname, HOW,
+            check.describe(input))
     end
     local o = check.options(fname, input, { data = { "table", required = true }, model = { "vit" },
         seed = { "integer", min = 0, default = 0 }, progress = { "any" }, saved = { "table" } })
@@ -281,8 +288,8 @@ local function make_job(op, taus, base, input)
             end
         end
         if missing then
-            errors.raise("ENOTFOUND", "%s: task vectors[%.0f]: no tensor %q%s; the encoder's tensors go by open_clip's" ..
-                " names here: distac.load gives them", fname, i, missing,
+            errors.raise("ENOTFOUND", "%s: task vectors[%.0f]: no tensor %q%s; the encoder's tensors go by" ..
+                " open_clip's names here: distac.load gives them", fname, i, missing,
                 count > 1 and string.format(" (and %.0f more)", count - 1) or "")
         end
     end
@@ -300,8 +307,8 @@ local function rest_of(taus, weights, name)
 end
 
 -- The merged TaskVector D, before lambda, and notes: op:delta(taus, base, { data =, model =, seed =, progress =,
--- saved = }). progress is called with (done, total, text). saved = { load = f() -> tensors, info, save = f(tensors,
--- info) } lets adamerging go on where it was interrupted.
+-- saved = }). progress is called with (done, total). saved = { load = f() -> tensors, info, save = f(tensors, info) }
+-- lets adamerging go on where it was interrupted.
 function Operator.delta(op, taus, base, input)
     local job = make_job(op, taus, base, input)
     local rules = rules_of(job.fname, op.values)
@@ -333,8 +340,9 @@ function Operator.__call(op, base, taus, input)
 end
 
 function M.refusal(name)
-    return string.format("%s needs a model, heads and images, which files of weights do not hold: put merge = { \"%s\" } into"
-        .. " a recipe (distac run), or call distac.merge.%s{ ... }(base, taus, %s) in a script", name, name, name, HOW)
+    return string.format("%s needs heads and images, which files of weights do not hold: put merge = { \"%s\" }"
+        .. " into a recipe (distac run), or call distac.merge.%s{ ... }(base, taus, %s) in a script", name, name,
+        name, HOW)
 end
 
 function Operator.files(op)

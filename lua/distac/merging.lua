@@ -115,7 +115,8 @@ local function compute(run, values, set, method, points, key, what)
     local lambda = points[found.best]
     local merged = base + lambda * delta
     local result = { lambda = lambda, accuracy = {}, entropy = {}, ece = {}, curve = curve_of(points, found),
-                     images = found.images, coefficients = notes and notes.means and json.array(notes.means) or nil }
+                     images = found.images,
+                     coefficients = notes and notes.means and json.array(notes.means) or nil }
     run.evaluator.vit:load(merged)
     for _, task in ipairs(run.tasks) do
         local ds = run.suite:dataset(task, "test")

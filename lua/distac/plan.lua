@@ -131,6 +131,9 @@ local function memory_peak(run, model, out)
         peak = math.max(peak, task.source.memory or 0)
         if task.condition ~= json.null then peak = math.max(peak, task.condition.memory or 0) end
     end
+    for _, merge in ipairs(out.merges) do
+        if merge.memory then peak = math.max(peak, (#run.tasks + 1) * numel + merge.memory) end
+    end
     return math.max(peak, out.mtl and out.mtl.memory or 0)
 end
 
@@ -163,7 +166,9 @@ local function one(run, values)
     for i, method in ipairs(settings.merges(values, run.recipe)) do
         local points, searched = settings.lambda(values, method.fixed)
         out.merges[i] = { method = method.label, points = #points, first = points[1], last = points[#points],
-                          searched = searched and #points > 1 }
+                          searched = searched and #points > 1, images = method.images,
+                          memory = method.images and require("distac.driven").memory(method.name, method.params,
+                              model, #run.tasks) or nil }
         disk = disk + file_bytes * (values.condition and 2 or 1)
     end
     out.memory_peak, out.disk, out.steps_left = memory_peak(run, model, out), disk + saved, steps
@@ -278,6 +283,7 @@ function plan.text(p)
         for _, m in ipairs(one_plan.merges) do
             out[#out + 1] = string.format("  merge %-16s %s", m.method, m.searched and string.format(
                 "lambda searched over %d points from %s to %s", m.points, number(m.first), number(m.last))
+                or m.images and string.format("looks at %s images, memory about %s", m.images, bytes_text(m.memory))
                 or "lambda " .. number(m.first))
         end
         out[#out + 1] = string.format("steps left %s, memory peak about %s%s, disk about %s",

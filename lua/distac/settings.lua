@@ -131,8 +131,8 @@ local function images_of(name, params)
     end
 end
 
--- Merge entries: list of { label, name, params, fixed = lambda or nil, delta = function(base, taus, input), text, images =
--- split or nil }. input: what distac.driven asks for, where there are images.
+-- Merge entries: list of { label, name, params, fixed = lambda or nil, delta = function(base, taus, input), text,
+-- images = split or nil }. input: what distac.driven asks for, where there are images.
 function settings.merges(values, recipe)
     local list, uses = {}, {}
     for _, entry in ipairs(values.merge or {}) do

@@ -39,6 +39,41 @@ static void worked_losses(void **state) {
     distac_context_release(c);
 }
 
+/* Entropy of rows, its gradient against differences; rows that are certain have neither. */
+static void entropy_and_its_gradient(void **state) {
+    (void)state;
+    distac_context *c = context_with(2);
+    const double sure[6] = {900.0, 0.0, -900.0, 1.0, 1.0, 1.0};
+    distac_tensor *z = tensor2(c, DISTAC_F64, 2, 3, logits_values), *dz = tensor2(c, DISTAC_F64, 2, 3, NULL);
+    double *values = distac_tensor_data(z), value, g[6], up, down;
+    distac_metrics m;
+    OK(distac_loss_entropy(z, dz, &value));
+    OK(distac_tensor_read(dz, 6, g));
+    OK(distac_logits_metrics(z, NULL, &m));
+    NEAR(value, m.entropy, 1e-13);
+    for (int32_t i = 0; i < 6; i++) {
+        double kept = values[i], h = 1e-5;
+        values[i] = kept + h;
+        OK(distac_loss_entropy(z, NULL, &up));
+        values[i] = kept - h;
+        OK(distac_loss_entropy(z, NULL, &down));
+        values[i] = kept;
+        NEAR((up - down) / (2.0 * h), g[i], 1e-9);
+    }
+    memcpy(values, sure, sizeof sure);
+    OK(distac_loss_entropy(z, dz, &value));
+    OK(distac_tensor_read(dz, 6, g));
+    NEAR(value, log(3.0) / 2.0, 1e-13);
+    for (int32_t i = 0; i < 6; i++) NEAR(g[i], 0.0, 1e-13);
+    values[0] = NAN;
+    OK(distac_loss_entropy(z, dz, &value));
+    OK(distac_tensor_read(dz, 6, g));
+    assert_true(isnan(value) && isnan(g[0]) && isnan(g[2]) && !isnan(g[3]));
+    distac_tensor_release(dz);
+    distac_tensor_release(z);
+    distac_context_release(c);
+}
+
 static double kd_value(distac_context *c, double tt, double ts, double *gradient) {
     distac_tensor *zt = tensor2(c, DISTAC_F64, 2, 3, teacher_values),
                   *zs = tensor2(c, DISTAC_F64, 2, 3, logits_values);
@@ -397,6 +432,7 @@ static void worked_schedule(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(worked_losses),
+        cmocka_unit_test(entropy_and_its_gradient),
         cmocka_unit_test(worked_distillation_losses),
         cmocka_unit_test(loss_gradients),
         cmocka_unit_test(losses_at_the_extremes),

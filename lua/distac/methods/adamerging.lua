@@ -1,8 +1,8 @@
--- adamerging: the coefficients of the task vectors, one for each task or for each task and tensor, are learned: they
--- make the merged model's predictions on unlabelled images certain (least entropy).
+-- adamerging: the coefficients of the task vectors, one for each task or for each task and tensor, are learned:
+-- they make the merged model's predictions on unlabelled images certain (least entropy).
 --
--- Cost of an iteration: a training step of batch*batches images for each task, and three passes over all task vectors.
--- Memory in f32: 4 (T + 4) P bytes, and the workspace of that training step.
+-- Cost of an iteration: a training step of batch*batches images for each task, two passes over all task vectors.
+-- Memory: all task vectors as vectors, model, base and gradient, and the workspace of that training step.
 local raw = require "distac.raw"
 local check = require "distac.check"
 local context = require "distac.context"
@@ -92,14 +92,14 @@ local function direction(job)
             local loss = entropy(job, loaders, k, grads)
             raw.vit_combine_gradient(job.vit, grads, taus, dlambdas)
             if v.clamp == "yes" then -- beyond the ends nothing moves
-                local inside = lambdas:ge(0) * lambdas:le(1)
-                raw.tensor_copy(dlambdas, dlambdas * inside)
+                raw.tensor_copy(dlambdas, dlambdas * lambdas:ge(0) * lambdas:le(1))
             end
             adam:step(flat, raw.tensor_reshape(dlambdas, { count * columns }))
             losses[#losses + 1] = loss
         end)
         if not ok then
-            if type(err) == "table" and err.code == "ECANCELED" then save(k) end -- a cancelled step has changed nothing
+            -- A cancelled step has changed nothing.
+            if type(err) == "table" and err.code == "ECANCELED" then save(k) end
             error(err, 0)
         end
         job:tell(k + 1, v.iterations)
@@ -109,7 +109,7 @@ local function direction(job)
     raw.tensor_fill(grads, 0)
     local final = clamped(v, lambdas)
     raw.vit_combine(job.vit, grads, taus, final)
-    return raw.tensor_cast(raw.vit_params(job.vit), job.code), rest,
+    return raw.vit_params(job.vit), rest,
         { coefficients = final, means = names_of(final), losses = losses }
 end
 
@@ -117,9 +117,9 @@ return {
     name = "adamerging",
     text = "coefficients that make predictions on unlabelled images certain (Yang et al. 2024, AdaMerging)",
     params = {
-        { name = "coefficients", text = "layer: for each task and tensor; task: for each task", default = "layer",
-            choices = { "layer", "task" } },
-        { name = "vectors", text = "plain: task vectors as they are; ties: trimmed and freed of conflicts first (AdaMerging++)",
+        { name = "coefficients", text = "layer: for each task and tensor; task: for each task",
+            default = "layer", choices = { "layer", "task" } },
+        { name = "vectors", text = "plain: task vectors as they are; ties: trimmed, without conflicts (AdaMerging++)",
             default = "plain", choices = { "plain", "ties" } },
         { name = "keep", text = "share of the elements that vectors = ties keeps", default = 0.2, min = 0, max = 1 },
         { name = "iterations", text = "steps of Adam", default = 500, min = 0, max = 1e7, whole = true },
@@ -128,9 +128,12 @@ return {
         { name = "clamp", text = "coefficients count from 0 to 1, and stop moving beyond", default = "yes",
             choices = { "yes", "no" } },
         { name = "batch", text = "images per batch", default = 16, min = 1, max = 1e6, whole = true },
-        { name = "batches", text = "of each task per step; their mean entropies are added", default = 2, min = 1, max = 1e4,
-            whole = true },
+        { name = "batches", text = "of each task per step; their mean entropies are added", default = 2, min = 1,
+            max = 1e4, whole = true },
         require("distac.driven_params").images,
     },
     direction = direction,
+    memory = function(values, model, tasks)
+        return 4 * (tasks + 3) * model:numel() + model:workspace(values.batch * values.batches, true)
+    end,
 }

@@ -1,8 +1,8 @@
 -- fisher: every model's parameters weighted with the diagonal of its Fisher matrix on images of its own task:
 -- theta = sum c F theta / sum c F.
 --
--- Cost: (classes - 1) backward passes and one forward pass of one image, for each of the samples of each task. Memory in bytes, for P
--- parameters: 24 P (a diagonal and two sums in double) + 20 P (model, base, task vector, gradient, result) in f32.
+-- Cost: classes - 1 backward passes and one forward pass of one image, for each of the samples of each task.
+-- Memory: a diagonal and two sums in double, and model, base, one task vector and a gradient in the model's type.
 local raw = require "distac.raw"
 local context = require "distac.context"
 
@@ -49,13 +49,17 @@ return {
     text = "mean weighted with each model's diagonal Fisher matrix on images of its task (Matena & Raffel 2022)",
     params = {
         { name = "samples", text = "images per task", default = 256, min = 1, max = 1e9, whole = true },
-        { name = "share", text = "of the trace of each prediction's Fisher matrix; 1: exact, less: fewer backward passes",
+        { name = "share", text = "of the trace of each prediction's Fisher matrix; 1: exact, less: fewer passes",
             default = 1, min = 1e-6, max = 1 },
         { name = "floor", text = "added to the diagonals", default = 1e-6, min = 1e-30, max = 1e6 },
-        { name = "weights", text = "coefficient of each model", default = 1, min = 1e-12, max = 1e12, list = true },
-        { name = "normalize", text = "norm: coefficients are divided by the norms of the diagonals", default = "none",
-            choices = { "none", "norm" } },
+        { name = "weights", text = "coefficient of each model", default = 1, min = 1e-12, max = 1e12,
+            list = true },
+        { name = "normalize", text = "norm: coefficients are divided by the norms of the diagonals",
+            default = "none", choices = { "none", "norm" } },
         require("distac.driven_params").images,
     },
     direction = direction,
+    memory = function(_, model)
+        return 40 * model:numel() + model:workspace(8, true)
+    end,
 }

@@ -1,9 +1,10 @@
--- regmean: for every linear layer the weight whose outputs are nearest to those of all models on images of their own
--- tasks; everything else is averaged.
+-- regmean: for every linear layer the weight whose outputs are nearest to those of all models on images of their
+-- own tasks; everything else is averaged.
 --
--- Cost: a forward pass of every image and, for each layer with K inputs, 2 K*K operations per token; then K*K*(K/3 + 2 T N)
--- operations in double. Memory: the layers are taken in groups whose sums fit `memory`, and the images go through the models
--- once for each group; at least 24 K*K + 24 N*K bytes for the largest layer, beside 4 (4 + T) P of models in f32.
+-- Cost: a forward pass of every image and, for each layer with K inputs, 2 K*K operations per token; then
+-- K*K*(K/3 + 2 T N) operations in double. Memory: the layers are taken in groups whose sums fit `memory`, and the
+-- images go through the models once for each group; beside it 16 K*K + 16 N*K bytes for the largest layer, and
+-- model, base, mean and one task vector in the model's type.
 local raw = require "distac.raw"
 local context = require "distac.context"
 
@@ -20,14 +21,14 @@ local function layers_of(job)
         if not ends or v.layers == "all" then
             local info = raw.vit_get_linear(vit, linear, v.tokens == "all" and 1 or 0)
             local param = raw.vit_param(vit, info.param)
-            out[#out + 1] = { linear = linear, name = job.names[info.param + 1], inputs = info.inputs, rows = info.rows,
-                outputs = elements(param) / info.inputs, turned = linear == count - 1 }
+            out[#out + 1] = { linear = linear, name = job.names[info.param + 1], inputs = info.inputs,
+                rows = info.rows, outputs = elements(param) / info.inputs, turned = linear == count - 1 }
         end
     end
     return out
 end
 
--- Consecutive layers whose matrices fit the memory: Gram matrix of one task, and in double the sum and the product.
+-- Consecutive layers whose matrices fit the memory: Gram matrix of one task, sum and product in double.
 local function groups_of(layers, memory, width)
     local groups, bytes = {}, 0
     for _, layer in ipairs(layers) do
@@ -129,18 +130,25 @@ end
 
 return {
     name = "regmean",
-    text = "linear layers by least squares on their inputs from images of each task, the rest averaged (Jin et al. 2023)",
+    text = "linear layers by least squares on their inputs, the rest averaged (Jin et al. 2023, RegMean)",
     params = {
         { name = "samples", text = "images per task", default = 256, min = 1, max = 1e9, whole = true },
-        { name = "off_diagonal", text = "factor of the off-diagonal elements of the Gram matrices", default = 0.9, min = 0,
-            max = 1 },
-        { name = "layers", text = "blocks: in_proj, out_proj, c_fc, c_proj; all: conv1 and proj, too", default = "blocks",
-            choices = { "blocks", "all" } },
-        { name = "tokens", text = "of the last block: those whose results are read, or all, as published hooks see them",
+        { name = "off_diagonal", text = "factor of the off-diagonal elements of the Gram matrices", default = 0.9,
+            min = 0, max = 1 },
+        { name = "layers", text = "blocks: in_proj, out_proj, c_fc, c_proj; all: conv1 and proj, too",
+            default = "blocks", choices = { "blocks", "all" } },
+        { name = "tokens", text = "of the last block: those whose results are read, or all, as hooks see them",
             default = "read", choices = { "read", "all" } },
-        { name = "memory", text = "GiB for the matrices of layers that are summed up together", default = 2, min = 0,
-            max = 1e6 },
+        { name = "memory", text = "GiB for the matrices of layers that are summed up together", default = 2,
+            min = 0, max = 1e6 },
         require("distac.driven_params").images,
     },
     direction = direction,
+    memory = function(values, model)
+        local c = model:config()
+        local k, n = math.max(c.width, c.mlp), math.max(3 * c.width, c.mlp)
+        local all = c.layers * (12 * (3 * c.width ^ 2 + c.mlp ^ 2) + 8 * (4 * c.width ^ 2 + 2 * c.width * c.mlp))
+        local group = math.max(math.min(values.memory * 2 ^ 30, all), 12 * k * k + 8 * n * k)
+        return 16 * model:numel() + group + 16 * (k * k + n * k) + model:workspace(32, false)
+    end,
 }
