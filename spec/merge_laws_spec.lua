@@ -66,6 +66,52 @@ local function case_text(name, case)
     return tostring(distac.merge[name](case)):gsub("^MergeOperator ", "")
 end
 
+describe("TIES tensor by tensor", function()
+    -- More elements than are looked at in memory at once: the threshold is found digit by digit.
+    local N = 150000
+    local function kept_of(values, keep)
+        local tau = distac.taskvector(distac.checkpoint { w = distac.tensor(values) })
+        return distac.merge.ties { dialect = "mergekit", keep = keep }:delta({ tau }).w:table()
+    end
+
+    local function check(values, keep)
+        local order, wanted = {}, {}
+        for i = 1, N do
+            order[i], wanted[i] = i, 0
+        end
+        table.sort(order, function(a, b)
+            local x, y = math.abs(values[a]), math.abs(values[b])
+            return x > y or x == y and a < b
+        end)
+        for k = 1, math.floor(keep * N) do
+            wanted[order[k]] = values[order[k]]
+        end
+        near(kept_of(values, keep), wanted, 1e-7)
+    end
+
+    it("keeps exactly the share of a large tensor", function()
+        local rng, values = distac.rng(3, 1), {}
+        for i = 1, N do
+            values[i] = rng:normal()
+        end
+        check(values, 0.2)
+        check(values, 0.999)
+    end)
+
+    it("keeps the first of equal magnitudes", function()
+        local values = {}
+        for i = 1, N do
+            values[i] = i % 3 - 1 -- two thirds are 1 or -1
+        end
+        check(values, 0.5)
+        check(values, 0.9)
+        for i = 1, N do
+            values[i] = 0.3
+        end
+        check(values, 0.25) -- one value fills every digit
+    end)
+end)
+
 describe("every method", function()
     for _, method in ipairs(facts.methods()) do
         local name = method.name

@@ -181,7 +181,8 @@ describe("merge operators", function()
         for i = 1, 40000 do
             ramp[i] = i
         end
-        local kept = delta(distac.merge.della { density = 0.5, epsilon = 0.3, rescale = "no" }, vectors(ramp)):table()
+        local della = distac.merge.della
+        local kept = delta(della { density = 0.5, epsilon = 0.3, rescale = "no" }, vectors(ramp)):table()
         for quarter = 0, 3 do -- the mean probability of each quarter
             local count = 0
             for i = quarter * 10000 + 1, quarter * 10000 + 10000 do
@@ -189,7 +190,7 @@ describe("merge operators", function()
             end
             near(count / 10000, 0.2 + 0.6 * (quarter + 0.5) / 4, 0.025)
         end
-        raises("EINVAL", { "density 0.9", "epsilon 0.2" }, delta, distac.merge.della { density = 0.9, epsilon = 0.2 })
+        raises("EINVAL", { "density 0.9", "epsilon 0.2" }, delta, della { density = 0.9, epsilon = 0.2 })
     end)
 
     it("weigh the models", function()

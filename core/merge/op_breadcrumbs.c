@@ -5,8 +5,8 @@
 
 enum { BETA, GAMMA, ELECT, COMBINE };
 
-/* beta, gamma: where the authors' search starts (rezazzr/breadcrumbs), within the 0.05 … 0.2 and 0.001 … 0.01 that
- * they recommend; elect and combine: mergekit's breadcrumbs and breadcrumbs_ties. */
+/* beta, gamma: where the authors' search starts (rezazzr/breadcrumbs), within the ranges that they recommend, 0.05 to
+ * 0.2 and 0.001 to 0.01; elect and combine: mergekit's breadcrumbs and breadcrumbs_ties. */
 static const di_merge_param params[] = {
     DI_NUMBER("beta", "share of a row that stays: the largest magnitudes after the outliers", 0.15, 0, 1),
     DI_NUMBER("gamma", "share of a row that goes first: its outliers, the largest magnitudes", 0.006, 0, 1),
