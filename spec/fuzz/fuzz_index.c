@@ -56,8 +56,8 @@ enum { MAX_BYTES = 4096 };
 static const char *const seeds[] = {
     "{\"weight_map\":{\"a\":\"m.safetensors\"}}",
     "{\"metadata\":{\"total_size\":24},\"weight_map\":{\"a\":\"m-1.safetensors\",\"b\":\"m-2.safetensors\"}}",
-    "{\"weight_map\":{\"\\u00e9\":\"x.safetensors\",\"a.b\":\"x.safetensors\"},\"metadata\":{\"total_size\":1.0,"
-    "\"k\":[]}}",
+    ("{\"weight_map\":{\"\\u00e9\":\"x.safetensors\",\"a.b\":\"x.safetensors\"},\"metadata\":{\"total_size\":1.0,"
+     "\"k\":[]}}"),
 };
 
 static const char *const words[] = {"{",
