@@ -482,12 +482,33 @@ DISTAC_API distac_status distac_merge_scale(distac_merge *merge, const char *pat
 DISTAC_API distac_status distac_merge_delta(const distac_merge *merge, int32_t n_taus,
                                             distac_checkpoint *const *taus, distac_checkpoint **out);
 /* Merges whole models and streams base + lambda*D to a safetensors file (see distac_checkpoint_save).
- * Tensors are read and written one at a time; integer tensors come from the base. metadata is taken from
+ * Inputs are streamed: what is merged element by element takes at most 512 MiB + 16 KiB per model and thread, whatever
+ * the models' size (the base's and models' files are mapped, their pages apart); methods that look at whole matrices
+ * take some times the largest one more. Integer tensors come from the base. metadata is taken from
  * `metadata` if given. dtype -1: each tensor's type in the base. Errors: as distac_merge_delta, EIO. */
 DISTAC_API distac_status distac_merge_files(const distac_merge *merge, const distac_checkpoint *base,
                                             int32_t n_models, distac_checkpoint *const *models,
                                             const char *path, int32_t dtype,
                                             DISTAC_NULLABLE const distac_checkpoint *metadata);
+
+/* What a merge of files would do. */
+typedef struct distac_merge_estimate {
+    int64_t tensors;       /* of the output */
+    int64_t merged;        /* of them float tensors that change; the others are the base's */
+    int64_t elements;      /* of the merged ones */
+    int64_t whole;         /* merged as whole matrices instead of element by element */
+    int64_t whole_numel;   /* elements of the largest of them */
+    int32_t looks;         /* times that all inputs are read */
+    int64_t input_bytes;   /* of the tensors that one look reads */
+    int64_t cached_bytes;  /* of these now in memory, estimated from some pages */
+    int64_t output_bytes;  /* of the written tensors */
+    int64_t memory_bytes;  /* most memory in use, file pages apart. Element by element it does not grow with the
+                            * models; for whole matrices an estimate */
+} distac_merge_estimate;
+/* Looks at names, types and shapes only and reads no numbers. Errors: as distac_merge_files, before it reads. */
+DISTAC_API distac_status distac_merge_plan(const distac_merge *merge, const distac_checkpoint *base,
+                                           int32_t n_models, distac_checkpoint *const *models, int32_t dtype,
+                                           distac_merge_estimate *out);
 
 /* A merge whose arithmetic the caller does, in bounded memory: chunk after chunk (next, compute, next, …), read ahead
  * and written on all threads. Of `merge` lambda and the rules count, its method does not. */

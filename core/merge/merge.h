@@ -100,6 +100,9 @@ struct di_merge_run {
 /* ---- run.c ---- */
 distac_status di_run_open(di_merge_run *run, const distac_merge *merge, const char *function, bool whole,
                           const distac_checkpoint *base, int32_t models, distac_checkpoint *const *inputs);
+/* The same without the method's own looks: nothing is read yet. */
+distac_status di_run_match(di_merge_run *run, const distac_merge *merge, const char *function, bool whole,
+                           const distac_checkpoint *base, int32_t models, distac_checkpoint *const *inputs);
 void di_run_close(di_merge_run *run);
 /* Parameter `index` of the operator for a model. */
 double di_run_param(const di_merge_run *run, int32_t index, int32_t model);
@@ -143,6 +146,8 @@ distac_status di_run_gram(di_merge_run *run, bool models, double **out);
 void di_draw(uint64_t seed, const char *name, int32_t model, int64_t first, int64_t n, uint32_t *out);
 
 /* ---- select.c ---- */
+/* At most this much memory, for any number of models and elements (the sample, keys between the bounds, counters). */
+#define DI_SELECT_BYTES ((int64_t)384 << 20)
 /* thresholds[t] = the rank-th largest magnitude of task vector t over all tensors; rank >= 1. */
 distac_status di_select(di_merge_run *run, int64_t rank, double *thresholds);
 /* The rank-th largest of n keys, in time that does not depend on their order. The keys are shuffled and lost. */

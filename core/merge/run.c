@@ -102,8 +102,8 @@ static distac_status open_inputs(di_merge_run *run) {
     return DISTAC_OK;
 }
 
-distac_status di_run_open(di_merge_run *run, const distac_merge *merge, const char *function, bool whole,
-                          const distac_checkpoint *base, int32_t models, distac_checkpoint *const *inputs) {
+distac_status di_run_match(di_merge_run *run, const distac_merge *merge, const char *function, bool whole,
+                           const distac_checkpoint *base, int32_t models, distac_checkpoint *const *inputs) {
     *run = (di_merge_run){.context = merge->context,
                           .merge = merge,
                           .function = function,
@@ -121,7 +121,12 @@ distac_status di_run_open(di_merge_run *run, const distac_merge *merge, const ch
     DI_TRY(check_params(run));
     DI_TRY(find_factors(run));
     DI_TRY(match_inputs(run));
-    DI_TRY(open_inputs(run));
+    return open_inputs(run);
+}
+
+distac_status di_run_open(di_merge_run *run, const distac_merge *merge, const char *function, bool whole,
+                          const distac_checkpoint *base, int32_t models, distac_checkpoint *const *inputs) {
+    DI_TRY(di_run_match(run, merge, function, whole, base, models, inputs));
     return merge->method->prepare ? merge->method->prepare(run) : DISTAC_OK;
 }
 

@@ -15,13 +15,13 @@
 #endif
 
 enum {
-    DIGIT = 16,
-    BUCKETS = 1 << DIGIT,
-    LEVELS = 4,
-    COLLECT = 1 << 16, /* keys collected per model, second way */
-    SAMPLE = 1 << 18,  /* keys sampled per model */
-    BETWEEN = 1 << 21  /* at most this many are collected per model, first way */
+    COLLECT = 1 << 16,     /* keys collected per model, second way */
+    SAMPLE = 1 << 18,      /* keys sampled per model */
+    BETWEEN = 1 << 21,     /* at most this many are collected per model, first way */
+    SAMPLE_ALL = 1 << 23,  /* of all models together: with many each has fewer, so that memory is flat */
+    BETWEEN_ALL = 1 << 24
 };
+#define BUCKETS_ALL ((size_t)16 << 20) /* counters of all lanes and models; if they were more, digits are smaller */
 
 typedef struct search {
     double *threshold;
@@ -45,9 +45,9 @@ typedef struct tally {
 
 typedef struct selector {
     di_merge_run *run;
-    int32_t level;
+    int32_t level, digit; /* bits of a digit: 16 or 8 */
     search *searches;  /* one per model */
-    uint64_t *buckets; /* [lanes][models][BUCKETS] */
+    uint64_t *buckets; /* [lanes][models][1 << digit] */
     tally *tallies;    /* [lanes][models] */
     int64_t per_piece; /* elements sampled of each piece */
     /* Counts n <= DI_STEP values by their place and hands out the keys of those between. */
@@ -121,15 +121,16 @@ static distac_status bracket(void *arg, int32_t lane, int64_t t) {
     double margin = 4 * sqrt((double)n * share * (1 - share)) + 16;
     int64_t upper = (int64_t)(wanted - margin), lower = (int64_t)(wanted + margin) + 1;
     /* Picking shuffles and drops keys: the wider search comes last. */
-    uint64_t *copy = di_new((size_t)n * sizeof *copy);
+    uint64_t *copy = di_alloc(s->run->context, (size_t)n * sizeof *copy);
     if (!copy) return DISTAC_ENOMEM;
     memcpy(copy, at->keys, (size_t)n * sizeof *copy);
     at->high = upper >= 1 ? value_of(di_pick(copy, n, upper)) : INFINITY;
     at->low = lower <= n ? value_of(di_pick(at->keys, n, lower)) : 0;
-    free(copy);
+    di_free(s->run->context, copy, (size_t)n * sizeof *copy);
     keys_close(s->run->context, at);
-    int64_t capacity = (int64_t)(3 * margin / (double)n * (double)all) + 4096;
-    return keys_open(s->run->context, at, capacity < BETWEEN ? capacity : BETWEEN);
+    int64_t capacity = (int64_t)(3 * margin / (double)n * (double)all) + 4096, most = BETWEEN_ALL / s->run->models;
+    if (most > BETWEEN) most = BETWEEN;
+    return keys_open(s->run->context, at, capacity < most ? capacity : most);
 }
 
 DI_CLONES static tally count_places(int64_t n, const double *values, double low, double high) {
@@ -248,7 +249,8 @@ static distac_status settle(void *arg, int32_t lane, int64_t t) {
 
 static distac_status search_by_sample(selector *s) {
     di_merge_run *run = s->run;
-    s->per_piece = SAMPLE / run->piece_count;
+    int64_t sample = SAMPLE_ALL / run->models < SAMPLE ? SAMPLE_ALL / run->models : SAMPLE;
+    s->per_piece = sample / run->piece_count;
     if (s->per_piece > DI_STEP) s->per_piece = DI_STEP;
     if (s->per_piece < 1) return DISTAC_OK;
     for (int32_t t = 0; t < run->models; t++)
@@ -266,18 +268,19 @@ static distac_status search_by_sample(selector *s) {
 static void count_digits(void *arg, int32_t lane, const di_at *place, int64_t n, const double *const *tau) {
     (void)place;
     selector *s = arg;
-    int shift = 64 - DIGIT * (s->level + 1);
+    int shift = 64 - s->digit * (s->level + 1);
+    uint64_t count = (uint64_t)1 << s->digit;
     for (int32_t t = 0; t < s->run->models; t++) {
         search *at = &s->searches[t];
-        uint64_t *buckets = s->buckets + ((int64_t)lane * s->run->models + t) * BUCKETS;
+        uint64_t *buckets = s->buckets + ((int64_t)lane * s->run->models + t) * (int64_t)count;
         if (at->found) continue;
         for (int64_t i = 0; i < n; i++) {
             uint64_t key = key_of(tau[t][i]);
-            if (s->level && key >> (shift + DIGIT) != at->prefix) continue;
+            if (s->level && key >> (shift + s->digit) != at->prefix) continue;
             if (at->collect)
                 at->keys[atomic_fetch_add(&at->key_count, 1)] = key;
             else
-                buckets[key >> shift & (BUCKETS - 1)]++;
+                buckets[key >> shift & (count - 1)]++;
         }
     }
 }
@@ -292,19 +295,19 @@ static distac_status advance(selector *s, int32_t t) {
         at->found = true;
         return DISTAC_OK;
     }
-    int64_t digit = BUCKETS - 1, count = 0;
+    int64_t buckets = INT64_C(1) << s->digit, digit = buckets - 1, count = 0;
     for (;; digit--) {
         count = 0;
         for (int32_t lane = 0; lane < run->lanes; lane++)
-            count += (int64_t)s->buckets[((int64_t)lane * run->models + t) * BUCKETS + digit];
+            count += (int64_t)s->buckets[((int64_t)lane * run->models + t) * buckets + digit];
         if (at->rank <= count || digit == 0) break;
         at->rank -= count;
     }
-    at->prefix = at->prefix << DIGIT | (uint64_t)digit;
-    if (s->level == LEVELS - 1) {
+    at->prefix = at->prefix << s->digit | (uint64_t)digit;
+    if (s->level == 64 / s->digit - 1) {
         *at->threshold = value_of(at->prefix);
         at->found = true;
-    } else if (count <= COLLECT) {
+    } else if (count <= (COLLECT < BETWEEN_ALL / run->models ? COLLECT : BETWEEN_ALL / run->models)) {
         at->collect = true;
         return keys_open(s->run->context, at, count);
     }
@@ -318,12 +321,14 @@ static bool all_found(const selector *s) {
 }
 
 static distac_status search_by_digits(selector *s) {
-    size_t bytes = (size_t)s->run->lanes * (size_t)s->run->models * BUCKETS * sizeof(uint64_t);
+    size_t counters = (size_t)s->run->lanes * (size_t)s->run->models;
+    s->digit = counters << 16 <= BUCKETS_ALL ? 16 : 8;
+    size_t bytes = (counters << s->digit) * sizeof(uint64_t);
     distac_status status = DISTAC_OK;
     if (all_found(s)) return DISTAC_OK;
     s->buckets = di_alloc(s->run->context, bytes);
     if (!s->buckets) return DISTAC_ENOMEM;
-    for (s->level = 0; s->level < LEVELS && status == DISTAC_OK && !all_found(s); s->level++) {
+    for (s->level = 0; s->level < 64 / s->digit && status == DISTAC_OK && !all_found(s); s->level++) {
         memset(s->buckets, 0, bytes);
         status = di_run_visit(s->run, count_digits, s);
         for (int32_t t = 0; status == DISTAC_OK && t < s->run->models; t++) status = advance(s, t);

@@ -189,6 +189,30 @@ local function files_as(op, base, models, path, o)
     end
 end
 
+-- What op:files would do, from headers alone: { tensors =, merged =, whole =, looks =, input_bytes =, cached_bytes =,
+-- output_bytes =, memory_bytes =, bottleneck = "reading files" | "memory and writing" | "whole matrices" }. Everything
+-- that does not fit is told at once. Options as of op:files.
+function Operator.plan(op, base, models, options)
+    local fname = "distac.merge." .. op.method
+    check.handle(fname, "base", base, "checkpoint")
+    checkpoints(fname, "models", models)
+    local o = check.options(fname, options, { dtype = { "string" }, layout = { "string" } })
+    if op.fn then
+        errors.raise("EINVAL", "%s: a function of your own cannot be planned", fname)
+    end
+    if o.layout and o.layout ~= "plain" then
+        local canonical = {}
+        for i, model in ipairs(models) do
+            canonical[i] = checkpoint.convert(model, "open_clip")
+        end
+        base, models = checkpoint.convert(base, "open_clip"), canonical
+    end
+    local plan = raw.merge_plan(op.handle, base, models, o.dtype and dtype.code(fname, o.dtype) or -1)
+    plan.bottleneck = plan.whole > 0 and "whole matrices"
+        or plan.cached_bytes < 0.9 * plan.input_bytes and "reading files" or "memory and writing"
+    return plan
+end
+
 -- Merges whole models and streams the result to a file: op:files(base, { model, ... }, path [, { dtype =,
 -- metadata =, layout = }]). layout: CLIP's names in the output; the models may come in any.
 function Operator.files(op, base, models, path, options)

@@ -168,6 +168,25 @@ local function free_parameters(o)
     return params
 end
 
+-- What the merge would do, from the headers.
+local function planned(job, base, models, layout)
+    local bytes = require("distac.plan").bytes_text
+    local p = job.operator:plan(base, models, { dtype = job.dtype, layout = layout })
+    local result = { method = job.operator:name(), params = job.operator:params(), output = job.output, plan = p }
+    local lines = {
+        string.format("%s of %d models: %.0f of %.0f tensors change, %.0f elements", result.method, #models, p.merged,
+            p.tensors, p.elements),
+        string.format("reads    %s, %s (%.0f %% of it in memory now)", bytes(p.input_bytes),
+            p.looks == 1 and "once" or string.format("%.0f times", p.looks),
+            100 * p.cached_bytes / math.max(p.input_bytes, 1)),
+        string.format("writes   %s to %s", bytes(p.output_bytes), job.output),
+        string.format("memory   at most %s, file pages apart%s", bytes(p.memory_bytes), p.whole == 0 and ""
+            or string.format("; %.0f matrices as a whole, the largest of %.0f elements", p.whole, p.whole_numel)),
+        "slowest  " .. p.bottleneck,
+    }
+    return result, table.concat(lines, "\n")
+end
+
 -- Does a merge that has been checked. job.metadata, if given, makes the output's from that which would be written.
 local function perform(job)
     local distac = require "distac"
@@ -175,15 +194,21 @@ local function perform(job)
     local base, models = distac.load(job.base, { layout = "file" }), {}
     local record = {
         method = job.operator:name(), params = job.operator:params(), seed = job.seed, engine = distac.version,
-        base = { path = job.base, fingerprint = job.prints and job.prints.base or base:fingerprint() },
+        base = { path = job.base, fingerprint = job.dry_run and "" or job.prints and job.prints.base or base:fingerprint() },
         models = json.array {}, dtype = job.dtype, layout = job.layout(base), missing_from_base = job.missing,
         custom = job.custom,
     }
     if base:layout() ~= "plain" then base = distac.load(job.base) end
     for i, path in ipairs(job.models) do
         models[i] = distac.load(path, { missing = job.missing and base or nil })
-        record.models[i] = { path = path, fingerprint = job.prints and job.prints[i] or provenance.fingerprint(path) }
+        record.models[i] = { path = path, fingerprint = job.dry_run and ""
+            or job.prints and job.prints[i] or provenance.fingerprint(path) }
     end
+    if not job.memory and not job.custom then
+        local plan = job.operator:plan(base, models, { dtype = job.dtype, layout = record.layout })
+        distac.configure { memory = plan.whole > 0 and "2GiB" or "1GiB" }
+    end
+    if job.dry_run then return planned(job, base, models, record.layout) end
     local metadata = provenance.metadata(base:metadata(), record)
     if job.metadata then metadata = job.metadata(metadata) end
     job.operator:files(base, models, job.output, { dtype = job.dtype, metadata = metadata, layout = record.layout })
@@ -246,7 +271,7 @@ local function replay(o)
     perform {
         operator = operator, custom = record.custom, base = table.remove(paths, 1), models = paths,
         prints = prints, dtype = record.dtype, layout = function() return record.layout end,
-        missing = record.missing_from_base, seed = record.seed, output = out,
+        missing = record.missing_from_base, seed = record.seed, output = out, memory = o.memory,
         metadata = function() return metadata end,
     }
     local same = same_bytes(out, file)
@@ -279,6 +304,8 @@ commands.merge = {
         { "dtype", "text", "TYPE", "f32, f16 or bf16 (default: the base's)" },
         { "to", "text", "LAYOUT", "CLIP's names in the output: open_clip or hf (default: the base's)" },
         { "missing-from-base", "flag", nil, "what a model lacks as a whole (projection, text tower) is the base's" },
+        { "memory", "text", "SIZE", "the most to use, file pages apart (default: 1GiB, for whole matrices 2GiB)" },
+        { "dry-run", "flag", nil, "only tell what would be read and written, in how much memory" },
         { "replay", "text", "FILE", "make a merged file again from what it says of itself, and compare" },
         { "models", "text", "DIR", "where the inputs of --replay are now" },
         { "force", "flag", nil, "overwrite the output" },
@@ -325,7 +352,7 @@ commands.merge = {
         return perform {
             operator = operator, custom = custom, base = base_path, models = o.args, dtype = dtype,
             layout = function(base) return output_layout(o, base) end, missing = o.missing_from_base,
-            seed = o.seed or 0, output = out,
+            seed = o.seed or 0, output = out, dry_run = o.dry_run, memory = o.memory,
         }
     end,
 }
