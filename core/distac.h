@@ -1018,8 +1018,10 @@ DISTAC_API distac_status distac_text_hash(distac_text *text, distac_strings **ou
 /* fisher F64 [P] += the diagonal of the Fisher matrix of the model with this head, summed over the images: the
  * exact expectation over p(y|x) of (d log p(y|x) / d theta)^2, image by image (Matena & Raffel 2022). share 1:
  * exact, one backward pass for each class but one; below 1: the largest directions of each prediction that hold
- * this share of the trace of its logits' Fisher matrix. *out: backward passes done. Memory beyond the workspace
- * of one image: one gradient [P] and C*C numbers. Errors: ESHAPE, EDTYPE, ENUMERIC, ECANCELED (fisher then holds
+ * this share of the trace of its logits' Fisher matrix; 0: MergeLM's stand-in for all of it, one pass for the
+ * batch, the square of the gradient of the sum over images and classes of sqrt(p) log p with sqrt(p) as given,
+ * which depends on the batch. *out: backward passes done. Memory beyond the workspace of one image (share 0: of
+ * all): one gradient [P] and C*C numbers. Errors: ESHAPE, EDTYPE, ENUMERIC, ECANCELED (fisher then holds
  * the images that were done). */
 DISTAC_API distac_status distac_fisher(distac_vit *vit, const distac_head *head, const distac_tensor *images,
                                        double share, distac_tensor *fisher, int64_t *out);

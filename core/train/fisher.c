@@ -19,8 +19,9 @@ typedef struct job {
     distac_vit *vit;
     const distac_head *head;
     double share;
+    int64_t together;            /* images of a pass */
     int64_t classes, directions; /* classes of the head; backward passes done */
-    void *features, *unit, *norms, *logits, *dlogits, *dunit, *dfeatures, *gradient; /* of one image */
+    void *features, *unit, *norms, *logits, *dlogits, *dunit, *dfeatures, *gradient; /* of the images of a pass */
     double *vectors, *values; /* A, then its eigenvectors as rows; eigenvalues, ascending */
     double *out;
 } job;
@@ -63,20 +64,28 @@ static void square_block(void *arg, int64_t block) {
     }
 }
 
-/* One backward pass with sqrt(eigenvalue) times eigenvector for the logits. */
-static distac_status direction(job *j, int64_t index) {
-    const double *v = j->vectors + index * j->classes, scale = sqrt(j->values[index]);
-    for (int64_t k = 0; k < j->classes; k++) {
-        if (j->head->dtype == DISTAC_F64)
-            ((double *)j->dlogits)[k] = scale * v[k];
-        else
-            ((float *)j->dlogits)[k] = (float)(scale * v[k]);
-    }
-    DI_TRY(di_head_backward(j->head, 1, j->features, j->unit, j->norms, j->dlogits, j->dunit, NULL, j->dfeatures));
+static void set_dlogit(const job *j, int64_t k, double value) {
+    if (j->head->dtype == DISTAC_F64)
+        ((double *)j->dlogits)[k] = value;
+    else
+        ((float *)j->dlogits)[k] = (float)value;
+}
+
+/* The square of the gradient for dlogits of the images of the last forward pass. */
+static distac_status backward(job *j, int64_t images) {
+    DI_TRY(di_head_backward(j->head, images, j->features, j->unit, j->norms, j->dlogits, j->dunit, NULL,
+                            j->dfeatures));
     DI_TRY(di_vit_backward(j->vit, j->dfeatures, j->gradient));
     di_parallel(j->context, (j->vit->flat->numel + ELEMENTS_PER_TASK - 1) / ELEMENTS_PER_TASK, square_block, j);
     j->directions++;
     return DISTAC_OK;
+}
+
+/* One backward pass with sqrt(eigenvalue) times eigenvector for the logits. */
+static distac_status direction(job *j, int64_t index) {
+    const double *v = j->vectors + index * j->classes, scale = sqrt(j->values[index]);
+    for (int64_t k = 0; k < j->classes; k++) set_dlogit(j, k, scale * v[k]);
+    return backward(j, 1);
 }
 
 static distac_status one_image(job *j, const void *image) {
@@ -108,14 +117,34 @@ static distac_status all_images(job *j, const distac_tensor *images) {
     return DISTAC_OK;
 }
 
+/* MergeLM's stand-in: for the whole batch the square of one gradient, that of the sum over images and classes of
+ * sqrt(p) log p where sqrt(p) counts as given: sqrt(p) - p sum sqrt(p) for the logits. */
+static distac_status whole_batch(job *j, const distac_tensor *images) {
+    int64_t C = j->classes, count = images->shape[0];
+    double *p = j->values;
+    DI_TRY(j->vit->kernels->axpby(j->context, j->vit->flat->numel, 0.0, NULL, 0.0, j->gradient)); /* zeros */
+    DI_TRY(di_vit_forward(j->vit, count, images->data, j->features));
+    DI_TRY(di_head_forward(j->head, count, j->features, j->unit, j->norms, j->logits));
+    for (int64_t i = 0; i < count; i++) {
+        double top = logit(j, i * C), sum = 0.0, roots = 0.0;
+        for (int64_t k = 1; k < C; k++) top = fmax(top, logit(j, i * C + k));
+        for (int64_t k = 0; k < C; k++) sum += p[k] = exp(logit(j, i * C + k) - top);
+        for (int64_t k = 0; k < C; k++) p[k] /= sum, roots += sqrt(p[k]);
+        if (!isfinite(roots))
+            return di_fail_at(DISTAC_ENUMERIC, "distac_fisher", "the logits of an image are not finite");
+        for (int64_t k = 0; k < C; k++) set_dlogit(j, i * C + k, sqrt(p[k]) - p[k] * roots);
+    }
+    return backward(j, count);
+}
+
 static distac_status check(const distac_vit *vit, const distac_head *head, const distac_tensor *images,
                            double share, const distac_tensor *fisher) {
     const char *name = "distac_fisher";
     DI_TRY(di_vit_images_check(vit, images));
     DI_TRY(di_tensor_expect(fisher, "fisher", DISTAC_F64, 1, &vit->flat->numel));
     if (distac_tensor_readonly(fisher)) return di_fail_at(DISTAC_ESTATE, name, "fisher is read-only");
-    if (!(share > 0.0 && share <= 1.0))
-        return di_fail_at(DISTAC_EINVAL, name, "share is %g, it must be above 0 and at most 1", share);
+    if (!(share >= 0.0 && share <= 1.0))
+        return di_fail_at(DISTAC_EINVAL, name, "share is %g, it must be from 0 to 1", share);
     if (head->dim != vit->config.dim)
         return di_fail_at(DISTAC_ESHAPE, name, "the head takes features of size %lld, the encoder makes %d",
                           (long long)head->dim, (int)vit->config.dim);
@@ -138,14 +167,14 @@ static void *take(char *memory, size_t *used, int64_t count, size_t element) {
 
 static size_t lay_out(job *j, char *memory) {
     size_t used = 0, element = (size_t)distac_dtype_bytes(j->vit->dtype);
-    int64_t dim = j->head->dim, C = j->classes;
-    j->features = take(memory, &used, dim, element);
-    j->unit = take(memory, &used, dim, element);
-    j->norms = take(memory, &used, 1, element);
-    j->dunit = take(memory, &used, dim, element);
-    j->dfeatures = take(memory, &used, dim, element);
-    j->logits = take(memory, &used, C, element);
-    j->dlogits = take(memory, &used, C, element);
+    int64_t B = j->together, dim = j->head->dim, C = j->classes;
+    j->features = take(memory, &used, B * dim, element);
+    j->unit = take(memory, &used, B * dim, element);
+    j->norms = take(memory, &used, B, element);
+    j->dunit = take(memory, &used, B * dim, element);
+    j->dfeatures = take(memory, &used, B * dim, element);
+    j->logits = take(memory, &used, B * C, element);
+    j->dlogits = take(memory, &used, B * C, element);
     j->gradient = take(memory, &used, j->vit->flat->numel, element);
     j->vectors = take(memory, &used, C * C, sizeof(double));
     j->values = take(memory, &used, C, sizeof(double));
@@ -162,12 +191,13 @@ distac_status distac_fisher(distac_vit *vit, const distac_head *head, const dist
              .head = head,
              .share = share,
              .classes = head->classes,
+             .together = share > 0.0 ? 1 : images->shape[0],
              .out = fisher->data};
     size_t bytes = lay_out(&j, NULL);
     char *memory = di_alloc(vit->context, bytes);
     if (!memory) return DISTAC_ENOMEM;
     lay_out(&j, memory);
-    distac_status status = all_images(&j, images);
+    distac_status status = share > 0.0 ? all_images(&j, images) : whole_batch(&j, images);
     di_free(vit->context, memory, bytes);
     *out = j.directions;
     return status;

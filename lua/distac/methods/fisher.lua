@@ -2,6 +2,8 @@
 -- theta = sum c F theta / sum c F.
 --
 -- Cost: classes - 1 backward passes and one forward pass of one image, for each of the samples of each task.
+-- The dialect mergelm (Yu et al. 2024, MergeLM; FusionBench) takes one backward pass per batch, but its square of a
+-- sum over images and classes is no Fisher matrix.
 -- Memory: a diagonal and two sums in double, and model, base, one task vector and a gradient in the model's type.
 local raw = require "distac.raw"
 local context = require "distac.context"
@@ -21,9 +23,10 @@ local function direction(job)
         local tau = job:flat(i)
         local vit, passes = job:source(tau), 0
         raw.tensor_fill(fisher, 0)
-        local batches, count = job:sample(i, v.samples, 8)
+        local mergelm = v.dialect == "mergelm"
+        local batches, count = job:sample(i, v.samples, mergelm and v.batch or 8)
         for images in batches do
-            passes = passes + raw.fisher(vit, job.data[i].head, images, v.share, fisher)
+            passes = passes + raw.fisher(vit, job.data[i].head, images, mergelm and 0 or v.share, fisher)
             done = done + raw.tensor_size(images, 0)
             raw.release(images)
             job:tell(done, total)
@@ -51,6 +54,10 @@ return {
         { name = "samples", text = "images per task", default = 256, min = 1, max = 1e9, whole = true },
         { name = "share", text = "of the trace of each prediction's Fisher matrix; 1: exact, less: fewer passes",
             default = 1, min = 1e-6, max = 1 },
+        { name = "dialect", text = "paper: as above; mergelm: one squared gradient per batch, of sum sqrt(p) log p",
+            default = "paper", choices = { "paper", "mergelm" } },
+        { name = "batch", text = "images per batch of the dialect mergelm, which depends on it", default = 16, min = 1,
+            max = 1e6, whole = true },
         { name = "floor", text = "added to the diagonals", default = 1e-6, min = 1e-30, max = 1e6 },
         { name = "weights", text = "coefficient of each model", default = 1, min = 1e-12, max = 1e12,
             list = true },
@@ -59,7 +66,7 @@ return {
         require("distac.driven_params").images,
     },
     direction = direction,
-    memory = function(_, model)
-        return 40 * model:numel() + model:workspace(8, true)
+    memory = function(values, model)
+        return 40 * model:numel() + model:workspace(values.dialect == "mergelm" and values.batch or 1, true)
     end,
 }
