@@ -6,9 +6,9 @@
  * The method treats both sides alike, so nothing is turned.
  *
  * Memory for a matrix [m,n] with k = min(m,n), beside the 8 m n bytes of the result: 8 k (m + n + 2 k) bytes of
- * vectors, and per thread 8 (2 k^2 + 512 k) bytes; the models' own numbers are read in slices. Where the leading
+ * vectors, and per thread at most 32 k^2 + 7000 k bytes; the models' own numbers are read in slices. Where the leading
  * singular values span more than four orders of magnitude, and with precision = exact, a thread holds the matrix and
- * its decomposition: 8 (2 m n + 6 k^2) bytes more. */
+ * its decomposition instead: 8 (2 m n + 6 k^2) bytes and LAPACK's workspace. */
 #include "spectral.h"
 #include "../tensor/walk.h"
 #include <cblas.h>
