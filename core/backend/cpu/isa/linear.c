@@ -46,7 +46,7 @@ distac_status NAME(gemm)(distac_context *c, bool trans_a, bool trans_b, int64_t 
     NAME(gemm_end) e = {.alpha = (T)alpha, .beta = (T)beta, .C = C, .ldc = ldc};
     /* A factor 0 hides its products, NaN and all. */
     return NAME(packed)(c, "gemm", PRODUCTS_PLAIN, trans_a, trans_b, M, N, alpha == 0 ? 0 : K, A, lda, B, ldb,
-                        NAME(gemm_finish), &e, NULL, C, ldc);
+                        NAME(gemm_finish), &e, NULL, C, alpha == 1 && beta == 0, ldc);
 }
 
 /* ---- forward ---- */
@@ -61,6 +61,20 @@ INLINE void NAME(linear_ends)(const void *arg, int64_t row, int64_t rows, int64_
                               int64_t columns, const T *sums) {
     const NAME(linear_end) *e = arg;
     const T *bias = e->bias ? e->bias + column : NULL;
+    if (columns == NR && e->act == DI_ACT_NONE) { /* most of them */
+        V b0 = bias ? LOAD(bias) : SPLAT(0), b1 = bias ? LOAD(bias + VL) : SPLAT(0);
+        int64_t offset = row * e->N + column;
+        for (int64_t i = 0; i < rows; i++, sums += NR, offset += e->N) {
+            V y0 = LOAD(sums) + b0, y1 = LOAD(sums + VL) + b1;
+            if (e->residual) {
+                y0 += LOAD(e->residual + offset);
+                y1 += LOAD(e->residual + offset + VL);
+            }
+            STORE(e->y + offset, y0);
+            STORE(e->y + offset + VL, y1);
+        }
+        return;
+    }
     T value[NR];
     for (int64_t i = 0; i < rows; i++, sums += NR) {
         int64_t offset = (row + i) * e->N + column;
@@ -95,7 +109,7 @@ static distac_status NAME(forward)(distac_context *c, int products, int64_t M, i
                           .N = N,
                           .act = act};
     return NAME(packed)(c, "linear", products, false, true, M, N, K, x, K, weight, K, NAME(linear_finish), &e,
-                        e.residual ? e.residual : e.pre, y, N);
+                        e.residual ? e.residual : e.pre, y, false, N);
 }
 
 /* ---- gradient of the input ---- */
@@ -135,7 +149,7 @@ static distac_status NAME(input)(distac_context *c, int products, int64_t M, int
     static const T none; /* no address is computed from NULL */
     NAME(input_end) e = {.pre = pre ? pre : &none, .dx = dx, .K = K, .act = act, .accumulate = accumulate};
     return NAME(packed)(c, "linear_backward_input", products, false, false, M, K, N, dy, N, weight, K,
-                        NAME(input_finish), &e, act == DI_ACT_NONE ? NULL : pre, dx, K);
+                        NAME(input_finish), &e, act == DI_ACT_NONE ? NULL : pre, dx, act == DI_ACT_NONE && !accumulate, K);
 }
 
 /* ---- gradients of weight and bias ---- */
@@ -186,7 +200,7 @@ static distac_status NAME(weight)(distac_context *c, int products, int64_t M, in
     if (dbias) DI_TRY(di_cpu_run(c, "linear_backward_weight", di_cpu_ceil(N, 128), NAME(bias_tile), &b));
     if (!dweight || M == 0) return DISTAC_OK;
     return NAME(packed)(c, "linear_backward_weight", products, true, false, N, K, M, dy, N, x, K,
-                        NAME(weight_finish), &e, NULL, dweight, K);
+                        NAME(weight_finish), &e, NULL, dweight, false, K);
 }
 
 /* ---- the entries of the table ---- */

@@ -46,7 +46,7 @@ typedef void (*NAME(finish))(const void *arg, int64_t row, int64_t rows, int64_t
 typedef struct {
     distac_context *context;
     int products;
-    bool trans_a, trans_b;
+    bool trans_a, trans_b, bare; /* bare: A is not packed */
     int64_t M, N, K, lda, ldb;
     const T *A, *B;
     T *panels;
@@ -54,6 +54,7 @@ typedef struct {
     int64_t rows, columns, across;  /* of a tile, tiles side by side */
     NAME(finish) finish;
     const void *arg;
+    T *result;                      /* or NULL: the sums as they are become the result, without finish */
     int64_t pieces, chunks, chunk;  /* unpacked: pieces of all rows, chunks of K and their depth */
     T *parts;
     const T *near[2]; /* what finish reads and writes, [M,N] in rows of ld: fetched while the sums are made; or NULL */
@@ -203,11 +204,12 @@ INLINE void NAME(multiply)(int products, V *sum, V a, V b) {
     (void)products;
     *sum += a * b;
 }
-/* out [R][NR] = (out +) the sums over `units` units; A's row i, unit t at A[i*row + t*step], B's unit t at B + t*ldb. Meanwhile what the next
+/* out [R][NR], in rows of ldo, = (out +) the sums over `units` units; A's row i, unit t at A[i*row + t*step], B's unit t at B + t*ldb. Meanwhile what the next
  * panel of B needs is fetched to the second-level cache, `lead` elements with each unit, from `next` on: without it the
  * first rows of a tile wait for every panel. */
 INLINE void NAME(micro)(int R, int products, int64_t units, const T *A, int64_t row, int64_t step,
-                        const T *B, int64_t ldb, const T *next, int64_t lead, bool add, T *out) {
+                        const T *B, int64_t ldb, const T *next, int64_t lead, bool add, T *out,
+                        int64_t ldo) {
     V s[MR][2];
     UNROLL(16) for (int i = 0; i < R; i++) s[i][0] = s[i][1] = SPLAT(0);
     for (int64_t t = 0; t < units; t++, A += step, B += ldb) {
@@ -220,7 +222,7 @@ INLINE void NAME(micro)(int R, int products, int64_t units, const T *A, int64_t 
         }
     }
     UNROLL(16) for (int i = 0; i < R; i++) {
-        T *o = out + i * NR;
+        T *o = out + i * ldo;
         if (add) {
             s[i][0] += LOAD(o);
             s[i][1] += LOAD(o + VL);
@@ -231,10 +233,11 @@ INLINE void NAME(micro)(int R, int products, int64_t units, const T *A, int64_t 
 }
 #define CASE(R)                                                                                                   \
     case R:                                                                                                       \
-        NAME(micro)(R, products, units, A, row, step, B, ldb, next, lead, add, out);                             \
+        NAME(micro)(R, products, units, A, row, step, B, ldb, next, lead, add, out, ldo);                             \
         break;
 INLINE void NAME(micro_any)(int R, int products, int64_t units, const T *A, int64_t row, int64_t step,
-                            const T *B, int64_t ldb, const T *next, int64_t lead, bool add, T *out) {
+                            const T *B, int64_t ldb, const T *next, int64_t lead, bool add, T *out,
+                        int64_t ldo) {
     switch (R) {
         CASE(1)
         CASE(2)
@@ -257,35 +260,45 @@ INLINE void NAME(micro_any)(int R, int products, int64_t units, const T *A, int6
     }
 }
 #undef CASE
-static void NAME(micro_rows)(int R, int64_t units, const T *A, const T *B, const T *next,
-                     int64_t lead, bool add, T *out) {
-    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, STRIDE, 1, B, NR, next, lead, add, out);
+/* Of A as it lies, in rows of lda. */
+static void NAME(micro_bare)(int R, int64_t units, const T *A, int64_t lda, const T *B, const T *next,
+                     int64_t lead, bool add, T *out, int64_t ldo) {
+    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, lda, 1, B, NR, next, lead, add, out, ldo);
 }
-static void NAME(micro_columns)(int R, int64_t units, const T *A, const T *B, const T *next,
-                     int64_t lead, bool add, T *out) {
-    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, 1, AHEAD, B, NR, next, lead, add, out);
+static void NAME(micro_rows)(int R, int64_t units, const T *A, int64_t lda, const T *B, const T *next,
+                     int64_t lead, bool add, T *out, int64_t ldo) {
+    (void)lda;
+    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, STRIDE, 1, B, NR, next, lead, add, out, ldo);
+}
+static void NAME(micro_columns)(int R, int64_t units, const T *A, int64_t lda, const T *B, const T *next,
+                     int64_t lead, bool add, T *out, int64_t ldo) {
+    (void)lda;
+    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, 1, AHEAD, B, NR, next, lead, add, out, ldo);
 }
 #if PAIRS
-static void NAME(micro_pair_rows)(int R, int64_t units, const T *A, const T *B, const T *next,
-                     int64_t lead, bool add, T *out) {
-    NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, STRIDE, 1, B, NR, next, lead, add, out);
+static void NAME(micro_pair_rows)(int R, int64_t units, const T *A, int64_t lda, const T *B, const T *next,
+                     int64_t lead, bool add, T *out, int64_t ldo) {
+    (void)lda;
+    NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, STRIDE, 1, B, NR, next, lead, add, out, ldo);
 }
-static void NAME(micro_pair_columns)(int R, int64_t units, const T *A, const T *B, const T *next,
-                     int64_t lead, bool add, T *out) {
-    NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, 1, AHEAD, B, NR, next, lead, add, out);
+static void NAME(micro_pair_columns)(int R, int64_t units, const T *A, int64_t lda, const T *B, const T *next,
+                     int64_t lead, bool add, T *out, int64_t ldo) {
+    (void)lda;
+    NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, 1, AHEAD, B, NR, next, lead, add, out, ldo);
 }
 #endif
 static void NAME(micro_unpacked)(int R, int64_t units, const T *A, int64_t lda, const T *B, int64_t ldb, const T *next,
                                  bool add, T *out) {
-    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, 1, lda, B, ldb, next, ldb, add, out);
+    NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, 1, lda, B, ldb, next, ldb, add, out, NR);
 }
-typedef void (*NAME(micro_kernel))(int R, int64_t units, const T *A, const T *B, const T *next, int64_t lead,
-                                   bool add, T *out);
+typedef void (*NAME(micro_kernel))(int R, int64_t units, const T *A, int64_t lda, const T *B, const T *next,
+                                   int64_t lead, bool add, T *out, int64_t ldo);
 
 static NAME(micro_kernel) NAME(micro_for)(const NAME(packed_job) *j) {
 #if PAIRS
     if (j->products == PRODUCTS_PAIRS) return j->trans_a ? NAME(micro_pair_columns) : NAME(micro_pair_rows);
 #endif
+    if (j->bare) return NAME(micro_bare);
     return j->trans_a ? NAME(micro_columns) : NAME(micro_rows);
 }
 
@@ -354,6 +367,7 @@ static distac_status NAME(packed_tile)(void *arg, int64_t index) {
     int64_t column = index % j->across * j->columns, columns = di_cpu_min(j->columns, j->N - column);
     int64_t pieces = di_cpu_ceil(rows, MR), wide = di_cpu_ceil(columns, NR), block = MR * NR;
     bool whole = j->blocks <= WHOLE_BLOCKS; /* the rows of A are packed once, and a panel's sums are soon done */
+    bool plain = j->result != NULL;
     int64_t held = whole ? j->blocks : HELD;
     size_t left = (size_t)(pieces * held * PANEL);
     size_t bytes = (left + (size_t)((whole ? 1 : wide) * pieces * block)) * sizeof(T);
@@ -363,7 +377,7 @@ static distac_status NAME(packed_tile)(void *arg, int64_t index) {
     NAME(micro_kernel) micro = NAME(micro_for)(j);
     for (int64_t begin = 0; begin < j->blocks; begin += held) {
         int64_t end = di_cpu_min(j->blocks, begin + held);
-        for (int64_t b = begin; b < end; b++)
+        for (int64_t b = begin; b < end && !j->bare; b++)
             NAME(pack_rows)(j, row, rows, b * j->deep, di_cpu_min(j->deep, j->units - b * j->deep),
                             A + (b - begin) * pieces * PANEL);
         for (int64_t p = 0; p < wide; p++) {
@@ -373,12 +387,14 @@ static distac_status NAME(packed_tile)(void *arg, int64_t index) {
                 int64_t unit = b * j->deep, units = di_cpu_min(j->deep, j->units - unit);
                 for (int64_t q = 0; q < pieces; q++) {
                     int64_t first = NAME(piece)(rows, pieces, q), n = NAME(piece)(rows, pieces, q + 1) - first;
-                    T *out = of_panel + q * block;
+                    T *out = plain ? j->result + (row + first) * j->ld + column + p * NR : of_panel + q * block;
                     if (b == j->blocks - 1)
                         NAME(fetch)(j, row + first, n, column + p * NR);
-                    micro((int)n, units, A + ((b - begin) * pieces + q) * PANEL, B + unit * NR,
-                          B + (unit + units) * NR + q * units * NR / pieces, NR / pieces, b > 0, out);
-                    if (b < j->blocks - 1) continue;
+                    const T *rows_of = j->bare ? j->A + (row + first) * j->lda + unit
+                                               : A + ((b - begin) * pieces + q) * PANEL;
+                    micro((int)n, units, rows_of, j->lda, B + unit * NR,
+                          B + (unit + units) * NR + q * units * NR / pieces, NR / pieces, b > 0, out, plain ? j->ld : NR);
+                    if (plain || b < j->blocks - 1) continue;
                     j->finish(j->arg, row + first, n, column + p * NR, di_cpu_min(NR, columns - p * NR), out);
                 }
             }
@@ -450,17 +466,18 @@ static distac_status NAME(unpacked)(distac_context *c, const char *kernel, NAME(
 static distac_status NAME(packed)(distac_context *c, const char *kernel, int products, bool trans_a, bool trans_b,
                                   int64_t M, int64_t N, int64_t K, const T *A, int64_t lda, const T *B,
                                   int64_t ldb, NAME(finish) finish, const void *arg, const T *reads,
-                                  const T *writes, int64_t ld) {
+                                  T *writes, bool plain, int64_t ld) {
     if (M == 0 || N == 0) return DISTAC_OK;
     NAME(packed_job) j = {.context = c, .products = products, .trans_a = trans_a, .trans_b = trans_b, .M = M,
                           .N = N, .K = K, .lda = lda, .ldb = ldb, .A = A, .B = B, .finish = finish, .arg = arg,
-                          .near = {reads, writes}, .ld = ld};
+                          .result = plain && N % NR == 0 ? writes : NULL, .near = {reads, writes}, .ld = ld};
     if (K == 0) j.trans_a = j.trans_b = false; /* no element is read */
     if (products == PRODUCTS_PLAIN && trans_a && !trans_b && N % NR == 0 && K >= 1024 && M * N <= 512 * 512)
         return NAME(unpacked)(c, kernel, &j);
     j.units = products == PRODUCTS_PAIRS ? di_cpu_ceil(K, 2) : K;
     j.deep = K == 0 ? 1 : di_cpu_ceil(j.units, di_cpu_ceil(j.units, KC));
     j.blocks = K == 0 ? 1 : di_cpu_ceil(j.units, j.deep); /* a block of nothing gives zeros */
+    j.bare = products == PRODUCTS_PLAIN && !j.trans_a && j.blocks <= 2 && K > 0;
     int64_t panels = di_cpu_ceil(N, NR), tall = MR * PANELS;
     /* A packed B that stays in the second-level cache costs little to run through again, packing rows of A twice more:
      * then rows are cut, otherwise columns. */
