@@ -406,27 +406,35 @@ static distac_status NAME(packed_tile)(void *arg, int64_t index) {
 
 /* ---- without packing ---- */
 
-/* Small results of many products, as gradients of weights are: both operands lie as the kernel reads them, and packing
- * them costs more than it saves. K is cut into chunks, whose sums are added up in their order afterwards. */
+/* Gradients of weights: both operands lie as the kernel reads them, and packing them costs more than it saves. If there
+ * are few tiles, K is cut into chunks, whose sums are kept in `parts` and added up in their order afterwards. */
 static distac_status NAME(unpacked_tile)(void *arg, int64_t index) {
     const NAME(packed_job) *j = arg;
     int64_t chunk = index % j->chunks, at = index / j->chunks, down = at / j->across;
     int64_t first = NAME(piece)(j->pieces, di_cpu_ceil(j->pieces, j->rows), down);
     int64_t last = NAME(piece)(j->pieces, di_cpu_ceil(j->pieces, j->rows), down + 1);
     int64_t column = at % j->across * j->columns, end = di_cpu_min(j->N, column + j->columns);
-    int64_t k = chunk * j->chunk, left = di_cpu_min(j->chunk, j->K - k), blocks = di_cpu_ceil(left, j->deep);
+    int64_t k = chunk * j->chunk, left = di_cpu_min(j->chunk, j->K - k), blocks = di_cpu_ceil(left, BARE);
+    int64_t high = j->parts ? j->pieces : last - first;
+    size_t bytes = (size_t)(high * (j->columns / NR) * MR * NR) * sizeof(T);
+    T *own = j->parts ? NULL : di_alloc(j->context, bytes);
+    if (!j->parts && !own) return DISTAC_ENOMEM;
     for (int64_t b = 0; b < blocks; b++) {
         int64_t from = k + NAME(piece)(left, blocks, b), to = k + NAME(piece)(left, blocks, b + 1);
         for (int64_t c = column; c < end; c += NR) {
             const T *B = j->B + from * j->ldb + c;
-            T *out = j->parts + ((chunk * (j->N / NR) + c / NR) * j->pieces + first) * MR * NR;
+            T *out = own ? own + (c - column) / NR * high * MR * NR
+                         : j->parts + ((chunk * (j->N / NR) + c / NR) * high + first) * MR * NR;
             for (int64_t q = first; q < last; q++, out += MR * NR) {
                 int64_t row = NAME(piece)(j->M, j->pieces, q), rows = NAME(piece)(j->M, j->pieces, q + 1) - row;
+                if (own && b == blocks - 1) NAME(fetch)(j, row, rows, c);
                 NAME(micro_unpacked)((int)rows, to - from, j->A + from * j->lda + row, j->lda, B, j->ldb,
                                      B + (c + NR < end ? NR + (q & 1) * VL : 0), b > 0, out);
+                if (own && b == blocks - 1) j->finish(j->arg, row, rows, c, NR, out);
             }
         }
     }
+    di_free(j->context, own, bytes);
     return DISTAC_OK;
 }
 static distac_status NAME(unpacked_end)(void *arg, int64_t index) {
@@ -452,7 +460,7 @@ static distac_status NAME(unpacked)(distac_context *c, const char *kernel, NAME(
     j->chunks = di_cpu_min(di_cpu_ceil(16, down * j->across), di_cpu_ceil(j->K, 192)); /* about 16 tiles */
     j->chunk = di_cpu_ceil(j->K, j->chunks);
     j->chunks = di_cpu_ceil(j->K, j->chunk);
-    j->deep = BARE;
+    if (j->chunks == 1) return di_cpu_run(c, kernel, down * j->across, NAME(unpacked_tile), j);
     size_t bytes = (size_t)(j->chunks * panels * j->pieces * MR * NR) * sizeof(T);
     j->parts = di_alloc(c, bytes);
     if (!j->parts) return DISTAC_ENOMEM;
@@ -472,7 +480,7 @@ static distac_status NAME(packed)(distac_context *c, const char *kernel, int pro
                           .N = N, .K = K, .lda = lda, .ldb = ldb, .A = A, .B = B, .finish = finish, .arg = arg,
                           .result = plain && N % NR == 0 ? writes : NULL, .near = {reads, writes}, .ld = ld};
     if (K == 0) j.trans_a = j.trans_b = false; /* no element is read */
-    if (products == PRODUCTS_PLAIN && trans_a && !trans_b && N % NR == 0 && K >= 1024 && M * N <= 512 * 512)
+    if (products == PRODUCTS_PLAIN && trans_a && !trans_b && N % NR == 0 && K >= 256)
         return NAME(unpacked)(c, kernel, &j);
     j.units = products == PRODUCTS_PAIRS ? di_cpu_ceil(K, 2) : K;
     j.deep = K == 0 ? 1 : di_cpu_ceil(j.units, di_cpu_ceil(j.units, KC));
