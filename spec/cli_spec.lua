@@ -54,6 +54,14 @@ describe("distac", function()
     end)
     teardown(function() tiny.remove(root) end)
 
+    it("tells what a merge would do and does not do it", function()
+        local status, out = run("merge", "--json", "--base", BASE, "--method", "average", "-o", "dry.safetensors",
+            "--dry-run", A, B)
+        assert.equal(0, status)
+        assert.is_truthy(out:find('"output_bytes": %d+'))
+        assert.is_nil(io.open(root .. "/dry.safetensors"))
+    end)
+
     it("merges files", function()
         assert.equal(0, (run("merge", "--base", BASE, "--method", "task_arithmetic", "--lambda", "0.5",
             "-o", "sum.safetensors", A, B)))

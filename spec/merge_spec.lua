@@ -390,6 +390,23 @@ describe("operators as objects", function()
         raises("EINVAL", "scale[1]", function() distac.merge.average { scale = { "a" } } end)
     end)
 
+    it("tell beforehand what they will do", function()
+        local base = distac.checkpoint { w = distac.ones { 4, 4 }, b = distac.zeros { 4 } }
+        local model = distac.checkpoint { w = distac.zeros { 4, 4 }, b = distac.ones { 4 } }
+        local plan = distac.merge.ties { except = "b" }:plan(base, { model, model }, { dtype = "bf16" })
+        assert.equal(2, plan.tensors)
+        assert.equal(1, plan.merged)
+        assert.equal(16, plan.elements)
+        assert.equal(40, plan.output_bytes)
+        assert.equal(64 * 3 + 16, plan.input_bytes)
+        assert.equal(2, plan.looks)
+        assert.equal(0, plan.whole)
+        assert.equal("whole matrices", distac.merge.tsvm {}:plan(base, { model }).bottleneck)
+        raises("ENOTFOUND", "missing", function()
+            distac.merge.average {}:plan(base, { distac.checkpoint { w = distac.ones { 4, 4 } } })
+        end)
+    end)
+
     it("leave no memory behind", function()
         helper.no_leak(function()
             for _, method in ipairs(facts.methods()) do

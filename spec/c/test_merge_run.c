@@ -175,9 +175,56 @@ static void late_votes(void **state) {
     free(first);
 }
 
+/* Thresholds by a sample and its bounds (more than a million elements): the same bits for all instruction sets; memory
+ * does not grow with the models, and the plan's bound holds. */
+static void bounded(void **state) {
+    (void)state;
+    enum { N = 800000, MODELS = 24 };
+    static const struct { int32_t threads; const char *kernels; int models; } ways[] = {
+        {2, NULL, 2}, {2, "scalar", 2}, {2, NULL, MODELS}};
+    uint8_t *first = NULL;
+    size_t first_size = 0;
+    for (size_t way = 0; way < sizeof ways / sizeof ways[0]; way++) {
+        distac_context *context = open_context(ways[way].threads, ways[way].kernels);
+        distac_checkpoint *base = coarse(context, -1, N, 0x1p-10, DISTAC_BF16), *models[MODELS];
+        for (int t = 0; t < ways[way].models; t++)
+            models[t] = t < 2 ? coarse(context, t, N, 0x1p-10, DISTAC_F32) : models[t - 2];
+        distac_merge *merge;
+        distac_context_info before, after;
+        distac_merge_estimate plan;
+        OK(distac_merge_create(context, "ties", &merge));
+        OK(distac_merge_plan(merge, base, ways[way].models, models, -1, &plan));
+        assert_int_equal(plan.tensors, 3);
+        assert_int_equal(plan.merged, 3);
+        assert_int_equal(plan.output_bytes, 2 * plan.elements);
+        OK(distac_context_reset_peak(context));
+        OK(distac_context_get_info(context, &before));
+        OK(distac_merge_files(merge, base, ways[way].models, models, file_named("bounded.safetensors"), -1, NULL));
+        OK(distac_context_get_info(context, &after));
+        assert_true(after.memory_peak - before.memory_used <= plan.memory_bytes);
+        assert_true(plan.memory_bytes < INT64_C(512) << 20);
+        size_t size;
+        uint8_t *bytes = bytes_of(file_named("bounded.safetensors"), &size);
+        if (!first) {
+            first = bytes;
+            first_size = size;
+        } else {
+            assert_int_equal(size, first_size);
+            if (ways[way].models == 2) assert_memory_equal(bytes, first, size);
+            free(bytes);
+        }
+        distac_merge_release(merge);
+        for (int t = 0; t < ways[way].models && t < 2; t++) distac_checkpoint_release(models[t]);
+        distac_checkpoint_release(base);
+        distac_context_release(context);
+    }
+    free(first);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(late_votes),
+        cmocka_unit_test(bounded),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
