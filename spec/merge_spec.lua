@@ -126,6 +126,14 @@ describe("merge operators", function()
         near(got["one.h.0.w"], { 0.3 }, 1e-7)
         near(got.other, { 0.3, 0.3 }, 1e-7)
         near(distac.merge.lines { b = 0.5 }:delta { tau, tau }.other, { 1, 1 }, 1e-7) -- a = 1/T
+        -- The same as rules, for any other method.
+        local rules = distac.merge.by_depth(tau, { a = 0.3, b = 0.5 })
+        local ruled = distac.merge.task_arithmetic { scale = rules }:delta { tau, tau }
+        local twice = distac.merge.lines { a = 0.3, b = 0.5 }:delta { tau, tau }
+        for _, name in ipairs(tau:names()) do
+            helper.same(ruled[name], twice[name])
+        end
+        near(distac.merge.ties { keep = 1, scale = rules }:delta { tau, tau }[names[11]], { 0.8, 0.8 }, 1e-7)
         raises("EINVAL", { "a is -0.5" }, function() distac.merge.lines { a = -0.5 }:delta { tau } end)
     end)
 

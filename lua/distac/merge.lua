@@ -88,6 +88,40 @@ function M.elementwise(fn, options)
     return own("distac.merge.elementwise", "a function(tau, out, n, base, where)", fn, options, true)
 end
 
+-- LiNeS on top of any method: the rules for `scale` that weigh a checkpoint's tensors by depth, a + b*l/(L-1) in block
+-- l of L, a outside the blocks: distac.merge.ties { scale = distac.merge.by_depth(base, { a = 0.3, b = 0.5 }) }. Blocks
+-- are told as by the method lines. A factor of 0 leaves tensors as the base has them.
+function M.by_depth(ck, options)
+    local fname = "distac.merge.by_depth"
+    check.handle(fname, "checkpoint", ck, "checkpoint")
+    local o = check.options(fname, options, { a = { "number", default = 1 }, b = { "number", default = 0 } })
+    local towers, order = {}, {}
+    for _, name in ipairs(ck:names()) do
+        for _, mark in ipairs { "resblocks.", "layers.", "layer.", "blocks.", "h." } do
+            local head, block = ("." .. name):match("^(.*%." .. mark:gsub("%.", "%%.") .. ")(%d+)%.")
+            if head then
+                head = head:sub(2)
+                if not towers[head] then
+                    towers[head], order[#order + 1] = {}, head
+                end
+                towers[head][tonumber(block)] = true
+                towers[head].last = math.max(towers[head].last or 0, tonumber(block))
+                break
+            end
+        end
+    end
+    local rules = { { "*", o.a } }
+    for _, head in ipairs(order) do
+        local last = towers[head].last
+        for block = 0, last do
+            if towers[head][block] and last > 0 then
+                rules[#rules + 1] = { string.format("%s%.0f.*", head, block), o.a + o.b * block / last }
+            end
+        end
+    end
+    return rules
+end
+
 function Operator.name(op)
     return op.method
 end
