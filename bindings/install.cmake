@@ -32,12 +32,13 @@ install(FILES ${CMAKE_SOURCE_DIR}/core/distac.h script/distac_script.h DESTINATI
 
 foreach(dir ${lua54_dir} ${lua51_dir})
   install(DIRECTORY ${CMAKE_SOURCE_DIR}/lua/distac DESTINATION ${dir} FILES_MATCHING PATTERN "*.lua")
+  install(FILES ${gen_dir}/docs.lua DESTINATION ${dir}/distac)
 endforeach()
 install(FILES luajit/raw.lua luajit/raw_values.lua ${gen_dir}/raw_gen.lua ${gen_dir}/raw_cdef.lua
         DESTINATION ${lua51_dir}/distac)
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/recipes DESTINATION ${data_dir} OPTIONAL FILES_MATCHING PATTERN "*.lua")
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/mini8 DESTINATION ${data_dir} OPTIONAL)
-install(FILES ${CMAKE_SOURCE_DIR}/LICENSE ${gen_dir}/api.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES ${CMAKE_SOURCE_DIR}/LICENSE ${gen_dir}/api.md ${gen_dir}/api_lua.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(FILES program/distac.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES program/completion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
         RENAME distac)

@@ -63,7 +63,7 @@ int program_call(lua_State *L, int arguments, int results) {
 
 /* Calls the function under its arguments as the work of this process: an exit status. */
 static int work(lua_State *L, int arguments) {
-    interrupt_begin(L, 1);
+    interrupt_begin(L, INTERRUPT_RAISE);
     int failed = program_call(L, arguments, 0);
     int interrupted = interrupt_end();
     return !failed ? EXIT_OK : interrupted ? EXIT_INTERRUPTED : EXIT_FAILED;
@@ -107,7 +107,7 @@ static int require_module(lua_State *L, const char *text) {
     const char *module = equals ? equals + 1 : text;
     lua_getglobal(L, "require");
     lua_pushstring(L, module);
-    interrupt_begin(L, 1);
+    interrupt_begin(L, INTERRUPT_RAISE);
     int failed = program_call(L, 1, 1);
     interrupt_end();
     if (failed) return EXIT_FAILED;
@@ -180,7 +180,7 @@ static int is_command(const char *name) {
 static int run_command(lua_State *L, char **argv, int argc, int first) {
     lua_getglobal(L, "require");
     lua_pushliteral(L, "distac.cli");
-    interrupt_begin(L, 0); /* a run saves its state before it ends */
+    interrupt_begin(L, INTERRUPT_SAVE); /* a run saves its state before it ends */
     if (program_call(L, 1, 1) != 0) return interrupt_end() ? EXIT_INTERRUPTED : EXIT_FAILED;
     lua_getfield(L, -1, "main");
     lua_createtable(L, argc - first, 0);
@@ -208,6 +208,7 @@ static int program(lua_State *L) {
     p->status = EXIT_FAILED;
     lua_settop(L, 0);
     ds_prepare(L, &watch, NULL, 1);
+    repl_offer(L);
     lua_getglobal(L, "_G"); /* stays at 1 */
     interrupt_install(&watch);
 

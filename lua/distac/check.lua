@@ -207,9 +207,13 @@ function M.strings(v)
     return list
 end
 
+-- For those who ask what an object can do: names of kinds, and their tables of methods.
+M.kinds, M.methods = KIND, {}
+
 -- Gives a kind of handle its methods; unknown names raise with the nearest one.
 function M.class(kind, methods, meta)
     meta = meta or {}
+    M.methods[kind] = methods
     local name = KIND[kind] or kind
     if not meta.__index then
         meta.__index = function(_, key)

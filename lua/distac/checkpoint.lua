@@ -300,6 +300,7 @@ function M.save(path, what, options)
     raw.checkpoint_save(ck, path, o.dtype and dtype.code(fname, o.dtype) or -1)
 end
 
+check.methods.checkpoint = methods
 raw.set_metatable("checkpoint", methods, meta)
 
 return M

@@ -108,6 +108,14 @@ end
 
 local EVENT_KINDS = { [0] = "progress", [1] = "note", [2] = "warning" }
 
+-- How many streams were taken so far; draws(n) says how many were, so that a repetition draws the same.
+function M.draws(n)
+    if n ~= nil then
+        draws = check.integer("draws", "n", n, 0)
+    end
+    return draws
+end
+
 -- Iterator over the waiting events: { kind =, done =, total =, what = }.
 function M.events()
     local context = M.get()

@@ -60,8 +60,10 @@ local function words(v, depth)
     return text
 end
 
--- show(...): prints its arguments, separated by tabs.
-return function(...)
+local M = {}
+
+-- Prints its arguments as results are printed, separated by tabs.
+function M.print(...)
     local out = {}
     for i = 1, select("#", ...) do
         local v = select(i, ...)
@@ -69,3 +71,16 @@ return function(...)
     end
     print(table.concat(out, "\t"))
 end
+
+-- show(...): the same, but a plot or an image (before the name of a PNG file, or alone) is drawn where the terminal
+-- can, and saved.
+return setmetatable(M, {
+    __call = function(_, ...)
+        local raw = package.loaded["distac.raw"]
+        local kind = raw and raw.type((...))
+        if (kind == "plot" or kind == "image") and select("#", ...) <= 2 then
+            return require("distac.repl.picture").show(...)
+        end
+        M.print(...)
+    end,
+})

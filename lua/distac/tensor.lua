@@ -342,6 +342,7 @@ for name, f in pairs(require "distac.tensor_make") do
     M[name] = f
 end
 require "distac.tensor_math"(M)
+check.methods.tensor = methods
 raw.set_metatable("tensor", methods, meta)
 
 return M
