@@ -1,8 +1,8 @@
 /* writer.c: files that appear under their final name only when whole.
  *
  * The bytes go to a temporary file in the same folder, which is made durable before it takes the final name; then
- * the folder is made durable. The temporary file is locked while its writer lives. What a killed process left is
- * removed when the same target is written again: the lock is free and the process number in the name is gone. */
+ * the folder is made durable. The temporary file is locked while its writer lives. What killed processes left is
+ * removed by the next writer in the folder: it gets the lock, so nobody writes there any more. */
 #define _GNU_SOURCE 1 /* realpath, fallocate, sync_file_range */
 #include "base.h"
 
@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -41,15 +42,26 @@ static distac_status refuse(const di_writer *writer, const char *what, int error
 
 /* ---- leftovers ---- */
 
-/* The process number of ".NAME.PID.N.distac-tmp", 0 if the name is something else. */
-static long owner_of(const char *entry, const char *name) {
-    size_t length = strlen(name), pid = 0;
-    if (entry[0] != '.' || strncmp(entry + 1, name, length) != 0 || entry[1 + length] != '.') return 0;
-    const char *c = entry + 2 + length;
-    for (; *c >= '0' && *c <= '9' && pid < 100000000; c++) pid = pid * 10 + (size_t)(*c - '0');
-    if (*c++ != '.') return 0;
-    while (*c >= '0' && *c <= '9') c++;
-    return strcmp(c, SUFFIX) == 0 ? (long)pid : 0;
+/* The process number of ".NAME.PID.N.distac-tmp", 0 if an entry has another form. *same: NAME is ours. */
+static long owner_of(const char *entry, const char *name, bool *same) {
+    const size_t tail = sizeof SUFFIX - 1, length = strlen(entry);
+    if (entry[0] != '.' || length <= tail + 5 || strcmp(entry + length - tail, SUFFIX) != 0) return 0;
+    const char *c = entry + length - tail, *end = c; /* behind N */
+    while (c > entry && c[-1] >= '0' && c[-1] <= '9') c--;
+    if (c == end || c == entry || *--c != '.') return 0;
+    end = c; /* behind PID */
+    while (c > entry && c[-1] >= '0' && c[-1] <= '9') c--;
+    if (c == end || end - c > 9 || c - entry < 3 || c[-1] != '.') return 0;
+    long pid = 0;
+    for (const char *digit = c; digit < end; digit++) pid = pid * 10 + (*digit - '0');
+    *same = strlen(name) == (size_t)(c - entry) - 2 && strncmp(entry + 1, name, (size_t)(c - entry) - 2) == 0;
+    return pid;
+}
+
+/* A writer that has not come to lock its file yet has written nothing, a moment ago. */
+static bool may_begin(int fd) {
+    struct stat info;
+    return fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || (info.st_size == 0 && time(NULL) - info.st_mtime < 10);
 }
 
 static void remove_leftovers(int folder_fd, const char *name) {
@@ -60,12 +72,16 @@ static void remove_leftovers(int folder_fd, const char *name) {
         return; /* untidy, but no reason not to write */
     }
     for (struct dirent *entry; (entry = readdir(folder));) {
-        long pid = owner_of(entry->d_name, name);
-        if (pid <= 0 || kill((pid_t)pid, 0) == 0 || errno != ESRCH) continue;
-        /* A process of another container may be unseen and alive: its lock is seen. */
+        bool same = false;
+        long pid = owner_of(entry->d_name, name, &same);
+        if (pid <= 0) continue;
+        /* The process number says little: it may be used again, or be of another container. The lock decides; where
+         * there are none, nothing is removed. */
         int left = openat(folder_fd, entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         if (left < 0) continue;
-        if (flock(left, LOCK_EX | LOCK_NB) == 0) unlinkat(folder_fd, entry->d_name, 0);
+        bool gone = same && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+        if (flock(left, LOCK_EX | LOCK_NB) == 0 && (gone || !may_begin(left)))
+            unlinkat(folder_fd, entry->d_name, 0);
         close(left);
     }
     closedir(folder);

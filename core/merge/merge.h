@@ -94,6 +94,7 @@ struct di_merge_run {
     int32_t lanes; /* parallel strands, each with its own scratch; results never depend on their number */
     double *scratch, **rows;
     uint8_t *marks; /* [piece_count]: pieces to be merged again; NULL: none ever */
+    atomic_llong bad_entry, bad_first; /* what di_run_nonfinite told last: entry + 1, element */
     void *state;
 };
 
@@ -118,7 +119,7 @@ distac_status di_run_marks(di_merge_run *run, uint8_t **out);
 /* The base's elements in double; false if one of them is not finite. */
 bool di_run_base(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *out);
 /* Fails with ENUMERIC and names the first non-finite element at or after `first` of an entry. */
-distac_status di_run_nonfinite(const di_merge_run *run, int64_t entry, int64_t first);
+distac_status di_run_nonfinite(di_merge_run *run, int64_t entry, int64_t first);
 /* A lane's numbers: models task vectors of DI_STEP elements, then the base, then the result. */
 double *const *di_run_rows(const di_merge_run *run, int32_t lane);
 /* Loads n <= DI_STEP elements of all models into a lane's rows; false if one is not finite. */

@@ -240,20 +240,54 @@ bool di_run_step(const di_merge_run *run, int64_t entry, int64_t first, int64_t 
     return fine;
 }
 
-distac_status di_run_nonfinite(const di_merge_run *run, int64_t entry, int64_t first) {
+/* Appends the tensors with numbers that are not finite: of each input the count and the first, a dozen at most. */
+static void add_nonfinite(const di_merge_run *run, di_text *text) {
+    int64_t tensors = 0;
+    double values[DI_STEP];
+    char buffer[32];
+    for (int64_t i = 0; i < run->base->count; i++) {
+        const di_entry *at = run->base->entries[i];
+        if (!di_entry_is_float(at) || run->factors[i] == 0) continue;
+        for (int32_t t = run->whole ? -1 : 0; t < run->models; t++) {
+            int64_t count = 0, first = 0;
+            for (int64_t done = 0; done < at->numel; done += DI_STEP) {
+                int64_t n = at->numel - done < DI_STEP ? at->numel - done : DI_STEP;
+                if (t < 0 ? di_run_base(run, i, done, n, values) : di_run_load(run, t, i, done, n, NULL, values))
+                    continue;
+                for (int64_t k = 0; k < n; k++)
+                    if (!isfinite(values[k]) && count++ == 0) first = done + k;
+            }
+            if (count && ++tensors <= 12)
+                di_text_add(text, "\n  %s: tensor \"%s\": %lld not finite, the first is element %lld",
+                            label(run, t, buffer, sizeof buffer), at->name, (long long)count, (long long)first);
+        }
+    }
+    if (tensors > 12) di_text_add(text, "\n  and %lld more tensors", (long long)tensors - 12);
+    if (tensors < 2) di_text_free(text); /* told already */
+}
+
+static distac_status tell_nonfinite(di_merge_run *run, int64_t entry, int64_t first, const char *more);
+
+distac_status di_run_nonfinite(di_merge_run *run, int64_t entry, int64_t first) {
+    atomic_store(&run->bad_first, first);
+    atomic_store(&run->bad_entry, entry + 1);
+    return tell_nonfinite(run, entry, first, "");
+}
+
+static distac_status tell_nonfinite(di_merge_run *run, int64_t entry, int64_t first, const char *more) {
     const di_entry *at = run->base->entries[entry];
     char buffer[32];
     for (int64_t i = first; i < at->numel; i++) {
         double base = 0, value;
         if (run->whole) di_run_base(run, entry, i, 1, &base);
         if (!isfinite(base))
-            return di_fail_at(DISTAC_ENUMERIC, run->function, "%s: tensor \"%s\", element %lld is %g",
-                              label(run, -1, buffer, sizeof buffer), at->name, (long long)i, di_shown(base));
+            return di_fail_at(DISTAC_ENUMERIC, run->function, "%s: tensor \"%s\", element %lld is %g%s",
+                              label(run, -1, buffer, sizeof buffer), at->name, (long long)i, di_shown(base), more);
         for (int32_t t = 0; t < run->models; t++) {
             di_run_load(run, t, entry, i, 1, NULL, &value);
             if (!isfinite(value) || !isfinite(value - base))
-                return di_fail_at(DISTAC_ENUMERIC, run->function, "%s: tensor \"%s\", element %lld is %g",
-                                  label(run, t, buffer, sizeof buffer), at->name, (long long)i, di_shown(value));
+                return di_fail_at(DISTAC_ENUMERIC, run->function, "%s: tensor \"%s\", element %lld is %g%s",
+                                  label(run, t, buffer, sizeof buffer), at->name, (long long)i, di_shown(value), more);
         }
     }
     return di_fail_at(DISTAC_ENUMERIC, run->function, "tensor \"%s\" changed while it was read", at->name);
@@ -330,7 +364,15 @@ distac_status di_run_lanes(di_merge_run *run, int64_t count, di_lane_work work, 
     DI_TRY(di_poll(run->context));
     if (l.failed < 0) return DISTAC_OK;
     /* Which lane met the failure first is chance: the lowest index is asked again, for its text. */
+    atomic_store(&run->bad_entry, 0);
     distac_status status = l.work(l.arg, 0, l.failed);
+    int64_t bad = atomic_load(&run->bad_entry);
+    if (bad > 0 && status == DISTAC_ENUMERIC) { /* it fails anyway: now all of them are told */
+        di_text more = {0};
+        add_nonfinite(run, &more);
+        status = tell_nonfinite(run, bad - 1, atomic_load(&run->bad_first), more.bytes ? more.bytes : "");
+        di_text_free(&more);
+    }
     return status != DISTAC_OK ? status : l.status;
 }
 

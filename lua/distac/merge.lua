@@ -214,6 +214,7 @@ local function files_as(op, base, models, path, o)
         op:files(checkpoint.convert(base, "open_clip"), canonical, between,
             { dtype = o.dtype, metadata = o.metadata })
         local merged = raw.checkpoint_open(context.get(), between)
+        raw.path_remove(between) -- open, it stays readable; killed from here on, nothing is left of it
         checkpoint.save(path, merged, { layout = o.layout })
         raw.release(merged)
     end)

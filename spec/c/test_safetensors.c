@@ -70,6 +70,27 @@ static const char *make(uint64_t claimed, const void *header, size_t length, siz
     return path;
 }
 
+/* For other programs' tests: DISTAC_KEEP_FILES names a folder for the files of these tests and, beside each that is
+ * refused, the reason. */
+static void keep(const char *path, const char *reason) {
+    const char *to = getenv("DISTAC_KEEP_FILES");
+    static int count;
+    struct stat info;
+    if (!to || count >= 150 || (reason && strchr(reason, '/'))) return; /* not every cut and every round trip */
+    if (stat(path, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size > 1 << 22) return;
+    char name[512];
+    size_t bytes;
+    uint8_t *content = read_bytes(path, &bytes);
+    snprintf(name, sizeof name, "%s/%s-%03d.safetensors", to, reason ? "refused" : "accepted", count);
+    write_bytes(name, content, bytes);
+    free(content);
+    if (reason) {
+        snprintf(name, sizeof name, "%s/refused-%03d.reason", to, count);
+        write_bytes(name, reason, strlen(reason));
+    }
+    count++;
+}
+
 static void must_reject(const char *what, const char *path, const char *reason) {
     distac_checkpoint *checkpoint = NULL;
     distac_status status = distac_checkpoint_open(context, path, &checkpoint);
@@ -77,12 +98,14 @@ static void must_reject(const char *what, const char *path, const char *reason) 
         fail_msg("%s: expected a refusal with \"%s\", got %s: %s", what, reason, distac_status_name(status),
                  status == DISTAC_OK ? "" : distac_last_error());
     assert_null(checkpoint);
+    keep(path, reason);
 }
 
 static distac_checkpoint *must_open(const char *what, const char *path) {
     distac_checkpoint *checkpoint = NULL;
     if (distac_checkpoint_open(context, path, &checkpoint) != DISTAC_OK)
         fail_msg("%s: expected to open, got %s", what, distac_last_error());
+    keep(path, NULL);
     return checkpoint;
 }
 
