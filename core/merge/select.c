@@ -183,7 +183,7 @@ __attribute__((target("avx512f,popcnt"))) static tally look_avx512(int64_t n, co
     __m512i above = _mm512_setzero_si512(), from_high = above, from_low = above;
     int64_t between = 0;
     for (int64_t i = 0; i < n; i += 8) {
-        __mmask8 there = n - i < 8 ? (__mmask8)((1u << (n - i)) - 1) : (__mmask8)0xff;
+        __mmask8 there = (__mmask8)(n - i < 8 ? (1u << (n - i)) - 1 : 0xffu);
         __m512d x = _mm512_abs_pd(_mm512_maskz_loadu_pd(there, values + i));
         __mmask8 over = _mm512_mask_cmp_pd_mask(there, x, highs, _CMP_GT_OQ);
         __mmask8 high_on = _mm512_mask_cmp_pd_mask(there, x, highs, _CMP_GE_OQ);
