@@ -4,24 +4,25 @@
 #   spec/bench/run.sh [BUILD [THREADS [SIZE]]]      SIZE: mini8 (the default) or b32, CLIP's ViT-B/32 at batch 32
 # b32 times f32 and bfloat16 products, peaks of memory, and ends with a table of every kernel at these shapes. PyTorch is
 # tuned with the OpenMP build of OpenBLAS if OPENBLAS_OPENMP (a folder with its libraries, by default the one that Debian
-# installs) is there.
+# installs) is there. PYTHON: the interpreter, ROUNDS: how often, 3 by default.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=${1:-build} threads=${2:-2} size=${3:-mini8}
-command -v /usr/bin/python3 >/dev/null && /usr/bin/python3 -c 'import torch' 2>/dev/null || { echo "python3-torch is not installed" >&2; exit 1; }
+python=${PYTHON:-/usr/bin/python3}
+"$python" -c 'import torch' 2>/dev/null || { echo "$python has no torch: install python3-torch or set PYTHON" >&2; exit 1; }
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE || true
 openmp=${OPENBLAS_OPENMP:-/usr/lib/$(uname -m)-linux-gnu/openblas-openmp}
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
-torch() { /usr/bin/python3 spec/bench/torch_steps.py "$@" >>"$out"; }
+torch() { "$python" spec/bench/torch_steps.py "$@" >>"$out"; }
 tuned() {
     local libraries=()
     if [ -d "$openmp" ]; then libraries=("LD_LIBRARY_PATH=$openmp"); fi
     env "${libraries[@]}" ATEN_CPU_CAPABILITY=avx512 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
-        /usr/bin/python3 spec/bench/torch_steps.py "$@" >>"$out"
+        "$python" spec/bench/torch_steps.py "$@" >>"$out"
 }
 ninja -C "$build" bench_kernels >/dev/null
-for _ in 1 2 3; do
+for ((round = 0; round < ${ROUNDS:-3}; round++)); do
     if [ "$size" = b32 ]; then
         for products in f32 bf16; do
             for part in forward train kd; do
@@ -40,7 +41,7 @@ for _ in 1 2 3; do
 done
 if [ "$size" = b32 ]; then torch 0 b32 f32 forward,train 3; fi # as it comes
 peak() { "$build/spec/bench_kernels" --peak "$@" "$threads" | awk '/multiply-adds/ { print $(NF-1) }'; }
-/usr/bin/python3 - "$out" "$(peak)" "$(peak --bf16)" <<'PY'
+"$python" - "$out" "$(peak)" "$(peak --bf16)" <<'PY'
 import json, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
 peaks = {"f32": float(sys.argv[2]), "bf16": float(sys.argv[3])}
