@@ -70,6 +70,10 @@ function methods.save(p, path)
     raw.plot_save(p, check.string("Plot:save", "path", path))
 end
 
+function meta.__tostring()
+    return "Plot; show(plot) draws it, plot:save(\"file.png\") saves it"
+end
+
 check.class("plot", methods, meta)
 
 return M

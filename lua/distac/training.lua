@@ -39,6 +39,7 @@ local function drive(job)
         first, curve, loss, seconds = info.step, info.curve, info.loss, info.seconds or 0
     end
     job.progress:start(job.what, job.steps, first)
+    job.progress.training = job -- whoever shows progress may ask how good the model is: job.probe()
     local begun, saved, pause = distac.clock(), distac.clock(), training.save_every
     local function save(done)
         -- Files cannot be written while a cancel stands: it is set again afterwards.
@@ -110,6 +111,17 @@ local function finetune_step(job, model, head, seed)
     }
 end
 
+-- What a model in training does on the task's validation data.
+local function prober(suite, task, model)
+    return function()
+        local ds = suite:dataset(task, "validation")
+        if not ds then return { task = task } end
+        local logits = ds:logits(model, suite:head(task), { batch = 64 })
+        local m = engine().metrics(logits, ds:labelled() and ds:labels() or nil)
+        return { task = task, accuracy = m.accuracy, entropy = m.entropy, ece = m.ece }
+    end
+end
+
 -- Fine-tunes the base on one task. Returns the model's checkpoint, the loss and the seconds.
 function training.finetune(job)
     local s = job.settings
@@ -119,6 +131,7 @@ function training.finetune(job)
     local _, loss, seconds = drive {
         store = job.store, key = job.key, what = job.what, steps = s.steps, lr = s.lr, warmup = s.warmup,
         horizon = s.horizon, progress = job.progress, step = step,
+        probe = prober(job.suite, job.task, model),
         run = function(k, lr)
             local batch = loader:batch(k)
             local value = step(batch.images, batch.labels, lr)
@@ -176,6 +189,7 @@ function training.condition(job)
     local curve, loss, seconds = drive {
         store = job.store, key = job.key, what = job.what, steps = s.steps, lr = s.lr, warmup = s.warmup,
         horizon = s.horizon, progress = job.progress, step = step, every = job.curves,
+        probe = prober(job.suite, job.task, student),
         record = job.curves > 0 and function(k, last) return job.record(k, last, student) end or nil,
         run = function(k, lr)
             local batch = loader:batch(k)

@@ -59,7 +59,8 @@ function trouble.text(err, interrupted)
         local at = list[1] and list[1]:match "^([^:]+:%d+):"
         return "interrupted" .. (at and " at " .. at or "")
     end
-    local out = { head }
+    -- Where a module was looked for is many lines; the first says which module.
+    local out = { (head:gsub("\n\tno f[^\n]*", "")) }
     if #list > 1 or (list[1] and not list[1]:find "^stdin:1: in main chunk") then
         for _, line in ipairs(list) do out[#out + 1] = "    " .. line end
     end
