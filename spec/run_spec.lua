@@ -362,6 +362,66 @@ return distac.recipe {
         assert.same({ distac.hash.file(root .. "/base.safetensors") }, { json.decode(models)[2] })
     end)
 
+    it("merges with functions of the recipe's own, over tensors and over elements", function()
+        local text = [[
+local distac = require "distac"
+local function sum(tau, out, n)
+    for i = 1, n do
+        local s = 0
+        for k = 1, #tau do s = s + tau[k][i] end
+        out[i] = s
+    end
+end
+return distac.recipe {
+    name = "own", suite = distac.folder_suite { root = "data", model = "base.safetensors" },
+    finetune = { steps = 3, batch = 8, lr = 1e-3 }, lambda = distac.grid(0.5, 1, 0.5),
+    merge = {
+        distac.merge.task_arithmetic { lambda = 0.5 },
+        distac.merge.elementwise(sum, { lambda = 0.5, chunk = 100 }),
+        distac.merge.elementwise(sum),
+        distac.merge.elementwise(function(tau, out, n, base, where)
+            for i = 1, n do out[i] = where.name == "visual.proj" and tau[1][i] or -base[i] end
+        end, { name = "blank", lambda = 1, except = "*.ln_1.*" }),
+        distac.merge.custom(function(_, taus) return taus[1] + taus[2] end, { name = "whole", lambda = 0.5 }),
+    },
+}
+]]
+        tiny.write(root .. "/own.lua", text)
+        local status, _, err = run { "run", "own.lua", "--quiet" }
+        assert.equal(0, status, err)
+        local r, names, points = results "runs/own", {}, {}
+        for i, merge in ipairs(r.merges) do names[i], points[i] = merge.method, #(merge.curve or { 1 }) end
+        assert.same({ "task_arithmetic", "elementwise", "elementwise-2", "blank", "whole" }, names)
+        assert.same({ 1, 1, 2, 1, 1 }, points)
+        local function merged(name) return distac.load(root .. "/runs/own/merged-" .. name .. ".safetensors") end
+        local want, base, blank = merged "task_arithmetic", distac.load(root .. "/base.safetensors"), merged "blank"
+        local first = distac.load(root .. "/" .. r.models.alpha.source)
+        for _, name in ipairs(want:names()) do
+            for _, other in ipairs { "elementwise", "whole" } do
+                local far = (merged(other)[name] - want[name]):norm():item()
+                assert.is_true(far <= 1e-6 * want[name]:norm():item(), other .. " " .. name .. " " .. far)
+            end
+            assert.is_true(name == "logit_scale" or (want[name] - base[name]):norm():item() > 0, name)
+            local kept = name:find(".ln_1.", 1, true) and base[name] or name == "visual.proj" and first[name]
+            local far = (kept and blank[name] - kept or blank[name]):norm():item()
+            assert.is_true(far <= 1e-6, "blank " .. name .. " " .. far)
+        end
+        local before = stages "runs/own"
+        status, _, err = run { "run", "own.lua" }
+        assert.equal(0, status, err)
+        assert.same(before["results.json"], stages("runs/own")["results.json"])
+        for change, want_text in pairs {
+            [{ "chunk = 100", "chnk = 100" }] = 'did you mean "chunk"?',
+            [{ "elementwise%(sum, {", "elementwise(7, {" }] = "function",
+            [{ '"blank"', '"a/b"' }] = "files are called by it",
+        } do
+            tiny.write(root .. "/own.lua", (text:gsub(change[1], change[2])))
+            status, _, err = run { "plan", "own.lua" }
+            assert.equal(2, status)
+            assert.truthy(err:find("merge[", 1, true) and err:find(want_text, 1, true), err)
+        end
+    end)
+
     it("runs the same recipe once per variant and gives the means", function()
         tiny.recipe(root, function(text)
             return (text:gsub("curves = 10,", [[scaling = distac.grid(0, 2, 1),

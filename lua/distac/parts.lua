@@ -19,9 +19,7 @@ local function engine() return require "distac" end
 function parts.real(self)
     local params = self.params or self.args[1]
     if self.part == "loss" then return engine().loss[self.kind](params or {}) end
-    if self.part == "merge" and self.kind == "custom" then
-        return engine().merge.custom(unpack(self.args, 1, 2))
-    end
+    if parts.is_own(self) then return engine().merge[self.kind](unpack(self.args, 1, 2)) end
     if self.part == "merge" then return engine().merge[self.kind](params or {}) end
     if self.part == "adamw" then return engine().adamw(params or {}) end
     error("a " .. self.part .. " cannot be used like this", 2)
@@ -49,6 +47,10 @@ function Part.__tostring(self) return parts.text(self) end
 function parts.is(value, part)
     return type(value) == "table" and getmetatable(value) == Part and (part == nil or value.part == part)
 end
+
+-- A merge operator around a function of the user's: what it is called with is (function, options).
+local own = { custom = true, elementwise = true }
+function parts.is_own(self) return self.part == "merge" and own[self.kind] == true end
 
 -- The same description with other parameters.
 function parts.with(self, params) return make(self.part, self.kind, params) end

@@ -89,7 +89,13 @@ local method = schema.custom {
     accept = function(value, path, report)
         if type(value) == "string" then value = parts.merge[value]() end
         if parts.is(value, "merge") then
-            if value.kind == "custom" and type(value.args[1]) == "function" then return value end
+            if parts.is_own(value) then -- made once here, so that its options are told wrong before any work
+                local ok, made = pcall(parts.real, value)
+                if not ok then return nil, type(made) == "table" and made.message or tostring(made) end
+                if made:name():find "^[%w_%-][%w_%.%-]*$" then return value end
+                return nil, "name: files are called by it, wanted letters, digits, '_', '-' and '.', got "
+                    .. schema.show(made:name())
+            end
             local by_name, names = method_table()
             if not by_name[value.kind] then
                 return nil, "unknown method '" .. value.kind .. "'" .. schema.did_you_mean(value.kind, names)

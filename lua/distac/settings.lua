@@ -149,9 +149,14 @@ function settings.merges(values, recipe)
                 end
                 return merged - base
             end
-        elseif parts.is(entry) and entry.kind == "custom" then
-            m.name, m.params = "custom", {}
-            m.text = type(entry.args[1]) == "function" and function_text(entry.args[1], recipe) or nil
+        elseif parts.is(entry) and parts.is_own(entry) then
+            m.name, m.params = entry.kind, {}
+            for key, value in pairs(entry.args[2] or {}) do
+                if key == "lambda" then m.fixed = value
+                elseif key == "name" then m.name = value
+                else m.params[key] = value end
+            end
+            m.text = function_text(entry.args[1], recipe)
             m.delta = function(base, taus) return parts.real(entry):delta(taus, base) end
         elseif parts.is(entry) then
             m.name, m.params = entry.kind, {}
