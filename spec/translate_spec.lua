@@ -63,6 +63,23 @@ local golden = {
         "parameters: { weight: 0.5, rescale: false }", "dtype: float32"),
       "distac merge --base base --method dare --lambda 0.5 --p 0.5,0.25 --rescale no --dtype f32 "
           .. "-o merged.safetensors a b" },
+    { "della", lines("models:", "- model: a", "  parameters: { density: 0.5 }", "- model: b",
+        "  parameters: { density: 0.75 }", "merge_method: della", "base_model: base",
+        "parameters: { weight: 0.5, epsilon: 0.1, lambda: 1.1, normalize: false }", "dtype: float32"),
+      "distac merge --base base --method della --combine sum --density 0.5,0.75 --epsilon 0.1 --lambda 0.55 --dtype f32 "
+          .. "-o merged.safetensors a b", "which elements are dropped" },
+    { "della_linear", lines("models: [ a, b ]", "merge_method: della_linear", "base_model: base",
+        "parameters: { weight: 0.5, density: 0.6, rescale: false }", "dtype: float32"),
+      "distac merge --base base --method della --density 0.6 --elect all --epsilon 0.15 --lambda 0.5 --rescale no "
+          .. "--dtype f32 -o merged.safetensors a b" },
+    { "breadcrumbs", lines("models: [ base, a, b ]", "merge_method: breadcrumbs", "base_model: base",
+        "parameters: { weight: 0.4, density: 0.9 }", "dtype: float32"),
+      "distac merge --base base --method breadcrumbs --beta 0.9 --gamma 0.01 --lambda 0.4 --dtype f32 "
+          .. "-o merged.safetensors a b", "in the whole tensor, breadcrumbs here in every row" },
+    { "breadcrumbs_ties", lines("models: [ a, b ]", "merge_method: breadcrumbs_ties", "base_model: base",
+        "parameters: { weight: 0.4, density: 0.9, gamma: 0.3, rescale: true }", "dtype: float32"),
+      "distac merge --base base --method breadcrumbs --beta 0.9 --combine sum --elect sum --gamma 0.1 --lambda 0.4 "
+          .. "--dtype f32 -o merged.safetensors a b", "rescale: mergekit brings" },
     { "model_stock", lines("models:", "  - model: a", "  - model: b", "base_model: base",
         "merge_method: model_stock", "dtype: float32", "tokenizer_source: union"),
       "distac merge --base base --method model_stock --dtype f32 -o merged.safetensors a b",
