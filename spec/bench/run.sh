@@ -4,10 +4,12 @@
 #   spec/bench/run.sh [BUILD [THREADS [SIZE]]]      SIZE: mini8 (the default) or b32, CLIP's ViT-B/32 at batch 32
 # b32 times f32 and bfloat16 products, peaks of memory, and ends with a table of every kernel at these shapes. PyTorch is
 # tuned with the OpenMP build of OpenBLAS if OPENBLAS_OPENMP (a folder with its libraries, by default the one that Debian
-# installs) is there. PYTHON: the interpreter, ROUNDS: how often, 3 by default.
+# installs) is there. PYTHON: the interpreter, ROUNDS: how often, 3 by default, REPEATS: of each
+# measurement, 60 by default for mini8 and 5 for b32.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=${1:-build} threads=${2:-2} size=${3:-mini8}
+if [ "$size" = b32 ]; then repeats=${REPEATS:-5}; else repeats=${REPEATS:-60}; fi
 python=${PYTHON:-/usr/bin/python3}
 "$python" -c 'import torch' 2>/dev/null || { echo "$python has no torch: install python3-torch or set PYTHON" >&2; exit 1; }
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE || true
@@ -26,17 +28,17 @@ for ((round = 0; round < ${ROUNDS:-3}; round++)); do
     if [ "$size" = b32 ]; then
         for products in f32 bf16; do
             for part in forward train kd; do
-                "$build/distac" spec/bench/steps.lua "$threads" b32 $products $part 5 >>"$out"
-                tuned "$threads" b32 $products $part 5
+                "$build/distac" spec/bench/steps.lua "$threads" b32 $products $part "$repeats" >>"$out"
+                tuned "$threads" b32 $products $part "$repeats"
             done
         done
     else
-        "$build/distac" spec/bench/steps.lua "$threads" "$size" >>"$out"
-        torch 0 "$size"
-        torch "$threads" "$size"
-        ATEN_CPU_CAPABILITY=avx512 torch 0 "$size"
-        ATEN_CPU_CAPABILITY=avx512 OMP_WAIT_POLICY=passive torch "$threads" "$size"
-        tuned "$threads" "$size"
+        "$build/distac" spec/bench/steps.lua "$threads" "$size" f32 forward,train,kd "$repeats" >>"$out"
+        torch 0 "$size" f32 forward,train,kd "$repeats"
+        torch "$threads" "$size" f32 forward,train,kd "$repeats"
+        ATEN_CPU_CAPABILITY=avx512 torch 0 "$size" f32 forward,train,kd "$repeats"
+        ATEN_CPU_CAPABILITY=avx512 OMP_WAIT_POLICY=passive torch "$threads" "$size" f32 forward,train,kd "$repeats"
+        tuned "$threads" "$size" f32 forward,train,kd "$repeats"
     fi
 done
 if [ "$size" = b32 ]; then torch 0 b32 f32 forward,train 3; fi # as it comes
