@@ -6,7 +6,8 @@ distac.configure { products = arg[2] }
 local file = distac.load(path)
 local model = distac.vit(file, { activation = "quick_gelu" })
 local step = distac.finetune_step {
-    model = model, head = distac.head(file.head), loss = distac.loss.cross_entropy { label_smoothing = tonumber(arg[6]) },
+    model = model, head = distac.head(file.head),
+    loss = distac.loss.cross_entropy { label_smoothing = tonumber(arg[6]) },
     optimizer = distac.adamw { lr = rate, weight_decay = 0.1, clip = 1 },
 }
 local images, labels = file.images, file.labels

@@ -65,8 +65,8 @@ def save(path):
 
 def ours(path):
     script = here / "losses.lua"
-    out = subprocess.run([program, script, path, products, str(steps), str(batch), str(LR), str(SMOOTHING)], check=True,
-                         capture_output=True, text=True).stdout
+    out = subprocess.run([program, script, path, products, str(steps), str(batch), str(LR), str(SMOOTHING)],
+                         check=True, capture_output=True, text=True).stdout
     return json.loads(out)
 
 

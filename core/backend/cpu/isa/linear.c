@@ -149,7 +149,8 @@ static distac_status NAME(input)(distac_context *c, int products, int64_t M, int
     static const T none; /* no address is computed from NULL */
     NAME(input_end) e = {.pre = pre ? pre : &none, .dx = dx, .K = K, .act = act, .accumulate = accumulate};
     return NAME(packed)(c, "linear_backward_input", products, false, false, M, K, N, dy, N, weight, K,
-                        NAME(input_finish), &e, act == DI_ACT_NONE ? NULL : pre, dx, act == DI_ACT_NONE && !accumulate, K);
+                        NAME(input_finish), &e, act == DI_ACT_NONE ? NULL : pre, dx,
+                        act == DI_ACT_NONE && !accumulate, K);
 }
 
 /* ---- gradients of weight and bias ---- */

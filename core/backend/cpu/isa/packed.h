@@ -1,5 +1,6 @@
-/* packed.h: products of float matrices, op(A) [M,K] times op(B) [K,N], from packed operands. Included once per element type,
- * hence no guard.
+/* packed.h: products of float matrices, op(A) [M,K] times op(B) [K,N], from packed operands. Included once per
+ * element type, hence no guard. Operands that the kernel can read where they lie are not packed: rows of a float A
+ * that is not deep, and both factors of a gradient of weights (unpacked.h).
  *
  * B is packed once for all tiles: panels of NR columns, [units][NR]. A tile of the result packs its rows of A, KC
  * units deep, and multiplies them with one panel of B after the other; MR x NR sums at a time are kept in registers.
@@ -204,9 +205,9 @@ INLINE void NAME(multiply)(int products, V *sum, V a, V b) {
     (void)products;
     *sum += a * b;
 }
-/* out [R][NR], in rows of ldo, = (out +) the sums over `units` units; A's row i, unit t at A[i*row + t*step], B's unit t at B + t*ldb. Meanwhile what the next
- * panel of B needs is fetched to the second-level cache, `lead` elements with each unit, from `next` on: without it the
- * first rows of a tile wait for every panel. */
+/* out [R][NR], in rows of ldo, = (out +) the sums over `units` units; A's row i, unit t at A[i*row + t*step], B's unit
+ * t at B + t*ldb. Meanwhile what the next panel of B needs is fetched to the second-level cache, `lead` elements with
+ * each unit, from `next` on: without it the first rows of a tile wait for every panel. */
 INLINE void NAME(micro)(int R, int products, int64_t units, const T *A, int64_t row, int64_t step,
                         const T *B, int64_t ldb, const T *next, int64_t lead, bool add, T *out,
                         int64_t ldo) {
@@ -287,8 +288,8 @@ static void NAME(micro_pair_columns)(int R, int64_t units, const T *A, int64_t l
     NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, 1, AHEAD, B, NR, next, lead, add, out, ldo);
 }
 #endif
-static void NAME(micro_unpacked)(int R, int64_t units, const T *A, int64_t lda, const T *B, int64_t ldb, const T *next,
-                                 bool add, T *out) {
+static void NAME(micro_unpacked)(int R, int64_t units, const T *A, int64_t lda, const T *B, int64_t ldb,
+                                 const T *next, bool add, T *out) {
     NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, 1, lda, B, ldb, next, ldb, add, out, NR);
 }
 typedef void (*NAME(micro_kernel))(int R, int64_t units, const T *A, int64_t lda, const T *B, const T *next,
@@ -393,7 +394,8 @@ static distac_status NAME(packed_tile)(void *arg, int64_t index) {
                     const T *rows_of = j->bare ? j->A + (row + first) * j->lda + unit
                                                : A + ((b - begin) * pieces + q) * PANEL;
                     micro((int)n, units, rows_of, j->lda, B + unit * NR,
-                          B + (unit + units) * NR + q * units * NR / pieces, NR / pieces, b > 0, out, plain ? j->ld : NR);
+                          B + (unit + units) * NR + q * units * NR / pieces, NR / pieces, b > 0, out,
+                          plain ? j->ld : NR);
                     if (plain || b < j->blocks - 1) continue;
                     j->finish(j->arg, row + first, n, column + p * NR, di_cpu_min(NR, columns - p * NR), out);
                 }
@@ -404,71 +406,7 @@ static distac_status NAME(packed_tile)(void *arg, int64_t index) {
     return DISTAC_OK;
 }
 
-/* ---- without packing ---- */
-
-/* Gradients of weights: both operands lie as the kernel reads them, and packing them costs more than it saves. If there
- * are few tiles, K is cut into chunks, whose sums are kept in `parts` and added up in their order afterwards. */
-static distac_status NAME(unpacked_tile)(void *arg, int64_t index) {
-    const NAME(packed_job) *j = arg;
-    int64_t chunk = index % j->chunks, at = index / j->chunks, down = at / j->across;
-    int64_t first = NAME(piece)(j->pieces, di_cpu_ceil(j->pieces, j->rows), down);
-    int64_t last = NAME(piece)(j->pieces, di_cpu_ceil(j->pieces, j->rows), down + 1);
-    int64_t column = at % j->across * j->columns, end = di_cpu_min(j->N, column + j->columns);
-    int64_t k = chunk * j->chunk, left = di_cpu_min(j->chunk, j->K - k), blocks = di_cpu_ceil(left, BARE);
-    int64_t high = j->parts ? j->pieces : last - first;
-    size_t bytes = (size_t)(high * (j->columns / NR) * MR * NR) * sizeof(T);
-    T *own = j->parts ? NULL : di_alloc(j->context, bytes);
-    if (!j->parts && !own) return DISTAC_ENOMEM;
-    for (int64_t b = 0; b < blocks; b++) {
-        int64_t from = k + NAME(piece)(left, blocks, b), to = k + NAME(piece)(left, blocks, b + 1);
-        for (int64_t c = column; c < end; c += NR) {
-            const T *B = j->B + from * j->ldb + c;
-            T *out = own ? own + (c - column) / NR * high * MR * NR
-                         : j->parts + ((chunk * (j->N / NR) + c / NR) * high + first) * MR * NR;
-            for (int64_t q = first; q < last; q++, out += MR * NR) {
-                int64_t row = NAME(piece)(j->M, j->pieces, q), rows = NAME(piece)(j->M, j->pieces, q + 1) - row;
-                if (own && b == blocks - 1) NAME(fetch)(j, row, rows, c);
-                NAME(micro_unpacked)((int)rows, to - from, j->A + from * j->lda + row, j->lda, B, j->ldb,
-                                     B + (c + NR < end ? NR + (q & 1) * VL : 0), b > 0, out);
-                if (own && b == blocks - 1) j->finish(j->arg, row, rows, c, NR, out);
-            }
-        }
-    }
-    di_free(j->context, own, bytes);
-    return DISTAC_OK;
-}
-static distac_status NAME(unpacked_end)(void *arg, int64_t index) {
-    const NAME(packed_job) *j = arg;
-    int64_t panels = j->N / NR, whole = panels * j->pieces * MR * NR;
-    int64_t row = NAME(piece)(j->M, j->pieces, index), rows = NAME(piece)(j->M, j->pieces, index + 1) - row;
-    for (int64_t p = 0; p < panels; p++) {
-        T *sums = j->parts + (p * j->pieces + index) * MR * NR;
-        for (int64_t chunk = 1; chunk < j->chunks; chunk++) {
-            const T *more = sums + chunk * whole;
-            for (int64_t i = 0; i < rows * NR; i += VL) STORE(sums + i, LOAD(sums + i) + LOAD(more + i));
-        }
-        j->finish(j->arg, row, rows, p * NR, NR, sums);
-    }
-    return DISTAC_OK;
-}
-static distac_status NAME(unpacked)(distac_context *c, const char *kernel, NAME(packed_job) *j) {
-    j->pieces = di_cpu_ceil(j->M, MR);
-    j->rows = BARE_ROWS;
-    int64_t panels = j->N / NR, down = di_cpu_ceil(j->pieces, j->rows);
-    j->columns = BARE_COLUMNS / NR * NR;
-    j->across = di_cpu_ceil(j->N, j->columns);
-    j->chunks = di_cpu_min(di_cpu_ceil(16, down * j->across), di_cpu_ceil(j->K, 192)); /* about 16 tiles */
-    j->chunk = di_cpu_ceil(j->K, j->chunks);
-    j->chunks = di_cpu_ceil(j->K, j->chunk);
-    if (j->chunks == 1) return di_cpu_run(c, kernel, down * j->across, NAME(unpacked_tile), j);
-    size_t bytes = (size_t)(j->chunks * panels * j->pieces * MR * NR) * sizeof(T);
-    j->parts = di_alloc(c, bytes);
-    if (!j->parts) return DISTAC_ENOMEM;
-    distac_status status = di_cpu_run(c, kernel, down * j->across * j->chunks, NAME(unpacked_tile), j);
-    if (status == DISTAC_OK) status = di_cpu_run(c, kernel, j->pieces, NAME(unpacked_end), j);
-    di_free(c, j->parts, bytes);
-    return status;
-}
+#include "unpacked.h"
 
 /* All of it. */
 static distac_status NAME(packed)(distac_context *c, const char *kernel, int products, bool trans_a, bool trans_b,
