@@ -55,12 +55,15 @@ local function cube(r, g, b) -- the nearest of xterm's 256 colours
     return 16 + 36 * step(r) + 6 * step(g) + step(b)
 end
 
--- Lines of text that show an RGB image of an even height, pixel by pixel.
-function picture.blocks(image, true_colour)
+-- Lines of text that show an RGB image of an even height, pixel by pixel. ink > 1 darkens what is not white: the thin
+-- lines of a plot are pale when it is made small.
+function picture.blocks(image, true_colour, ink)
+    local function inked(v) return max(0, floor(255 - (255 - v) * (ink or 1) + 0.5)) end
     local width, height, bytes = image:width(), image:height(), image:rgb():bytes()
     local lines = {}
     local function colour(x, y, what)
         local r, g, b = bytes:byte((y * width + x) * 3 + 1, (y * width + x) * 3 + 3)
+        r, g, b = inked(r), inked(g), inked(b)
         if true_colour then return string.format("\27[%d;2;%d;%d;%dm", what, r, g, b) end
         return string.format("\27[%d;5;%dm", what, cube(r, g, b))
     end
@@ -173,7 +176,7 @@ end
 -- ---- showing --------------------------------------------------------------------------------------------
 
 -- The text that draws the image saved at `path` in a window of this size.
-function picture.text(mode, path, columns, rows, pixels_wide)
+function picture.text(mode, path, columns, rows, pixels_wide, is_plot)
     local distac = engine()
     local image = distac.image.load(path, { channels = 3 })
     local w, h = image:width(), image:height()
@@ -190,7 +193,8 @@ function picture.text(mode, path, columns, rows, pixels_wide)
         wide, high = max(2, floor(wide * most / high)), most
     end
     local colour = os.getenv "COLORTERM" or ""
-    return picture.blocks(image:resize(wide, high), colour == "truecolor" or colour == "24bit")
+    return picture.blocks(image:resize(wide, high), colour == "truecolor" or colour == "24bit",
+        is_plot and 2.5 or 1)
 end
 
 -- Where a picture goes that was given no name.
@@ -207,7 +211,8 @@ function picture.show(what, path)
     local mode = picture.mode()
     if mode ~= "none" then
         local columns, rows, wide = window()
-        io.stdout:write(picture.text(mode, to, columns, rows, wide))
+        io.stdout:write(picture.text(mode, to, columns, rows, wide,
+            require("distac.raw").type(what) == "plot"))
     end
     print("saved as " .. to)
 end
