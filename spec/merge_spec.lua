@@ -94,6 +94,11 @@ describe("merge operators", function()
         local path = helper.path "slerp.safetensors"
         distac.merge.slerp {}:files(model { 5, -7 }, { model { 1, 0 }, model { 0, 2 } }, path)
         near(distac.load(path).w, { 0.70710678, 1.41421356 }, 1e-6)
+        local base = model { 5, -7 }
+        local taus = { model { 1, 0 } - base, model { 0, 2 } - base }
+        near(distac.merge.slerp {}(base, taus).w, { 0.70710678, 1.41421356 }, 1e-6)
+        near(distac.merge.slerp { scale = { { "w", 0.5 } } }(base, taus).w, { 2.85355339, -2.79289322 }, 1e-6)
+        near(distac.merge.slerp { except = { "w" } }(base, taus).w, { 5, -7 }, 0)
     end)
 
     it("draw the mean to the base", function()

@@ -19,8 +19,15 @@ static distac_status read_file(distac_checkpoint *checkpoint, const char *path, 
     di_mapping *mapping;
     DI_TRY(di_mapping_open(path, &mapping));
     const di_map *map = &mapping->map;
-    if (!parse) parse = di_pt_recognise(map->data, map->bytes) ? di_pt_parse : di_st_parse;
-    distac_status status = parse(checkpoint, map->data, map->bytes);
+    distac_status status = DISTAC_OK;
+    if (!parse && di_pt_recognise(map->data, map->bytes)) parse = di_pt_parse;
+    if (!parse && (ends(path, ".pt") || ends(path, ".pth") || ends(path, ".bin")) &&
+        (map->bytes < 9 || map->data[8] != '{'))
+        status = di_fail_at(DISTAC_EFORMAT, "distac_checkpoint_open",
+                            "%s: byte 0: neither a PyTorch file (a zip archive or a pickle) nor a safetensors file",
+                            path);
+    if (!parse) parse = di_st_parse;
+    if (status == DISTAC_OK) status = parse(checkpoint, map->data, map->bytes);
     if (status == DISTAC_OK) di_checkpoint_adopt(checkpoint, 0, mapping);
     di_mapping_release(mapping);
     return status;

@@ -33,6 +33,7 @@ typedef struct di_method {
     const char *name, *text;
     const di_merge_param *params; /* its own; lambda is everybody's and stands behind them */
     int32_t param_count;
+    int32_t models; /* how many it takes, 0: any number */
     /* Looks at all task vectors before anything is merged; what it finds goes to run->state, freed with free(). */
     distac_status (*prepare)(di_merge_run *run);
     /* Changes n elements of all task vectors in place before chunk gets them; prepare sees them unchanged. */

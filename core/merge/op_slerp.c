@@ -44,9 +44,7 @@ static factors nuslerp(double t, const double *products) {
 static distac_status open_factors(di_merge_run *run, bool models, double t,
                                   factors (*find)(double t, const double *products)) {
     double *products = NULL;
-    distac_status status = run->models == 2 ? di_run_gram(run, models, &products)
-                                            : di_fail_at(DISTAC_EINVAL, run->function, "%s: %d models; it takes 2",
-                                                         run->merge->method->name, (int)run->models);
+    distac_status status = di_run_gram(run, models, &products);
     factors *state = di_new((size_t)(run->base->count ? run->base->count : 1) * sizeof *state);
     if (status == DISTAC_OK && !state) status = DISTAC_ENOMEM;
     for (int64_t i = 0; status == DISTAC_OK && i < run->base->count; i++) state[i] = find(t, products + 3 * i);
@@ -65,7 +63,7 @@ static distac_status prepare_slerp(di_merge_run *run) {
 }
 
 static distac_status prepare_nuslerp(di_merge_run *run) {
-    double first = di_run_param(run, WEIGHTS, 0), second = run->models == 2 ? di_run_param(run, WEIGHTS, 1) : 0;
+    double first = di_run_param(run, WEIGHTS, 0), second = di_run_param(run, WEIGHTS, 1);
     double sum = first + second;
     return open_factors(run, false, fabs(sum) < 1e-6 ? 0.5 : second / sum, nuslerp);
 }
@@ -90,6 +88,7 @@ const di_method di_merge_slerp = {
     .text = "spherical interpolation of two models (Shoemake 1985; as in mergekit, Goddard et al. 2024)",
     .params = slerp_params,
     .param_count = sizeof slerp_params / sizeof slerp_params[0],
+    .models = 2,
     .prepare = prepare_slerp,
     .chunk = chunk_slerp,
 };
@@ -99,6 +98,7 @@ const di_method di_merge_nuslerp = {
     .text = "spherical interpolation of two task vectors by weights (as in mergekit, Goddard et al. 2024)",
     .params = nuslerp_params,
     .param_count = sizeof nuslerp_params / sizeof nuslerp_params[0],
+    .models = 2,
     .prepare = prepare_nuslerp,
     .chunk = combine,
 };

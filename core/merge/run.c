@@ -118,6 +118,9 @@ distac_status di_run_match(di_merge_run *run, const distac_merge *merge, const c
         if (!inputs || !inputs[t]) return di_fail_at(DISTAC_EINVAL, function, "input %d is NULL", (int)t + 1);
     if (!whole) run->base = inputs[0];
     if (!run->base) return di_fail_at(DISTAC_EINVAL, function, "base is NULL");
+    if (merge->method->models && models != merge->method->models)
+        return di_fail_at(DISTAC_EINVAL, function, "%s: %d models; it takes %d", merge->method->name, (int)models,
+                          (int)merge->method->models);
     DI_TRY(check_params(run));
     DI_TRY(find_factors(run));
     DI_TRY(match_inputs(run));

@@ -59,7 +59,7 @@ end
 
 function M.handle(fname, arg, v, kind)
     if raw.type(v) ~= kind then
-        M.wanted(fname, arg, "a " .. KIND[kind], v)
+        M.wanted(fname, arg, (KIND[kind]:find("^[AEIO]") and "an " or "a ") .. KIND[kind], v)
     end
     return v
 end

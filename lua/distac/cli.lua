@@ -49,7 +49,10 @@ local function configure(o)
     local ok, err = pcall(distac.configure, { threads = o.threads, device = o.device, memory = o.memory,
                                               seed = o.seed, kernels = o.kernels, products = o.products })
     if ok then ok, err = pcall(distac.context) end
-    if not ok then cli.usage(message_of(err)) end
+    if not ok then -- in the words of the command line
+        cli.usage((message_of(err):gsub("^distac%.configure: (%a+):", "--%1:")
+            :gsub("^distac_context_create: no such device", "--device: no such device")))
+    end
 end
 
 local function print_result(o, result, text)

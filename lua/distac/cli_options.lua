@@ -82,7 +82,13 @@ function options.parse(command, name, argv)
             elseif not value then
                 i = i + 1
                 value = argv[i]
-                if value == nil then return nil, "--" .. key .. " needs a value" end
+                local another = value and value:match("^%-[%a%-]") and not tonumber(value)
+                if another and not option then -- whether there is such an option, the command knows
+                    value, i = "", i - 1
+                elseif value == nil or another then
+                    return nil, "--" .. key .. " needs a value" .. (another and ", and '" .. value
+                        .. "' is an option (--" .. key .. "=" .. value .. " if it is meant)" or "")
+                end
             end
             if not option then
                 o.extra[key] = value

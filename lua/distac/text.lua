@@ -40,6 +40,9 @@ local function rows(fname, lists)
     if type(lists[1]) == "number" then
         lists = { lists }
     end
+    if #lists == 0 then
+        errors.raise("EINVAL", "%s: ids: wanted at least one list of ids, got none", fname)
+    end
     local longest, padded = 0, {}
     for i, list in ipairs(lists) do
         check.table(fname, string.format("ids[%.0f]", i), list)

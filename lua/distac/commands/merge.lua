@@ -34,6 +34,7 @@ local function check_known(o)
             common.usage("unknown option '--" .. key .. "'"
                 .. require("distac.schema").did_you_mean("--" .. key, names))
         end
+        if o.extra[key] == "" then common.usage("--" .. key .. " needs a value") end
     end
 end
 
@@ -88,18 +89,18 @@ local function output_layout(o, base)
     return o.to
 end
 
-local function patterns(text)
+local function patterns(text, option)
     if not text then return nil end
     local list = {}
     for part in (text .. ","):gmatch("([^,]*),") do
         if part ~= "" then list[#list + 1] = part end
     end
-    if #list == 0 then common.usage("wanted patterns of tensor names, separated by commas, got '" .. text .. "'") end
+    if #list == 0 then common.usage(option .. ": wanted patterns of tensor names, separated by commas, got '" .. text .. "'") end
     return list
 end
 
 local function rules(text)
-    local list = patterns(text)
+    local list = patterns(text, "--scale")
     for i, part in ipairs(list or {}) do
         local pattern, factor = part:match("^(.+)=([^=]+)$")
         if not pattern or not tonumber(factor) then
@@ -204,9 +205,18 @@ local function perform(job)
         record.models[i] = { path = path, fingerprint = job.dry_run and ""
             or job.prints and job.prints[i] or provenance.fingerprint(path) }
     end
-    if not job.memory and not job.custom then
-        local plan = job.operator:plan(base, models, { dtype = job.dtype, layout = record.layout })
-        distac.configure { memory = plan.whole > 0 and "2GiB" or "1GiB" }
+    if not job.custom then
+        local fits, plan = pcall(job.operator.plan, job.operator, base, models,
+            { dtype = job.dtype, layout = record.layout })
+        if not fits then
+            -- A pattern of no tensor, or models too many for the method: the command's fault, not the files'.
+            local text = type(plan) == "table" and plan.message or ""
+            if text:find("no tensor matches the pattern", 1, true) or text:find("models; it takes", 1, true) then
+                common.usage(text)
+            end
+            error(plan, 0)
+        end
+        if not job.memory then distac.configure { memory = plan.whole > 0 and "2GiB" or "1GiB" } end
     end
     if job.dry_run then return planned(job, base, models, record.layout) end
     local metadata = provenance.metadata(base:metadata(), record)
@@ -340,7 +350,8 @@ commands.merge = {
         if not in_file then
             for _, key in ipairs(o.extra_order) do params[key] = parameter(method, key, o.extra[key], #o.args) end
         end
-        params.only, params.except, params.scale = patterns(o.only), patterns(o.except), rules(o.scale)
+        params.only, params.except = patterns(o.only, "--only"), patterns(o.except, "--except")
+        params.scale = rules(o.scale)
         local dtype = common.dtype(o)
         local inputs = { base_path }
         for _, path in ipairs(o.args) do inputs[#inputs + 1] = path end
