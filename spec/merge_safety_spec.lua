@@ -62,8 +62,12 @@ describe("distac merge", function()
             left = left + stale
         end
         assert.truthy(killed > kills / 10, killed)
-        -- A writer that was killed before it wrote anything leaves an empty file, which the next of its name removes.
-        assert.equal(0, (tiny.run(words(now), root)))
+        -- A writer that was killed before it wrote anything leaves an empty file, which the next of its name removes
+        -- once the system has buried the dead one.
+        for _ = 1, 10 do
+            assert.equal(0, (tiny.run(words(now), root)))
+            if #temporaries() == 0 then break end
+        end
         assert.same({}, temporaries())
         -- A writer of another file in the folder tidies up as well. What is empty may belong to one that begins.
         tiny.write(root .. "/.other.safetensors.1.0.distac-tmp", "what a writer with a number in use again left")
