@@ -52,7 +52,7 @@ describe("distac merge", function()
         for _ = 1, kills do
             local lambda = now == "0.5" and "0.25" or "0.5"
             local wait = content.seconds * 1.1 * random:uniform()
-            os.execute(string.format("cd %s && timeout -s KILL %.4f %s >/dev/null 2>&1", tiny.quote(root), wait + 0.001,
+            os.execute(string.format("cd %s && timeout --foreground -s KILL %.4f %s >/dev/null 2>&1", tiny.quote(root), wait + 0.001,
                 tiny.command(words(lambda))))
             local there = tiny.read(root .. "/out.safetensors")
             assert.truthy(there == content[now] or there == content[lambda], "a broken file after " .. wait)
