@@ -159,5 +159,7 @@ typedef struct di_sha256 {
 void di_sha256_init(di_sha256 *hash);
 void di_sha256_update(di_sha256 *hash, const void *bytes, size_t count);
 void di_sha256_hex(di_sha256 *hash, char out[65]);
+/* [new] The digits as the one item of a list. */
+distac_status di_sha256_strings(di_sha256 *hash, distac_strings **out);
 
 #endif

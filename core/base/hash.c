@@ -30,7 +30,7 @@ void di_sha256_hex(di_sha256 *hash, char out[65]) {
     out[64] = 0;
 }
 
-static distac_status hand_out(di_sha256 *hash, distac_strings **out) {
+distac_status di_sha256_strings(di_sha256 *hash, distac_strings **out) {
     char hex[65];
     di_sha256_hex(hash, hex);
     distac_strings *list = di_strings_new();
@@ -52,7 +52,7 @@ distac_status distac_hash_text(const char *text, int64_t bytes, distac_strings *
     di_sha256 hash;
     di_sha256_init(&hash);
     di_sha256_update(&hash, text, (size_t)bytes);
-    return hand_out(&hash, out);
+    return di_sha256_strings(&hash, out);
 }
 
 distac_status distac_hash_file(const char *path, distac_strings **out) {
@@ -73,5 +73,5 @@ distac_status distac_hash_file(const char *path, distac_strings **out) {
     if (piece && count < 0) status = di_fail(DISTAC_EIO, "cannot read '%s': %s", path, strerror(errno));
     close(fd);
     free(piece);
-    return status == DISTAC_OK ? hand_out(&hash, out) : status;
+    return status == DISTAC_OK ? di_sha256_strings(&hash, out) : status;
 }

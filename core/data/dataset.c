@@ -364,15 +364,5 @@ distac_status distac_dataset_hash(const distac_dataset *dataset, distac_strings 
         di_sha256_update(&hash, text, (size_t)n);
     }
     DI_TRY(hash_pixels(dataset, &hash));
-    char digits[65];
-    di_sha256_hex(&hash, digits);
-    distac_strings *strings = di_strings_new();
-    if (!strings) return DISTAC_ENOMEM;
-    distac_status status = di_strings_add(strings, digits);
-    if (status != DISTAC_OK) {
-        distac_strings_release(strings);
-        return status;
-    }
-    *out = strings;
-    return DISTAC_OK;
+    return di_sha256_strings(&hash, out);
 }

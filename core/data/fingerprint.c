@@ -42,15 +42,5 @@ distac_status distac_dataset_fingerprint(const distac_dataset *dataset, distac_s
         if (s->files) add_file(&hash, s->files[at]);
     }
     if (!s->files) di_sha256_update(&hash, s->raw->data, (size_t)s->raw->numel);
-    char digits[65];
-    di_sha256_hex(&hash, digits);
-    distac_strings *strings = di_strings_new();
-    if (!strings) return DISTAC_ENOMEM;
-    distac_status status = di_strings_add(strings, digits);
-    if (status != DISTAC_OK) {
-        distac_strings_release(strings);
-        return status;
-    }
-    *out = strings;
-    return DISTAC_OK;
+    return di_sha256_strings(&hash, out);
 }
