@@ -185,6 +185,15 @@ DISTAC_API int32_t distac_tensor_readonly(const distac_tensor *tensor);
 DISTAC_API const char *distac_tensor_device(const distac_tensor *tensor);
 /* [borrow] First element in host memory; NULL for a tensor on another device. */
 DISTAC_API void *distac_tensor_data(const distac_tensor *tensor);
+/* [new] A contiguous tensor over the caller's memory of `bytes` bytes at data, without a copy; readonly != 0 refuses
+ * writing through it. The memory stays the caller's, and has to stay where it is while distac_tensor_sharers of any
+ * tensor over it counts tensors of others. Errors: ESHAPE (the shape takes more than bytes), EINVAL (data is not
+ * aligned to the type). */
+DISTAC_API distac_status distac_tensor_adopt(distac_context *context, int32_t dtype, int32_t n_shape,
+                                             const int64_t *shape, void *data, int64_t bytes, int32_t readonly,
+                                             distac_tensor **out);
+/* [any] Tensors that lie over the same memory, this one and views included: 1 when it is the only one left. */
+DISTAC_API int64_t distac_tensor_sharers(const distac_tensor *tensor);
 
 /* Copies all elements, row-major, to values (numbers beyond 2^53 lose bits). Errors: ESHAPE unless
  * n_values equals numel. */

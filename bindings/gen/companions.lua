@@ -45,7 +45,7 @@ function companions.exports(api)
 end
 
 local words = { integer = "whole number", number = "number", string = "string", text = "string of any bytes",
-                count = "count", array = "list" }
+                count = "count", array = "list", pointer = "memory" }
 
 local function describe(entry)
     if entry.kind == "handle" then return entry.of end

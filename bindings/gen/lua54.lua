@@ -69,6 +69,8 @@ local function wrapper(fn)
             line("double %s = dl_double(%s);", arg.id, where)
         elseif arg.kind == "string" then
             line("const char *%s = dl_string(%s, %d);", arg.id, where, nullable)
+        elseif arg.kind == "pointer" then
+            line("void *%s = dl_pointer(%s, %d);", arg.id, where, nullable)
         elseif arg.kind == "text" then
             line("int64_t n%d = 0;", arg.position)
             line("const char *%s = dl_text(%s, &n%d);", arg.id, where, arg.position)

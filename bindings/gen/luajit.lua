@@ -44,6 +44,9 @@ local function wrapper(fn)
         elseif arg.kind == "string" then
             line("local p%d = h.string(a%d, %s, %s)", i, i, where, nullable)
             kept[#kept + 1] = "a" .. i
+        elseif arg.kind == "pointer" then
+            line("local p%d = h.pointer(a%d, %s, %s)", i, i, where, nullable)
+            kept[#kept + 1] = "a" .. i
         elseif arg.kind == "text" then
             line("local p%d = h.text(a%d, %s)", i, i, where)
             kept[#kept + 1] = "a" .. i

@@ -169,6 +169,11 @@ local function parse_parameter(api, fn, list, index)
         arg({ kind = "string", name = name })
         return index + 1
     end
+    name = text:match("^void %*([%w_]+)$")
+    if name then
+        arg({ kind = "pointer", name = name })
+        return index + 1
+    end
     local ctype
     ctype, name = text:match("^([%w_]+) ([%w_]+)$")
     if ctype == "distac_status" then ctype = "int32_t" end

@@ -84,6 +84,7 @@ uint64_t dl_uint64(lua_State *L, const char *function, int arg, const char *name
 double dl_double(lua_State *L, const char *function, int arg, const char *name);
 const char *dl_string(lua_State *L, const char *function, int arg, const char *name, int nullable);
 const char *dl_text(lua_State *L, const char *function, int arg, const char *name, int64_t *bytes);
+void *dl_pointer(lua_State *L, const char *function, int arg, const char *name, int nullable);
 int64_t dl_length(lua_State *L, const char *function, int arg, const char *name, int64_t max, int nullable);
 int64_t dl_count(lua_State *L, const char *function, int arg, const char *name);
 void *dl_buffer(lua_State *L, int64_t n, size_t element);

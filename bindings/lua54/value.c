@@ -89,6 +89,19 @@ const char *dl_text(lua_State *L, const char *function, int arg, const char *nam
     return text;
 }
 
+void *dl_pointer(lua_State *L, const char *function, int arg, const char *name, int nullable) {
+    if (nullable && lua_isnil(L, arg)) return NULL;
+    if (lua_islightuserdata(L, arg)) return lua_touserdata(L, arg);
+    if (lua_type(L, arg) == LUA_TSTRING) {
+        const char *text = lua_tostring(L, arg);
+        void *out;
+        memcpy(&out, &text, sizeof out); /* the callee is told that it is read-only */
+        return out;
+    }
+    dl_wanted(L, function, arg, name, "memory (a light userdata or a string)", arg);
+    return NULL;
+}
+
 int64_t dl_length(lua_State *L, const char *function, int arg, const char *name, int64_t max, int nullable) {
     if (nullable && lua_isnil(L, arg)) return -1;
     if (!lua_istable(L, arg)) dl_wanted(L, function, arg, name, "a list", arg);

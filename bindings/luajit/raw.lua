@@ -108,7 +108,7 @@ end
 local function wanted(fname, i, name, want, value)
     argument(fname, i, name, format("wanted %s, got %s", want, describe(value)))
 end
-h.argument, h.wanted, h.describe = argument, wanted, describe
+h.argument, h.wanted, h.describe, h.kind_of = argument, wanted, describe, kind_of
 
 -- ---- boxes
 

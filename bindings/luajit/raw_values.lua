@@ -58,6 +58,18 @@ return function(h, ffi)
         return value
     end
 
+    -- Memory: what lies at a pointer or in an array, not a handle of ours.
+    function h.pointer(value, fname, i, name, nullable)
+        local t = type(value)
+        if nullable and t == "nil" then return nil end
+        if t == "string" then return cast("void *", cast("const char *", value)) end
+        if t == "userdata" or t == "cdata" and not h.kind_of(value) then
+            local ok, pointer = pcall(cast, "void *", value)
+            if ok then return pointer end
+        end
+        wanted(fname, i, name, "memory (a cdata, a light userdata or a string)", value)
+    end
+
     local max_values = 134217728 -- of one array: beyond it a Lua table is the wrong tool
 
     function h.count(value, fname, i, name)

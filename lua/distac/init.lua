@@ -6,6 +6,7 @@ local check = require "distac.check"
 local context = require "distac.context"
 local errors = require "distac.error"
 local tensor = require "distac.tensor"
+local adopt = require "distac.adopt"
 local checkpoint = require "distac.checkpoint"
 local model = require "distac.model"
 local head = require "distac.head"
@@ -35,7 +36,7 @@ end
 -- distac.tensor{...} makes a tensor of a table; its fields make others.
 local makers = strict("distac.tensor", {
     zeros = tensor.zeros, ones = tensor.ones, full = tensor.full, randn = tensor.randn, rand = tensor.rand,
-    arange = tensor.arange, eye = tensor.eye, matmul = tensor.matmul, cat = tensor.cat,
+    arange = tensor.arange, eye = tensor.eye, matmul = tensor.matmul, cat = tensor.cat, adopt = adopt.adopt,
 })
 getmetatable(makers).__call = function(_, ...) return tensor.tensor(...) end
 

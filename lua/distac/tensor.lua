@@ -108,12 +108,6 @@ function methods.table(t)
     return build(1)
 end
 
-local CTYPES = {
-    f64 = "double *", f32 = "float *", f16 = "uint16_t *", bf16 = "uint16_t *", i64 = "int64_t *",
-    i32 = "int32_t *", i16 = "int16_t *", i8 = "int8_t *", u8 = "uint8_t *", bool = "uint8_t *",
-    u16 = "uint16_t *", u32 = "uint32_t *", u64 = "uint64_t *", f8_e4m3 = "uint8_t *", f8_e5m2 = "uint8_t *",
-}
-
 -- Rows i, j, ... of the first dimension, copied: t:rows{ 3, 1 } or t:rows(indices), 1-based.
 function methods.rows(t, list)
     local fname = "Tensor:rows"
@@ -134,8 +128,27 @@ function methods.rows(t, list)
     return out
 end
 
--- A typed pointer to the first element (0-based, row-major where the tensor is contiguous). It lives as long as
--- the tensor: keep that in a variable. LuaJIT only.
+local CTYPES = {
+    f64 = "double", f32 = "float", f16 = "uint16_t", bf16 = "uint16_t", i64 = "int64_t", i32 = "int32_t",
+    i16 = "int16_t", i8 = "int8_t", u8 = "uint8_t", bool = "uint8_t", u16 = "uint16_t", u32 = "uint32_t",
+    u64 = "uint64_t", f8_e4m3 = "uint8_t", f8_e5m2 = "uint8_t",
+}
+local pointer_types = {} -- by code, and by -1 - code for const
+
+local function pointer_to(code, readonly, pointer)
+    local ffi = require "ffi"
+    local key = readonly and -1 - code or code
+    local ctype = pointer_types[key]
+    if not ctype then
+        ctype = ffi.typeof((readonly and "const " or "") .. CTYPES[raw.dtype_name(code)] .. " *")
+        pointer_types[key] = ctype
+    end
+    return ffi.cast(ctype, pointer)
+end
+
+-- A typed pointer to the first element (0-based, row-major where the tensor is contiguous), const where the tensor is
+-- read-only, as those of files are. It lives as long as the tensor: keep that in a variable. LuaJIT only; on Lua 5.4
+-- nil and a reason.
 function methods.data(t)
     if raw.runtime ~= "luajit" then
         return nil, "needs LuaJIT"
@@ -144,7 +157,12 @@ function methods.data(t)
     if pointer == nil then
         return nil, "the tensor is on " .. raw.tensor_device(t)
     end
-    return require("ffi").cast(CTYPES[methods.dtype(t)], pointer)
+    return pointer_to(raw.tensor_dtype(t), raw.tensor_readonly(t) ~= 0, pointer)
+end
+
+-- How many tensors lie over the same elements, views included: 1 when nobody else sees a change.
+function methods.sharers(t)
+    return raw.tensor_sharers(t)
 end
 
 -- ---- Views and copies ---------------------------------------------------------------------------------

@@ -943,8 +943,47 @@ static void out_of_memory_is_an_error_and_leaks_nothing(void **state) {
     for (size_t k = 0; k < 6; k++) distac_tensor_release(all[k]);
 }
 
+static void test_adopted_memory(void **state) {
+    (void)state;
+    float memory[6] = {1, 2, 3, 4, 5, 6};
+    distac_context_info before, after;
+    OK(distac_context_get_info(context, &before));
+    distac_tensor *whole = NULL, *row = NULL;
+    OK(distac_tensor_adopt(context, DISTAC_F32, 2, DIMS(2, 3), memory, sizeof memory, 0, &whole));
+    assert_ptr_equal(distac_tensor_data(whole), memory);
+    OK(distac_context_get_info(context, &after));
+    assert_int_equal(after.memory_used, before.memory_used); /* not the engine's memory */
+    assert_int_equal(distac_tensor_sharers(whole), 1);
+    OK(distac_tensor_select(whole, 0, 1, &row));
+    assert_ptr_equal(distac_tensor_data(row), memory + 3);
+    assert_int_equal(distac_tensor_sharers(whole), 2);
+    OK(distac_tensor_fill(row, 7));
+    assert_true(memory[2] == 3 && memory[3] == 7 && memory[5] == 7);
+    distac_tensor_release(whole);
+    assert_int_equal(distac_tensor_sharers(row), 1);
+    distac_tensor_release(row);
+    memory[0] = 8; /* still the caller's */
+
+    distac_tensor *bad = NULL;
+    OK(distac_tensor_adopt(context, DISTAC_F32, 1, DIMS(6), memory, sizeof memory, 1, &bad));
+    assert_int_equal(distac_tensor_fill(bad, 0), DISTAC_ESTATE);
+    distac_tensor_release(bad);
+    bad = NULL;
+    assert_int_equal(distac_tensor_adopt(context, DISTAC_F32, 1, DIMS(7), memory, sizeof memory, 0, &bad),
+                     DISTAC_ESHAPE);
+    assert_null(bad);
+    assert_string_equal(distac_last_error(), "distac_tensor_adopt: shape [7] of f32 takes 28 bytes, data has 24");
+    assert_int_equal(distac_tensor_adopt(context, DISTAC_F32, 1, DIMS(1), (char *)memory + 1, 8, 0, &bad),
+                     DISTAC_EINVAL);
+    assert_int_equal(distac_tensor_adopt(context, DISTAC_F32, 1, DIMS(1), memory, -1, 0, &bad), DISTAC_EINVAL);
+    assert_int_equal(distac_tensor_adopt(context, DISTAC_F32, 1, DIMS(1), NULL, 8, 0, &bad), DISTAC_EINVAL);
+    assert_int_equal(distac_tensor_adopt(context, 99, 1, DIMS(1), memory, 8, 0, &bad), DISTAC_EDTYPE);
+    assert_int_equal(distac_tensor_sharers(NULL), -1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_adopted_memory),
         cmocka_unit_test(every_half_survives),
         cmocka_unit_test(halves_are_rounded_to_the_nearest),
         cmocka_unit_test(integers_are_rounded_and_clamped),
