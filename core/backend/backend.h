@@ -17,6 +17,37 @@
 
 enum { DI_ACT_NONE = -1 }; /* or DISTAC_ACT_GELU, DISTAC_ACT_QUICK_GELU */
 
+/* What one row of logits gives: correct is 0 or 1, between them under Mixup. */
+typedef struct di_row {
+    double loss, entropy, correct;
+} di_row;
+/* What rows of logits are compared with: labels alone, or two sets of them mixed. The arrays are the device's. */
+typedef struct di_targets {
+    const int64_t *labels;
+    const int64_t *others; /* NULL: not mixed */
+    double lambda;         /* weight of labels; 1 - lambda is the others' */
+} di_targets;
+
+/* Numbers of a training step, in the device's memory: the host sets them before the step and reads them once, after
+ * it. In between kernels alone read and write them, so that no step waits for the host. [0] is the encoder's vector,
+ * [1] the head's where it learns too. */
+typedef struct di_step {
+    double rate[2];     /* learning rates */
+    int64_t updates[2]; /* done before this step */
+    di_row total;       /* sums over the rows */
+    double anchor;
+    double sumsq[2];    /* of the gradients */
+    double factor[2];   /* what the gradients are multiplied by: scale and clip */
+    int64_t refused;    /* not 0: something is not finite or too large, so nothing is updated */
+} di_step;
+/* The constants of AdamW with clipping. */
+typedef struct di_adamw {
+    double beta1, beta2, eps, weight_decay, scale;
+    double clip;  /* most norm of a gradient; 0: any */
+    double limit; /* a norm above it is refused */
+    bool coupled;
+} di_adamw;
+
 typedef struct di_kernels {
     const char *name; /* "cpu/avx512/f32" */
     int32_t dtype;
@@ -72,6 +103,56 @@ typedef struct di_kernels {
     distac_status (*tokens_backward)(distac_context *c, int64_t B, int64_t N, int64_t W, const void *dx,
                                      void *dembedded, void *dcls, void *dpos);
 
+    /* first [B,W] = row 0 of each x [B,N,W]; and its gradient: dx is dfirst in row 0 and zero elsewhere. */
+    distac_status (*rows_first)(distac_context *c, int64_t B, int64_t N, int64_t W, const void *x, void *first);
+    distac_status (*rows_first_backward)(distac_context *c, int64_t B, int64_t N, int64_t W, const void *dfirst,
+                                         void *dx);
+    /* x [n,channels,plane] = (bytes/255 - mean)/std of each channel; bytes on the device, mean and std on the host. */
+    distac_status (*pixels)(distac_context *c, int64_t n, int64_t channels, int64_t plane, const uint8_t *bytes,
+                            const double *mean, const double *std, void *x);
+    /* y [n,C] = row list[i] of x [.,C]; list on the device. */
+    distac_status (*gather)(distac_context *c, int64_t n, int64_t C, const int64_t *list, const void *x, void *y);
+
+    /* ---- features to outputs: x [B,W] proj [W,D] -> y [B,D], products never rounded ---- */
+    distac_status (*project)(distac_context *c, int64_t B, int64_t D, int64_t W, const void *x, const void *proj,
+                             void *y);
+    /* dx is overwritten, dproj [W,D] added to. */
+    distac_status (*project_backward)(distac_context *c, int64_t B, int64_t D, int64_t W, const void *x,
+                                      const void *proj, const void *dy, void *dx, void *dproj);
+
+    /* ---- losses of rows of logits [rows,classes]: results [rows], each in double; dlogits, unless NULL, is
+     * overwritten with scale times the gradient of a row's loss ---- */
+    distac_status (*loss)(distac_context *c, const distac_loss_desc *desc, int64_t rows, int64_t classes,
+                          const void *logits, const di_targets *targets, double scale, void *dlogits,
+                          di_row *results);
+    /* t_teacher t_student KL(teacher || student) of the tempered predictions; the entropy is the student's at T = 1. */
+    distac_status (*loss_kd)(distac_context *c, int64_t rows, int64_t classes, const void *teacher,
+                             const void *student, double t_teacher, double t_student, double scale,
+                             void *dstudent, di_row *results);
+    /* The entropy of the prediction. */
+    distac_status (*loss_entropy)(distac_context *c, int64_t rows, int64_t classes, const void *logits,
+                                  double scale, void *dlogits, di_row *results);
+
+    /* ---- a training step; the order of the calls is that of the lines, step is on the device ---- */
+    distac_status (*step_begin)(distac_context *c, const di_step *start, di_step *step); /* *step = *start */
+    /* total = the results added in order. */
+    distac_status (*step_rows)(distac_context *c, int64_t rows, const di_row *results, di_step *step);
+    /* sumsq[which] = |g|^2; if beta is above 0, g += 2 beta (theta - theta0) before, anchor = beta |theta-theta0|^2. */
+    distac_status (*step_gradient)(distac_context *c, int32_t which, int64_t n, double beta, const void *theta,
+                                   const void *theta0, void *g, di_step *step);
+    /* factor and refused; rules [vectors], on the host. */
+    distac_status (*step_decide)(distac_context *c, int32_t vectors, const di_adamw *rules, di_step *step);
+    /* AdamW, unless the step is refused. */
+    distac_status (*step_update)(distac_context *c, int32_t which, int64_t n, const di_adamw *rule, const void *g,
+                                 void *m, void *v, void *theta, const di_step *step);
+
+    /* ---- between host and device; on the CPU all of them copy ---- */
+    /* dst is the device's, src the host's, free for other use on return. */
+    distac_status (*upload)(distac_context *c, void *dst, const void *src, size_t bytes);
+    /* dst is the host's, src the device's: waits for all work that was asked for before. */
+    distac_status (*download)(distac_context *c, void *dst, const void *src, size_t bytes);
+    distac_status (*copy)(distac_context *c, void *dst, const void *src, size_t bytes); /* both the device's */
+
     /* ---- head pieces ---- */
     /* y = x / |x| per row, x, y [M,C]; norms [M]. A zero row gives zeros. */
     distac_status (*normalize)(distac_context *c, int64_t M, int64_t C, const void *x, void *y, void *norms);
@@ -94,6 +175,13 @@ typedef struct di_kernels {
     distac_status (*adamw)(distac_context *c, int64_t n, int64_t t, double lr, double beta1, double beta2,
                            double eps, double weight_decay, bool coupled, double grad_scale, const void *g,
                            void *m, void *v, void *theta);
+    /* Index of the first element that is NaN or infinite, -1 if none is. */
+    distac_status (*nonfinite)(distac_context *c, int64_t n, const void *x, int64_t *first);
+    /* out += g^2 in double, then g = 0. */
+    distac_status (*square)(distac_context *c, int64_t n, void *g, double *out);
+    /* out = base + sum of lambdas[t] taus[t], in double; out may be base. The lists are the host's. */
+    distac_status (*combine)(distac_context *c, int64_t n, int32_t models, const void *const *taus,
+                             const double *lambdas, const void *base, void *out);
 } di_kernels;
 
 /* The table for F32 or F64 on the context's device; NULL for other types. */

@@ -154,10 +154,4 @@ distac_status di_head_backward(const distac_head *head, int64_t batch, const voi
                                const void *norms, const void *dlogits, void *dunit, void *dweight,
                                void *dfeatures);
 
-/* ---- rows.c ---- */
-/* first [B,W] = row 0 of each x [B,N,W]; and its gradient: dx is dfirst in row 0 and zero elsewhere. */
-void di_rows_first(distac_context *c, int64_t B, int64_t N, int64_t W, size_t element, const void *x, void *first);
-void di_rows_first_backward(distac_context *c, int64_t B, int64_t N, int64_t W, size_t element,
-                            const void *dfirst, void *dx);
-
 #endif

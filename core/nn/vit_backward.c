@@ -25,11 +25,10 @@ static distac_status block_backward(const distac_vit *vit, int64_t layer, void *
     DI_TRY(k->linear_backward_weight(c, rows, W, W, a->kept, d_x, g.out_proj_weight, g.out_proj_bias));
     void *d_mixed = t->d_rows;
     if (last) {
-        size_t element = (size_t)distac_dtype_bytes(vit->dtype);
         DI_TRY(k->linear_backward_input(c, rows, W, W, d_x, p.out_proj_weight, DI_ACT_NONE, NULL, false,
                                         t->d_pooled));
-        di_rows_first_backward(c, B, N, W, element, t->d_pooled, d_mixed);
-        di_rows_first_backward(c, B, N, W, element, d_x, t->d_x);
+        DI_TRY(k->rows_first_backward(c, B, N, W, t->d_pooled, d_mixed));
+        DI_TRY(k->rows_first_backward(c, B, N, W, d_x, t->d_x));
         d_x = t->d_x;
     } else {
         DI_TRY(k->linear_backward_input(c, rows, W, W, d_x, p.out_proj_weight, DI_ACT_NONE, NULL, false, d_mixed));
@@ -51,8 +50,7 @@ distac_status di_vit_backward(distac_vit *vit, const void *dfeatures, void *grad
     distac_context *c = vit->context;
     const int64_t B = vit->kept_batch, N = vit->tokens, W = config->width, D = config->dim, M = B * N;
     const int64_t patch_size = (int64_t)config->channels * config->patch * config->patch;
-    DI_TRY(k->gemm(c, true, false, W, D, B, 1.0, t->pooled, W, dfeatures, D, 1.0, g.proj, D));
-    DI_TRY(k->gemm(c, false, true, B, W, D, 1.0, dfeatures, D, p.proj, D, 0.0, t->d_pooled, W));
+    DI_TRY(k->project_backward(c, B, D, W, t->pooled, p.proj, dfeatures, t->d_pooled, g.proj));
     DI_TRY(k->layernorm_backward(c, B, W, vit->blocks[config->layers - 1].y, W, p.ln_post_weight, t->mean_post,
                                  t->rstd_post, t->d_pooled, false, t->d_row_x, g.ln_post_weight, g.ln_post_bias));
     for (int64_t layer = config->layers; layer-- > 0;) {

@@ -31,9 +31,8 @@ static distac_status block_inside(const distac_vit *vit, const sizes *s, int64_t
                      NULL, a->qkv));
     DI_TRY(k->attention(c, s->B, s->N, s->W, vit->config.heads, a->qkv, a->probs, a->mixed));
     if (a->skip != a->x) { /* last block: only the class token is read from here on */
-        size_t element = (size_t)distac_dtype_bytes(vit->dtype);
-        di_rows_first(c, s->B, s->N, s->W, element, a->x, a->skip);
-        di_rows_first(c, s->B, s->N, s->W, element, a->mixed, a->kept);
+        DI_TRY(k->rows_first(c, s->B, s->N, s->W, a->x, a->skip));
+        DI_TRY(k->rows_first(c, s->B, s->N, s->W, a->mixed, a->kept));
         rows = s->B;
     }
     DI_TRY(k->linear(c, rows, s->W, s->W, a->kept, p.out_proj_weight, p.out_proj_bias, DI_ACT_NONE, NULL, a->skip,
@@ -84,7 +83,7 @@ distac_status di_vit_forward(distac_vit *vit, int64_t batch, const void *images,
     const di_block_acts *last = &vit->blocks[config->layers - 1];
     DI_TRY(k->layernorm(c, s.B, s.W, last->y, s.W, p.ln_post_weight, p.ln_post_bias, a->pooled, a->mean_post,
                         a->rstd_post));
-    DI_TRY(k->gemm(c, false, false, s.B, s.D, s.W, 1.0, a->pooled, s.W, p.proj, s.D, 0.0, features, s.D));
+    DI_TRY(k->project(c, s.B, s.D, s.W, a->pooled, p.proj, features));
     vit->kept_batch = batch;
     return DISTAC_OK;
 }
@@ -107,10 +106,9 @@ static distac_status block_infer(const distac_vit *vit, const sizes *s, int64_t 
                      a->wide));
     DI_TRY(k->attention(c, s->B, s->N, s->W, vit->config.heads, a->wide, NULL, mixed));
     if (layer == vit->config.layers - 1 && !a->all_rows) {
-        size_t element = (size_t)distac_dtype_bytes(vit->dtype);
-        di_rows_first(c, s->B, s->N, s->W, element, x, a->row_x);
+        DI_TRY(k->rows_first(c, s->B, s->N, s->W, x, a->row_x));
         x = a->row_x;
-        di_rows_first(c, s->B, s->N, s->W, element, mixed, a->wide);
+        DI_TRY(k->rows_first(c, s->B, s->N, s->W, mixed, a->wide));
         mixed = a->wide;
         rows = s->B;
     }
@@ -141,10 +139,10 @@ static distac_status infer_slice(const distac_vit *vit, const di_infer_acts *a, 
         DI_TRY(di_poll(c));
         DI_TRY(block_infer(vit, &s, layer, a));
     }
-    if (a->all_rows) di_rows_first(c, s.B, s.N, s.W, (size_t)distac_dtype_bytes(vit->dtype), a->x, a->row_x);
+    if (a->all_rows) DI_TRY(k->rows_first(c, s.B, s.N, s.W, a->x, a->row_x));
     DI_TRY(k->layernorm(c, s.B, s.W, a->row_x, s.W, p.ln_post_weight, p.ln_post_bias, a->rows, NULL, NULL));
     DI_TRY(seen(a, 1 + 4 * (int64_t)config->layers, s.B, s.W, a->rows));
-    return k->gemm(c, false, false, s.B, s.D, s.W, 1.0, a->rows, s.W, p.proj, s.D, 0.0, features, s.D);
+    return k->project(c, s.B, s.D, s.W, a->rows, p.proj, features);
 }
 
 distac_status di_vit_watch(distac_vit *vit, int64_t batch, const void *images, void *features, bool all_rows,

@@ -3,10 +3,7 @@
  * AdaMerging learns (Yang et al. 2024, AdaMerging: Adaptive Model Merging for Multi-Task Learning). */
 #include "train.h"
 
-#include <math.h>
-#include <string.h>
-
-enum { ELEMENTS_PER_TASK = 1 << 14, STEP = 256 };
+#include <stdlib.h>
 
 static distac_status check(const char *name, const distac_vit *vit, int32_t n_taus, distac_tensor *const *taus,
                            const distac_tensor *lambdas) {
@@ -23,34 +20,6 @@ static distac_status check(const char *name, const distac_vit *vit, int32_t n_ta
     return DISTAC_OK;
 }
 
-typedef struct job {
-    const char *base; /* these at the tensor's first element */
-    char *out;
-    int64_t offset, count; /* of the tensor */
-    int32_t dtype, models;
-    distac_tensor *const *taus;
-    const double *lambdas;
-    int64_t stride; /* from one task vector's coefficient to the next one's */
-} job;
-
-static void combine(void *arg, int64_t block) {
-    const job *j = arg;
-    int64_t size = distac_dtype_bytes(j->dtype), end = (block + 1) * ELEMENTS_PER_TASK;
-    if (end > j->count) end = j->count;
-    for (int64_t at = block * ELEMENTS_PER_TASK; at < end; at += STEP) {
-        double sum[STEP], tau[STEP];
-        int64_t n = end - at < STEP ? end - at : STEP;
-        di_to_f64(j->dtype, j->base + at * size, sum, n);
-        for (int32_t t = 0; t < j->models; t++) {
-            double lambda = j->lambdas[t * j->stride];
-            if (lambda == 0.0) continue;
-            di_to_f64(j->dtype, (const char *)j->taus[t]->data + (j->offset + at) * size, tau, n);
-            for (int64_t i = 0; i < n; i++) sum[i] += lambda * tau[i];
-        }
-        di_from_f64(j->dtype, sum, j->out + at * size, n);
-    }
-}
-
 distac_status distac_vit_combine(distac_vit *vit, const distac_tensor *base, int32_t n_taus,
                                  distac_tensor *const *taus, const distac_tensor *lambdas) {
     DI_REQUIRE(vit && base && taus && lambdas, "vit, base, taus and lambdas are needed");
@@ -58,20 +27,22 @@ distac_status distac_vit_combine(distac_vit *vit, const distac_tensor *base, int
     DI_TRY(di_tensor_expect(base, "base", vit->dtype, 1, &vit->flat->numel));
     vit->kept_batch = 0; /* activations of other weights are of no use */
     int64_t columns = lambdas->shape[1], size = distac_dtype_bytes(vit->dtype);
-    for (int64_t l = 0; l < vit->param_count; l++) {
+    const void **at = di_new((size_t)n_taus * (sizeof(void *) + sizeof(double)));
+    if (!at) return DISTAC_ENOMEM;
+    double *own = (double *)(void *)(at + n_taus);
+    distac_status status = DISTAC_OK;
+    for (int64_t l = 0; l < vit->param_count && status == DISTAC_OK; l++) {
         const di_param *p = &vit->params[l];
-        job j = {.base = (const char *)base->data + p->offset * size,
-                 .out = (char *)vit->flat->data + p->offset * size,
-                 .offset = p->offset,
-                 .count = p->count,
-                 .dtype = vit->dtype,
-                 .models = n_taus,
-                 .taus = taus,
-                 .lambdas = (const double *)lambdas->data + (columns == 1 ? 0 : l),
-                 .stride = columns};
-        di_parallel(vit->context, (p->count + ELEMENTS_PER_TASK - 1) / ELEMENTS_PER_TASK, combine, &j);
+        for (int32_t t = 0; t < n_taus; t++) {
+            at[t] = (const char *)taus[t]->data + p->offset * size;
+            own[t] = ((const double *)lambdas->data)[t * columns + (columns == 1 ? 0 : l)];
+        }
+        status = vit->kernels->combine(vit->context, p->count, n_taus, at, own,
+                                       (const char *)base->data + p->offset * size,
+                                       (char *)vit->flat->data + p->offset * size);
     }
-    return DISTAC_OK;
+    free(at);
+    return status;
 }
 
 distac_status distac_vit_combine_gradient(const distac_vit *vit, const distac_tensor *grads, int32_t n_taus,

@@ -49,21 +49,6 @@ static double logits_fisher(const job *j) {
     return trace;
 }
 
-/* out += gradient^2, and the gradient is zero again: one pass. */
-static void square_block(void *arg, int64_t block) {
-    const job *j = arg;
-    int64_t n = j->vit->flat->numel, start = block * ELEMENTS_PER_TASK, end = start + ELEMENTS_PER_TASK;
-    if (end > n) end = n;
-    double *out = j->out;
-    if (j->vit->dtype == DISTAC_F64) {
-        double *g = j->gradient;
-        for (int64_t i = start; i < end; i++) out[i] += g[i] * g[i], g[i] = 0.0;
-    } else {
-        float *g = j->gradient;
-        for (int64_t i = start; i < end; i++) out[i] += (double)g[i] * (double)g[i], g[i] = 0.0F;
-    }
-}
-
 static void set_dlogit(const job *j, int64_t k, double value) {
     if (j->head->dtype == DISTAC_F64)
         ((double *)j->dlogits)[k] = value;
@@ -76,7 +61,7 @@ static distac_status backward(job *j, int64_t images) {
     DI_TRY(di_head_backward(j->head, images, j->features, j->unit, j->norms, j->dlogits, j->dunit, NULL,
                             j->dfeatures));
     DI_TRY(di_vit_backward(j->vit, j->dfeatures, j->gradient));
-    di_parallel(j->context, (j->vit->flat->numel + ELEMENTS_PER_TASK - 1) / ELEMENTS_PER_TASK, square_block, j);
+    DI_TRY(j->vit->kernels->square(j->context, j->vit->flat->numel, j->gradient, j->out));
     j->directions++;
     return DISTAC_OK;
 }

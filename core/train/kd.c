@@ -77,23 +77,40 @@ static distac_status teach(distac_kd *kd, int64_t count, const void *images) {
     return di_head_forward(l->head, count, l->features, l->unit, l->norms, l->teacher_logits);
 }
 
+/* The gradients of the whole batch, slice by slice. */
 static distac_status accumulate(distac_kd *kd, int64_t batch, const char *images, int64_t image_bytes,
                                 const char *teacher_logits) {
     di_learner *l = &kd->learner;
     int64_t slice = di_learner_slice(l, batch),
             logit_bytes = l->head->classes * distac_dtype_bytes(l->head->dtype);
-    DI_TRY(di_learner_begin(l, batch));
     for (int64_t start = 0; start < batch; start += slice) {
         int64_t count = batch - start < slice ? batch - start : slice;
         const void *given = l->teacher_logits;
         if (teacher_logits) given = teacher_logits + start * logit_bytes;
         else DI_TRY(teach(kd, count, images + start * image_bytes));
         DI_TRY(di_learner_forward(l, count, images + start * image_bytes));
-        di_loss_kd_rows(l->context, count, l->head->classes, l->head->dtype, given, l->logits, kd->desc.t_teacher,
-                        kd->desc.t_student, 1.0 / (double)batch, l->dlogits, l->results + start);
+        DI_TRY(l->vit->kernels->loss_kd(l->context, count, l->head->classes, given, l->logits, kd->desc.t_teacher,
+                                        kd->desc.t_student, 1.0 / (double)batch, l->dlogits, l->results + start));
         DI_TRY(di_learner_backward(l, count, NULL));
     }
     return DISTAC_OK;
+}
+
+/* Everything from the images to the updated parameters, asked for without waiting for any of it. */
+static distac_status work(distac_kd *kd, int64_t batch, const distac_tensor *images,
+                          const distac_tensor *teacher_logits, double rate) {
+    di_learner *l = &kd->learner;
+    const di_kernels *k = l->vit->kernels;
+    const di_adamw rule = di_optimizer_rule(l->optimizer);
+    DI_TRY(di_learner_begin(l, batch, rate, 0.0, NULL));
+    DI_TRY(accumulate(kd, batch, images->data, images->numel / batch * distac_dtype_bytes(images->dtype),
+                      teacher_logits ? teacher_logits->data : NULL));
+    DI_TRY(k->step_rows(l->context, batch, l->results, l->step));
+    DI_TRY(k->step_gradient(l->context, 0, l->grads->numel, kd->desc.beta, l->vit->flat->data, kd->anchor->data,
+                            l->grads->data, l->step));
+    DI_TRY(k->step_decide(l->context, 1, &rule, l->step));
+    DI_TRY(di_poll(l->context)); /* the last moment to stop with nothing changed */
+    return di_optimizer_update(l->optimizer, 0, l->step, l->grads->data, l->vit->flat->data);
 }
 
 distac_status distac_kd_step(distac_kd *kd, const distac_tensor *images, const distac_tensor *teacher_logits,
@@ -101,27 +118,22 @@ distac_status distac_kd_step(distac_kd *kd, const distac_tensor *images, const d
     DI_REQUIRE(kd && images && out, "kd, images and out are needed");
     di_learner *l = &kd->learner;
     DI_TRY(di_vit_images_check(l->vit, images));
-    const int64_t batch = images->shape[0], n = l->grads->numel, logits_shape[2] = {batch, l->head->classes};
+    const int64_t batch = images->shape[0], logits_shape[2] = {batch, l->head->classes};
     if (teacher_logits)
         DI_TRY(di_tensor_expect(teacher_logits, "teacher_logits", l->head->dtype, 2, logits_shape));
     else if (!kd->teacher)
         return di_fail(DISTAC_ESTATE,
                        "there is no teacher: give teacher_logits, or a teacher when making the step");
-    double rate, sumsq, anchor = 0.0;
+    double rate;
+    di_step step;
     DI_TRY(di_optimizer_rate(l->optimizer, lr, &rate));
-    DI_TRY(accumulate(kd, batch, images->data, images->numel / batch * distac_dtype_bytes(images->dtype),
-                      teacher_logits ? teacher_logits->data : NULL));
-    di_row total = di_rows_total(l->results, batch);
-    DI_TRY(di_finite(total.loss, "distac_kd_step", "the loss", l->optimizer->steps));
-    if (kd->desc.beta > 0.0)
-        DI_TRY(l->vit->kernels->anchor(l->context, n, kd->desc.beta, l->vit->flat->data, kd->anchor->data,
-                                       l->grads->data, &anchor, &sumsq));
-    else DI_TRY(l->vit->kernels->sumsq(l->context, n, l->grads->data, &sumsq));
-    DI_TRY(di_finite(anchor, "distac_kd_step", "the anchor term", l->optimizer->steps));
-    DI_TRY(di_learner_check(l, sumsq));
-    DI_TRY(di_poll(l->context)); /* the last moment to stop with nothing changed */
-    DI_TRY(di_optimizer_update(l->optimizer, rate, sumsq, l->grads->data, l->vit->flat->data));
-    *out = (distac_step_stats){.loss = total.loss / (double)batch, .anchor = anchor, .grad_norm = sqrt(sumsq),
-                               .entropy = total.entropy / (double)batch};
+    DI_TRY(work(kd, batch, images, teacher_logits, rate));
+    DI_TRY(l->vit->kernels->download(l->context, &step, l->step, sizeof step));
+    DI_TRY(di_finite(step.total.loss, "distac_kd_step", "the loss", l->optimizer->steps));
+    DI_TRY(di_finite(step.anchor, "distac_kd_step", "the anchor term", l->optimizer->steps));
+    DI_TRY(di_learner_check(l, step.sumsq[0]));
+    l->optimizer->steps++;
+    *out = (distac_step_stats){.loss = step.total.loss / (double)batch, .anchor = step.anchor,
+                               .grad_norm = sqrt(step.sumsq[0]), .entropy = step.total.entropy / (double)batch};
     return DISTAC_OK;
 }

@@ -82,12 +82,17 @@ static size_t lay_out(di_learner *l, int64_t batch) {
     l->dfeatures = take(l, &used, slice, dim, element);
     l->teacher_logits = take(l, &used, slice, classes, element);
     l->results = take(l, &used, batch, 1, sizeof(di_row));
+    l->step = take(l, &used, 1, 1, sizeof(di_step));
     return used;
 }
 
-distac_status di_learner_begin(di_learner *l, int64_t batch) {
+distac_status di_learner_begin(di_learner *l, int64_t batch, double rate, double head_rate,
+                               const distac_optimizer *head_optimizer) {
+    const di_step start = {.rate = {rate, head_rate},
+                           .updates = {l->optimizer->steps, head_optimizer ? head_optimizer->steps : 0}};
     DI_TRY(di_workspace_reserve(l->context, &l->memory, lay_out(l, batch)));
     lay_out(l, batch);
+    DI_TRY(l->vit->kernels->step_begin(l->context, &start, l->step));
     return l->vit->kernels->axpby(l->context, l->grads->numel, 0.0, NULL, 0.0, l->grads->data); /* zeros */
 }
 
@@ -102,29 +107,16 @@ distac_status di_learner_backward(di_learner *l, int64_t slice, void *dweight) {
     return di_vit_backward(l->vit, l->dfeatures, l->grads->data);
 }
 
-/* The first parameter tensor whose gradient holds something that is no number; -1 if none does. */
-static int64_t first_bad(const di_learner *l, int64_t *element) {
-    for (int64_t i = 0; i < l->vit->param_count; i++) {
-        const di_param *p = &l->vit->params[i];
-        for (int64_t j = 0; j < p->count; j++) {
-            double g = l->grads->dtype == DISTAC_F64 ? ((const double *)l->grads->data)[p->offset + j]
-                                                     : (double)((const float *)l->grads->data)[p->offset + j];
-            if (!isfinite(g)) {
-                *element = j;
-                return i;
-            }
-        }
-    }
-    return -1;
-}
-
 distac_status di_learner_check(const di_learner *l, double sumsq) {
-    if (isfinite(sumsq)) return di_optimizer_check(l->optimizer, sumsq, "gradient");
-    int64_t element = 0, bad = first_bad(l, &element);
-    if (bad < 0) return di_optimizer_check(l->optimizer, sumsq, "gradient");
+    int64_t at = -1, bad = 0;
+    if (!isfinite(sumsq))
+        DI_TRY(l->vit->kernels->nonfinite(l->context, l->grads->numel, l->grads->data, &at));
+    if (at < 0) return di_optimizer_check(l->optimizer, sumsq, "gradient");
+    while (l->vit->params[bad].offset + l->vit->params[bad].count <= at) bad++;
     return di_fail_at(DISTAC_ENUMERIC, "gradient",
                       "that of \"%s\" is not finite at element %lld before update %lld; nothing was changed",
-                      l->vit->params[bad].name, (long long)element, (long long)l->optimizer->steps + 1);
+                      l->vit->params[bad].name, (long long)(at - l->vit->params[bad].offset),
+                      (long long)l->optimizer->steps + 1);
 }
 
 distac_status di_finite(double value, const char *function, const char *what, int64_t step) {

@@ -1,4 +1,5 @@
 /* optimizer.c: AdamW with clipping by the global norm, its state, and the learning-rate schedule. */
+#include "../backend/step.h"
 #include "train.h"
 #include <math.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@ void distac_optimizer_release(distac_optimizer *optimizer) {
     if (!optimizer || atomic_fetch_sub(&optimizer->refs, 1) != 1) return;
     distac_tensor_release(optimizer->moments[0]);
     distac_tensor_release(optimizer->moments[1]);
+    di_free(optimizer->context, optimizer->step, sizeof *optimizer->step);
     distac_context_release(optimizer->context);
     free(optimizer);
 }
@@ -58,6 +60,10 @@ distac_status distac_adamw_create(distac_context *context, const distac_adamw_de
     o->dtype = dtype;
     distac_status status = distac_tensor_create(context, dtype, 1, &n, &o->moments[0]);
     if (status == DISTAC_OK) status = distac_tensor_create(context, dtype, 1, &n, &o->moments[1]);
+    if (status == DISTAC_OK) {
+        o->step = di_alloc(context, sizeof *o->step);
+        if (!o->step) status = DISTAC_ENOMEM;
+    }
     if (status != DISTAC_OK) {
         distac_optimizer_release(o);
         return status;
@@ -72,32 +78,29 @@ distac_status di_optimizer_rate(const distac_optimizer *optimizer, double lr, do
     return DISTAC_OK;
 }
 
-/* What a gradient of this norm is multiplied by. */
-static double clip_scale(const distac_optimizer *o, double norm) {
-    if (!(o->desc.clip > 0.0)) return o->desc.scale;
-    double clip = o->desc.clip / (o->desc.scale * norm + 1e-6);
-    return clip < 1.0 ? o->desc.scale * clip : o->desc.scale;
+di_adamw di_optimizer_rule(const distac_optimizer *o) {
+    const distac_adamw_desc *d = &o->desc;
+    return (di_adamw){.beta1 = d->beta1, .beta2 = d->beta2, .eps = d->eps, .weight_decay = d->weight_decay,
+                      .scale = d->scale, .clip = d->clip, .limit = o->dtype == DISTAC_F32 ? 1e18 : 1e150,
+                      .coupled = d->coupled != 0};
 }
 
 distac_status di_optimizer_check(const distac_optimizer *o, double sumsq, const char *what) {
-    double norm = sqrt(sumsq), limit = o->dtype == DISTAC_F32 ? 1e18 : 1e150;
+    const di_adamw rule = di_optimizer_rule(o);
+    double norm = sqrt(sumsq);
+    if (di_step_usable(&rule, sumsq)) return DISTAC_OK;
     if (!isfinite(norm))
         return di_fail(DISTAC_ENUMERIC, "the %s has norm %g before update %lld; nothing was changed", what, norm,
                        (long long)o->steps + 1);
-    /* The second moment squares it: beyond this it would become infinite and stay so. */
-    if (norm * clip_scale(o, norm) > limit)
-        return di_fail(DISTAC_ENUMERIC, "the %s has norm %g, above %g, before update %lld; nothing was changed",
-                       what, norm, limit, (long long)o->steps + 1);
-    return DISTAC_OK;
+    return di_fail(DISTAC_ENUMERIC, "the %s has norm %g, above %g, before update %lld; nothing was changed", what,
+                   norm, rule.limit, (long long)o->steps + 1);
 }
 
-distac_status di_optimizer_update(distac_optimizer *o, double lr, double sumsq, const void *grads, void *params) {
-    const distac_adamw_desc *d = &o->desc;
-    DI_TRY(o->kernels->adamw(o->context, o->n, o->steps + 1, lr, d->beta1, d->beta2, d->eps, d->weight_decay,
-                             d->coupled != 0, clip_scale(o, sqrt(sumsq)), grads, o->moments[0]->data,
-                             o->moments[1]->data, params));
-    o->steps++;
-    return DISTAC_OK;
+distac_status di_optimizer_update(const distac_optimizer *o, int32_t which, const di_step *step, const void *grads,
+                                  void *params) {
+    const di_adamw rule = di_optimizer_rule(o);
+    return o->kernels->step_update(o->context, which, o->n, &rule, grads, o->moments[0]->data, o->moments[1]->data,
+                                   params, step);
 }
 
 static distac_status check_vector(const distac_optimizer *o, const distac_tensor *t, const char *name) {
@@ -118,11 +121,18 @@ distac_status distac_optimizer_step(distac_optimizer *optimizer, distac_tensor *
     DI_TRY(check_vector(optimizer, grads, "grads"));
     if (distac_tensor_readonly(params)) return di_fail(DISTAC_ESTATE, "params is read-only");
     DI_TRY(di_optimizer_rate(optimizer, lr, &lr));
-    double sumsq;
-    DI_TRY(optimizer->kernels->sumsq(optimizer->context, optimizer->n, grads->data, &sumsq));
-    *out = sqrt(sumsq);
-    DI_TRY(di_optimizer_check(optimizer, sumsq, "gradient"));
-    return di_optimizer_update(optimizer, lr, sumsq, grads->data, params->data);
+    const di_kernels *k = optimizer->kernels;
+    const di_adamw rule = di_optimizer_rule(optimizer);
+    di_step step = {.rate = {lr, 0.0}, .updates = {optimizer->steps, 0}}, *at = optimizer->step;
+    DI_TRY(k->step_begin(optimizer->context, &step, at));
+    DI_TRY(k->step_gradient(optimizer->context, 0, optimizer->n, 0.0, NULL, NULL, grads->data, at));
+    DI_TRY(k->step_decide(optimizer->context, 1, &rule, at));
+    DI_TRY(di_optimizer_update(optimizer, 0, at, grads->data, params->data));
+    DI_TRY(k->download(optimizer->context, &step, at, sizeof step));
+    *out = sqrt(step.sumsq[0]);
+    DI_TRY(di_optimizer_check(optimizer, step.sumsq[0], "gradient"));
+    optimizer->steps++;
+    return DISTAC_OK;
 }
 
 int64_t distac_optimizer_steps(const distac_optimizer *optimizer) { return optimizer ? optimizer->steps : 0; }

@@ -3,7 +3,6 @@
 #include "train.h"
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct distac_trainer {
     di_learner learner;
@@ -11,7 +10,8 @@ struct distac_trainer {
     distac_tensor *dweight;           /* [C,D], with head_optimizer */
     distac_loss_desc loss;
     uint64_t seed;
-    di_workspace mixing; /* Mixup: images, labels and permutation of a batch */
+    di_workspace mixing;              /* Mixup: images */
+    di_workspace lists;               /* labels, Mixup's other labels, its permutation */
 };
 
 /* Streams of the random numbers of Mixup; step k permutes with stream PERMUTATION + k. */
@@ -62,7 +62,10 @@ distac_status distac_trainer_create(distac_vit *vit, distac_head *head, distac_o
 
 void distac_trainer_release(distac_trainer *trainer) {
     if (!trainer) return;
-    if (trainer->learner.vit) di_free(trainer->learner.context, trainer->mixing.memory, trainer->mixing.bytes);
+    if (trainer->learner.vit) {
+        di_free(trainer->learner.context, trainer->mixing.memory, trainer->mixing.bytes);
+        di_free(trainer->learner.context, trainer->lists.memory, trainer->lists.bytes);
+    }
     distac_tensor_release(trainer->dweight);
     distac_optimizer_release(trainer->head_optimizer);
     di_learner_free(&trainer->learner);
@@ -80,6 +83,7 @@ distac_status distac_trainer_set_head(distac_trainer *trainer, distac_head *head
 typedef struct batch {
     int64_t size, image_bytes;
     const char *images;
+    int64_t *lists; /* on the device: labels, others, permutation [size] each */
     di_targets targets;
 } batch;
 
@@ -87,75 +91,99 @@ typedef struct batch {
  * updates done, so that a run continued from a saved state draws the same. */
 static distac_status mix(distac_trainer *t, const int64_t *labels, batch *b) {
     distac_context *c = t->learner.context;
-    int64_t step = t->learner.optimizer->steps;
-    size_t images = ((size_t)(b->size * b->image_bytes) + 63) & ~(size_t)63;
+    const di_kernels *k = t->learner.vit->kernels;
+    int64_t step = t->learner.optimizer->steps, n = b->image_bytes / distac_dtype_bytes(t->learner.vit->dtype);
     size_t list = (size_t)b->size * sizeof(int64_t);
-    DI_TRY(di_workspace_reserve(c, &t->mixing, images + 2 * list));
-    char *mixed = t->mixing.memory;
-    int64_t *others = (int64_t *)(void *)(mixed + images), *permutation = others + b->size;
+    DI_TRY(di_workspace_reserve(c, &t->mixing, (size_t)(b->size * b->image_bytes)));
     double lambda = di_uniform(t->seed, LAMBDA_STREAM, (uint64_t)step);
+    int64_t *permutation = di_new(2 * list), *others = permutation + b->size;
+    if (!permutation) return DISTAC_ENOMEM;
     di_permutation(t->seed, PERMUTATION_STREAM + (uint64_t)step, b->size, permutation);
-    for (int64_t i = 0; i < b->size; i++) {
-        others[i] = labels[permutation[i]];
-        memcpy(mixed + i * b->image_bytes, b->images + permutation[i] * b->image_bytes, (size_t)b->image_bytes);
-    }
-    int64_t n = b->size * b->image_bytes / distac_dtype_bytes(t->learner.vit->dtype);
-    DI_TRY(t->learner.vit->kernels->axpby(c, n, lambda, b->images, 1.0 - lambda, mixed));
-    b->images = mixed;
-    b->targets.others = others;
+    for (int64_t i = 0; i < b->size; i++) others[i] = labels[permutation[i]];
+    distac_status status = k->upload(c, b->lists + b->size, others, list);
+    if (status == DISTAC_OK) status = k->upload(c, b->lists + 2 * b->size, permutation, list);
+    free(permutation);
+    DI_TRY(status);
+    DI_TRY(k->gather(c, b->size, n, b->lists + 2 * b->size, b->images, t->mixing.memory));
+    DI_TRY(k->axpby(c, b->size * n, lambda, b->images, 1.0 - lambda, t->mixing.memory));
+    b->images = t->mixing.memory;
+    b->targets.others = b->lists + b->size;
     b->targets.lambda = lambda;
     return DISTAC_OK;
+}
+
+/* The labels to where the losses read them, and Mixup's partners. */
+static distac_status targets(distac_trainer *t, const int64_t *labels, batch *b) {
+    di_learner *l = &t->learner;
+    size_t list = (size_t)b->size * sizeof(int64_t);
+    DI_TRY(di_workspace_reserve(l->context, &t->lists, 3 * list));
+    b->lists = t->lists.memory;
+    DI_TRY(l->vit->kernels->upload(l->context, b->lists, labels, list));
+    b->targets = (di_targets){b->lists, NULL, 1.0};
+    return t->loss.mixup > 0.0 ? mix(t, labels, b) : DISTAC_OK;
 }
 
 /* Adds the gradients of the whole batch, slice by slice; every slice's share is its part of the mean. */
 static distac_status accumulate(distac_trainer *t, const batch *b) {
     di_learner *l = &t->learner;
+    const di_kernels *k = l->vit->kernels;
     int64_t slice = di_learner_slice(l, b->size);
-    DI_TRY(di_learner_begin(l, b->size));
-    if (t->dweight) DI_TRY(distac_tensor_fill(t->dweight, 0.0));
+    if (t->dweight) DI_TRY(k->axpby(l->context, t->dweight->numel, 0.0, NULL, 0.0, t->dweight->data)); /* zeros */
     for (int64_t start = 0; start < b->size; start += slice) {
         int64_t count = b->size - start < slice ? b->size - start : slice;
         di_targets targets = b->targets;
         targets.labels += start;
         if (targets.others) targets.others += start;
         DI_TRY(di_learner_forward(l, count, b->images + start * b->image_bytes));
-        di_loss_rows(l->context, &t->loss, count, l->head->classes, l->head->dtype, l->logits, &targets,
-                     1.0 / (double)b->size, l->dlogits, l->results + start);
+        DI_TRY(k->loss(l->context, &t->loss, count, l->head->classes, l->logits, &targets, 1.0 / (double)b->size,
+                       l->dlogits, l->results + start));
         DI_TRY(di_learner_backward(l, count, t->dweight ? t->dweight->data : NULL));
     }
     return DISTAC_OK;
+}
+
+/* Everything from the images to the updated parameters, asked for without waiting for any of it. */
+static distac_status work(distac_trainer *t, const batch *b, double rate, double head_rate) {
+    di_learner *l = &t->learner;
+    const di_kernels *k = l->vit->kernels;
+    di_adamw rules[2] = {di_optimizer_rule(l->optimizer)};
+    if (t->head_optimizer) rules[1] = di_optimizer_rule(t->head_optimizer);
+    DI_TRY(di_learner_begin(l, b->size, rate, head_rate, t->head_optimizer));
+    DI_TRY(accumulate(t, b));
+    DI_TRY(k->step_rows(l->context, b->size, l->results, l->step));
+    DI_TRY(k->step_gradient(l->context, 0, l->grads->numel, 0.0, NULL, NULL, l->grads->data, l->step));
+    if (t->head_optimizer)
+        DI_TRY(k->step_gradient(l->context, 1, t->dweight->numel, 0.0, NULL, NULL, t->dweight->data, l->step));
+    DI_TRY(k->step_decide(l->context, t->head_optimizer ? 2 : 1, rules, l->step));
+    DI_TRY(di_poll(l->context)); /* the last moment to stop with nothing changed */
+    DI_TRY(di_optimizer_update(l->optimizer, 0, l->step, l->grads->data, l->vit->flat->data));
+    if (!t->head_optimizer) return DISTAC_OK;
+    return di_optimizer_update(t->head_optimizer, 1, l->step, t->dweight->data, l->head->weight->data);
 }
 
 distac_status distac_trainer_step(distac_trainer *trainer, const distac_tensor *images,
                                   const distac_tensor *labels, double lr, distac_step_stats *out) {
     DI_REQUIRE(trainer && images && labels && out, "trainer, images, labels and out are needed");
     di_learner *l = &trainer->learner;
-    const di_kernels *k = l->vit->kernels;
     DI_TRY(di_vit_images_check(l->vit, images));
     batch b = {.size = images->shape[0], .images = images->data};
     b.image_bytes = images->numel / b.size * distac_dtype_bytes(images->dtype);
     DI_TRY(di_labels_check(labels, b.size, l->head->classes));
-    b.targets = (di_targets){labels->data, NULL, 1.0};
-    double rate, head_rate = 0.0, sumsq, head_sumsq = 0.0;
+    double rate, head_rate = 0.0;
     DI_TRY(di_optimizer_rate(l->optimizer, lr, &rate));
     if (trainer->head_optimizer) DI_TRY(di_optimizer_rate(trainer->head_optimizer, lr, &head_rate));
-    if (trainer->loss.mixup > 0.0) DI_TRY(mix(trainer, labels->data, &b));
-    DI_TRY(accumulate(trainer, &b));
-    di_row total = di_rows_total(l->results, b.size);
-    DI_TRY(di_finite(total.loss, "distac_trainer_step", "the loss", l->optimizer->steps));
-    DI_TRY(k->sumsq(l->context, l->grads->numel, l->grads->data, &sumsq));
-    DI_TRY(di_learner_check(l, sumsq));
-    if (trainer->head_optimizer) {
-        DI_TRY(k->sumsq(l->context, trainer->dweight->numel, trainer->dweight->data, &head_sumsq));
-        DI_TRY(di_optimizer_check(trainer->head_optimizer, head_sumsq, "head's gradient"));
-    }
-    DI_TRY(di_poll(l->context)); /* the last moment to stop with nothing changed */
-    DI_TRY(di_optimizer_update(l->optimizer, rate, sumsq, l->grads->data, l->vit->flat->data));
+    DI_TRY(targets(trainer, labels->data, &b));
+    DI_TRY(work(trainer, &b, rate, head_rate));
+    di_step step;
+    DI_TRY(l->vit->kernels->download(l->context, &step, l->step, sizeof step));
+    DI_TRY(di_finite(step.total.loss, "distac_trainer_step", "the loss", l->optimizer->steps));
+    DI_TRY(di_learner_check(l, step.sumsq[0]));
     if (trainer->head_optimizer)
-        DI_TRY(di_optimizer_update(trainer->head_optimizer, head_rate, head_sumsq, trainer->dweight->data,
-                                   l->head->weight->data));
-    *out = (distac_step_stats){.loss = total.loss / (double)b.size, .grad_norm = sqrt(sumsq),
-                               .accuracy = total.correct / (double)b.size,
-                               .entropy = total.entropy / (double)b.size};
+        DI_TRY(di_optimizer_check(trainer->head_optimizer, step.sumsq[1], "head's gradient"));
+    l->optimizer->steps++;
+    if (trainer->head_optimizer) trainer->head_optimizer->steps++;
+    *out = (distac_step_stats){.loss = step.total.loss / (double)b.size, .grad_norm = sqrt(step.sumsq[0]),
+                               .accuracy = step.total.correct / (double)b.size,
+                               .entropy = step.total.entropy / (double)b.size};
     return DISTAC_OK;
 }

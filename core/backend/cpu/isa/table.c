@@ -3,11 +3,13 @@
 #define DI_SELF "table.c"
 #include "both.h"
 #else
+#include "../general.h"
 #include "kernels.h"
 
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
 
+#define DI_CPU_GENERAL_(suffix) DI_CPU_GENERAL(suffix)
 #define COMMON                                                                                                    \
     .layernorm = NAME(layernorm),                                                                                 \
     .layernorm_backward = NAME(layernorm_backward),                                                               \
@@ -24,7 +26,8 @@
     .sumsq = NAME(sumsq),                                                                                         \
     .dot = NAME(dot),                                                                                             \
     .anchor = NAME(anchor),                                                                                       \
-    .adamw = NAME(adamw),
+    .adamw = NAME(adamw),                                                                                         \
+    DI_CPU_GENERAL_(DI_SUFFIX)
 
 const di_kernels NAME(kernels) = {
     .name = "cpu/" TEXT(DI_ISA) "/" TEXT(DI_SUFFIX),
@@ -45,6 +48,7 @@ const di_kernels PASTE3(di_kernels, bf16, DI_ISA) = {
     COMMON};
 #endif
 #undef COMMON
+#undef DI_CPU_GENERAL_
 #undef TEXT
 #undef TEXT_
 #endif
