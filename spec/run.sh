@@ -29,15 +29,20 @@ say() { printf '%s\n' "$*"; }
 # count PASSED FAILED SKIPPED: adds to the totals
 count() { passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3)); }
 
-# step NAME COMMAND...: one test that is a command; its output is shown when it fails
+# step NAME COMMAND...: one test that is a command; its output is shown when it fails. Status 77 means that it could not
+# be run here, and the last line says why.
 step() {
-    local name=$1 log="$logs/${1//[ \/]/_}.log"
+    local name=$1 log="$logs/${1//[ \/]/_}.log" status=0
     shift
-    if "$@" >"$log" 2>&1; then
+    "$@" >"$log" 2>&1 || status=$?
+    if [ $status = 0 ]; then
         say "ok      $name"
         count 1 0 0
+    elif [ $status = 77 ]; then
+        say "skipped $name: $(tail -n 1 "$log")"
+        count 0 0 1
     else
-        say "FAILED  $name (exit $?)"
+        say "FAILED  $name (exit $status)"
         tail -n 60 "$log"
         count 0 1 0
         return 1
@@ -204,7 +209,7 @@ fi
 if has examples; then
     any=0
     for script in spec/examples/*.sh; do
-        [ -f "$script" ] || continue
+        [ -x "$script" ] || continue
         any=1
         step "$(basename "$script" .sh)" bash "$script" "$build"
     done

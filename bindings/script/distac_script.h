@@ -57,6 +57,15 @@ DISTAC_API const char *distac_script_output(distac_script *script);
  * thread. "" if none. */
 DISTAC_API const char *distac_script_error(const distac_script *script);
 
+typedef struct distac_script_progress {
+    char what[128]; /* "fine-tuning digits (1/8)"; "" between two such parts */
+    int64_t done;
+    int64_t total; /* 0 if unknown */
+} distac_script_progress;
+/* [any] What the run that goes on is doing: recipes and merges tell it, and so may any script that calls
+ * require("distac.progress"). Lines that they would print on a terminal are in distac_script_output. */
+DISTAC_API void distac_script_get_progress(distac_script *script, distac_script_progress *out);
+
 /* [any] Stops the run that is going on, or else the next one: engine work and Lua code end with ECANCELED. (Loops
  * that LuaJIT has compiled and that call no engine function are not stopped.) */
 DISTAC_API void distac_script_cancel(distac_script *script);

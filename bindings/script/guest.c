@@ -1,5 +1,6 @@
-/* guest.c: what watches over a script while it runs: memory and instruction limits, cancelling, its output. */
+/* guest.c: what watches over a script while it runs: memory and instruction limits, cancelling, its output, progress. */
 #include "guest.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,4 +71,25 @@ int guest_print(lua_State *L) {
         if (i <= n) lua_pop(L, 1);
     }
     return 0;
+}
+
+int guest_progress(lua_State *L) {
+    distac_script *script = script_of(L);
+    const char *what = luaL_optstring(L, 1, "");
+    lua_Number done = luaL_optnumber(L, 2, 0), total = luaL_optnumber(L, 3, 0);
+    pthread_mutex_lock(&script->progress_lock);
+    snprintf(script->progress.what, sizeof script->progress.what, "%s", what);
+    script->progress.done = (int64_t)done;
+    script->progress.total = (int64_t)total;
+    pthread_mutex_unlock(&script->progress_lock);
+    return 0;
+}
+
+void distac_script_get_progress(distac_script *script, distac_script_progress *out) {
+    if (!out) return;
+    *out = (distac_script_progress){.what = ""};
+    if (!script) return;
+    pthread_mutex_lock(&script->progress_lock);
+    *out = script->progress;
+    pthread_mutex_unlock(&script->progress_lock);
 }

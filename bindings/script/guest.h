@@ -15,6 +15,8 @@ struct distac_script {
     distac_status stopped; /* why the hook ended the run; DISTAC_OK: it did not */
     char *error, *json, *output, *shown;
     size_t output_length;
+    pthread_mutex_t progress_lock;
+    distac_script_progress progress;
 };
 
 /* The address of a static as a registry key. */
@@ -30,5 +32,7 @@ void guest_register(lua_State *L, distac_script *script);
 void guest_hook(lua_State *L, lua_Debug *record);
 /* print of scripts: collects text for distac_script_output. */
 int guest_print(lua_State *L);
+/* (what, done, total), or nothing at the end of a part: lays it down for distac_script_get_progress. */
+int guest_progress(lua_State *L);
 
 #endif

@@ -36,6 +36,12 @@ static int open_protected(lua_State *L) {
     lua_call(L, 0, 0);
     lua_pushcfunction(L, guest_print);
     lua_setglobal(L, "print");
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "distac.host");
+    lua_call(L, 1, 1);
+    lua_pushcfunction(L, guest_progress);
+    lua_setfield(L, -2, "progress");
+    lua_pop(L, 1);
 #if LUA_VERSION_NUM < 504
     if (o->script->instruction_limit > 0) luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
 #endif
@@ -56,6 +62,10 @@ static int open_protected(lua_State *L) {
         if (engine->kernels) {
             lua_pushstring(L, engine->kernels);
             lua_setfield(L, -2, "kernels");
+        }
+        if (engine->products) {
+            lua_pushstring(L, engine->products);
+            lua_setfield(L, -2, "products");
         }
         lua_call(L, 1, 0);
     }
@@ -112,6 +122,7 @@ distac_status distac_script_open(const distac_script_desc *desc, distac_script *
         return DISTAC_ENOMEM;
     }
     ds_watch_init(&script->watch);
+    pthread_mutex_init(&script->progress_lock, NULL);
     if (desc) script->instruction_limit = desc->instruction_limit;
     script->L = lua_newstate(guest_allocate, script);
     /* From here on: LuaJIT of 2022 crashes when memory ends while it makes a state. */
@@ -139,6 +150,7 @@ void distac_script_close(distac_script *script) {
     if (!script) return;
     if (script->L) lua_close(script->L);
     ds_watch_destroy(&script->watch);
+    pthread_mutex_destroy(&script->progress_lock);
     free(script->error);
     free(script->json);
     free(script->output);

@@ -101,23 +101,24 @@ static int find_lua(char *out, size_t bytes, int program) {
     return 0;
 }
 
-#if LUA_VERSION_NUM < 504
-/* Tells bindings/luajit which library the host already has. */
+/* The module distac.host: what Lua files may know of the program they run in. LuaJIT's binding learns from it which
+ * library the host already has. */
 static int open_host(lua_State *L) {
+    lua_newtable(L);
+#if LUA_VERSION_NUM < 504
     Dl_info info;
     void *symbol = dlsym(RTLD_DEFAULT, "distac_version");
     if (!symbol) {
         const char *(*version)(void) = distac_version;
         memcpy(&symbol, &version, sizeof symbol);
     }
-    lua_newtable(L);
     if (dladdr(symbol, &info) != 0 && info.dli_fname && strchr(info.dli_fname, '/')) {
         lua_pushstring(L, info.dli_fname);
         lua_setfield(L, -2, "library");
     }
+#endif
     return 1;
 }
-#endif
 
 void ds_prepare(lua_State *L, ds_watch *watch, const char *lua_path, int program) {
     char found[PATH_MAX];
@@ -142,9 +143,8 @@ void ds_prepare(lua_State *L, ds_watch *watch, const char *lua_path, int program
 #if LUA_VERSION_NUM >= 504
     lua_pushcfunction(L, luaopen_distac_raw);
     lua_setfield(L, -2, "distac.raw");
-#else
+#endif
     lua_pushcfunction(L, open_host);
     lua_setfield(L, -2, "distac.host");
-#endif
     lua_pop(L, 2);
 }

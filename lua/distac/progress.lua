@@ -1,5 +1,6 @@
 -- distac.progress: what a run says on stderr while it works: one bar with rate and time left on a terminal, a
--- plain line every few seconds otherwise, nothing with --quiet.
+-- plain line every few seconds otherwise, nothing with --quiet. Inside a host program nothing is written: the host
+-- asks (distac_script_get_progress) and draws what it likes.
 
 local progress = {}
 local Progress = {}
@@ -12,9 +13,28 @@ local function is_terminal()
     return ok == true or ok == 0
 end
 
+-- What a host program is told: host.progress(what, done, total), without arguments when a part has ended.
+local Told = {}
+Told.__index = Told
+function Told.clear() end
+function Told:note(text) if not self.quiet then print(text) end end
+function Told:start(what, total, done)
+    self.what, self.total, self.begun = what, total, clock()
+    self.tell(what, done or 0, total)
+end
+function Told:update(done) if self.what then self.tell(self.what, done, self.total) end end
+function Told:finish(detail)
+    if not self.what then return end
+    self.tell()
+    self:note(self.what .. "  " .. progress.duration(clock() - self.begun) .. (detail and "  " .. detail or ""))
+    self.what = nil
+end
+
 -- options.quiet: say nothing.
 function progress.new(options)
     options = options or {}
+    local host = package.preload["distac.host"] and require "distac.host"
+    if host and host.progress then return setmetatable({ quiet = options.quiet, tell = host.progress }, Told) end
     return setmetatable({ quiet = options.quiet, out = io.stderr, every = 3, terminal = nil }, Progress)
 end
 
