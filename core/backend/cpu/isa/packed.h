@@ -26,6 +26,7 @@ enum {
     WHOLE_BLOCKS = 4,               /* blocks of KC of A that are packed at a time if these are all, */
     HELD = 2,                       /* and if not: then the sums of a tile need room beside them */
     CHUNK = 64,                     /* units turned around at a time */
+    FETCHED = 64,                   /* elements along K that a packed row of B is fetched ahead */
     BARE = 512,                     /* unpacked: rows of both operands that stay in the second-level cache, */
     BARE_ROWS = 140 / MR,           /* panels of A in a tile, */
     BARE_COLUMNS = 128              /* columns of a tile */
@@ -150,6 +151,39 @@ INLINE void NAME(pack_beside)(int products, int64_t units, int64_t K, int64_t n,
 }
 
 /* ---- packing B ---- */
+/* A whole panel of B stored [N,K], as many units as fill squares of registers; returns how many. What the next square
+ * of the same rows needs is fetched meanwhile: weights come from memory. */
+INLINE int64_t NAME(pack_squares_of)(int products, int64_t units, int64_t elements, const T *B, int64_t ldb, T *to) {
+    int64_t each = products == PRODUCTS_PAIRS ? 2 : 1, t = 0;
+    for (; t + VL <= units && (t + VL) * each <= elements; t += VL) {
+        for (int64_t half = 0; half < NR; half += VL) {
+            const T *from = B + half * ldb + t * each;
+            V r[SQUARE];
+            UNROLL(16) for (int64_t i = 0; i < VL; i++) {
+                const T *x = from + i * ldb;
+                for (int64_t ahead = 0; ahead < each * VBYTES; ahead += 64)
+                    __builtin_prefetch((const char *)(x + FETCHED) + ahead);
+#if PAIRS
+                if (products == PRODUCTS_PAIRS) {
+                    r[i] = NAME(two)(LOAD(x), LOAD(x + VL));
+                    continue;
+                }
+#endif
+                r[i] = LOAD(x);
+            }
+            NAME(turn_square)(r);
+            UNROLL(16) for (int64_t i = 0; i < VL; i++) STORE(to + (t + i) * NR + half, r[i]);
+        }
+    }
+    return t;
+}
+static int64_t NAME(pack_squares)(const NAME(packed_job) *j, const T *B, T *to) {
+    if (j->products == PRODUCTS_PLAIN) return NAME(pack_squares_of)(PRODUCTS_PLAIN, j->units, j->K, B, j->ldb, to);
+#if PAIRS
+    if (j->products == PRODUCTS_PAIRS) return NAME(pack_squares_of)(PRODUCTS_PAIRS, j->units, j->K, B, j->ldb, to);
+#endif
+    return 0;
+}
 static distac_status NAME(pack_panel)(void *arg, int64_t index) {
     const NAME(packed_job) *j = arg;
     int64_t first = index * NR, n = di_cpu_min(NR, j->N - first), each = j->products == PRODUCTS_PAIRS ? 2 : 1;
@@ -168,9 +202,10 @@ static distac_status NAME(pack_panel)(void *arg, int64_t index) {
         }
         return DISTAC_OK;
     }
+    int64_t done = n < NR ? 0 : NAME(pack_squares)(j, j->B + first * j->ldb, to);
     if (n < NR) memset(to, 0, (size_t)(j->units * NR) * sizeof *to);
     _Alignas(64) T rows[NR * CHUNK];
-    for (int64_t t = 0; t < j->units; t += CHUNK) {
+    for (int64_t t = done; t < j->units; t += CHUNK) {
         int64_t units = di_cpu_min(CHUNK, j->units - t), left = di_cpu_min(units * each, j->K - t * each);
         const T *from = j->B + first * j->ldb + t * each;
         int64_t ld = j->ldb;
