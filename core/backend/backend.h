@@ -184,22 +184,76 @@ typedef struct di_kernels {
                              const double *lambdas, const void *base, void *out);
 } di_kernels;
 
-/* The table for F32 or F64 on the context's device; NULL for other types. */
+/* ---- which table ---- */
+/* The CPU's table for F32 or F64, for arrays in host memory; NULL for other types. */
 const di_kernels *di_kernels_for(const distac_context *context, int32_t dtype);
 
-/* The table for models of this type: its matrix products are of the kind that the context asks for. What is computed
- * outside of models (merging, heads) takes di_kernels_for. */
+/* The table for models of this type, for arrays where the context computes (below): its matrix products are of the kind
+ * that the context asks for. */
 const di_kernels *di_kernels_for_models(const distac_context *context, int32_t dtype);
+
+/* As for models, with full products: heads, and what else is computed outside of models but lies with them. */
+const di_kernels *di_kernels_there(const distac_context *context, int32_t dtype);
+
+/* ---- devices other than the CPU ---- */
+/* A context that has a device keeps its models, gradients and activations in the device's memory. Calls are given work
+ * in order and may return before it is done; results that come back to the host (download, sums written through double
+ * pointers) are waited for. A device that is lost (its process has to end) answers EDEVICE from then on. */
+typedef struct di_device {
+    char name[16];        /* "cuda:0" */
+    const char *products; /* "f32", "tf32", "bf16" */
+    const di_kernels *f32, *f64, *model;
+
+    /* 256-byte aligned, counted against the context's limit, not zeroed. NULL with the error set; out of memory, the
+     * device goes on. Freed memory may be in use by work given before: it is let go in order. */
+    void *(*alloc)(distac_context *c, size_t bytes);
+    void (*free)(distac_context *c, void *memory, size_t bytes);
+    distac_status (*zero)(distac_context *c, void *dst, size_t bytes);
+    distac_status (*copy)(distac_context *c, void *dst, const void *src, size_t bytes); /* no overlap */
+    distac_status (*upload)(distac_context *c, void *dst, const void *src, size_t bytes); /* src is read on return */
+    distac_status (*download)(distac_context *c, void *dst, const void *src, size_t bytes);
+    distac_status (*wait)(distac_context *c); /* all work is done, or its error is told */
+    void (*close)(distac_context *c);         /* the context ends */
+} di_device;
+
+/* Memory where the context computes: the device's, or else the host's. The same calls for both. */
+void *di_there_alloc(distac_context *c, size_t bytes);
+void di_there_free(distac_context *c, void *memory, size_t bytes); /* NULL is fine */
+distac_status di_there_zero(distac_context *c, void *dst, size_t bytes);
+distac_status di_there_copy(distac_context *c, void *dst, const void *src, size_t bytes);
+distac_status di_there_put(distac_context *c, void *dst, const void *host, size_t bytes);
+distac_status di_there_get(distac_context *c, void *host, const void *src, size_t bytes);
 
 /* ---- backends: one folder each; this is all that base/context.c knows of them ---- */
 typedef struct di_backend {
     const char *name; /* "cpu" */
     int32_t (*device_count)(void);
     distac_status (*device_info)(int32_t index, distac_device_info *out);
-    /* Fills context->kernels_*, isa and products for device `index`; kernels: "auto" or an instruction set; products:
-     * "f32" or "bf16". */
+    /* The CPU fills context->kernels_*, isa and products; kernels: "auto" or an instruction set; products: "f32" or
+     * "bf16", where a device is opened too also what that knows. Others set context->device. */
     distac_status (*open)(distac_context *context, int32_t index, const char *kernels, const char *products);
+    /* Why there is no device, for a message; NULL: not known. */
+    const char *(*why_none)(void);
 } di_backend;
 extern const di_backend di_backend_cpu;
+
+/* A backend may live in a module that is loaded when its devices are asked for, so that the engine does not depend on
+ * what it is linked with. The engine exports nothing for it: the module is handed what it needs. */
+#define DI_BACKEND_ABI 1
+typedef struct di_host {
+    uint32_t abi;
+    size_t context_bytes, kernels_bytes; /* sizes of structures that both must see alike */
+    distac_status (*fail)(distac_status code, const char *function, const char *text);
+    /* Counts bytes against the limit; false with the error set if they do not fit. */
+    bool (*charge)(distac_context *context, size_t bytes);
+    void (*discharge)(distac_context *context, size_t bytes);
+    void (*warn)(distac_context *context, const char *text);
+} di_host;
+/* What a module exports, as di_backend_module; NULL if host is not what it was built for. */
+typedef const di_backend *(*di_backend_module_fn)(const di_host *host);
+
+/* ---- devices.c ---- */
+/* The backend and index behind "cpu", "cuda", "cuda:1" (NULL: the CPU); EDEVICE names what there is instead. */
+distac_status di_device_find(const char *name, const di_backend **backend, int32_t *index);
 
 #endif

@@ -49,6 +49,7 @@ double di_shown(double value);
 typedef struct di_pool di_pool;
 typedef struct di_cache di_cache;
 struct di_kernels;
+struct di_device;
 struct distac_context {
     atomic_int refs;
     atomic_int cancel;
@@ -63,6 +64,7 @@ struct distac_context {
     const char *isa;                        /* "scalar", "avx2", "avx512" */
     const char *products;                   /* "f32", "bf16", "bf16 (emulated)" */
     struct di_events *events;
+    struct di_device *device;               /* where models are computed; NULL: the CPU */
 };
 void di_context_retain(distac_context *context);
 /* 64-byte aligned, counted against the context's limit, huge pages advised from 2 MiB on, NOT zeroed. NULL
@@ -71,6 +73,9 @@ void *di_alloc(distac_context *context, size_t bytes);
 void *di_alloc_zeroed(distac_context *context, size_t bytes);
 /* bytes as given to di_alloc; NULL is fine. */
 void di_free(distac_context *context, void *memory, size_t bytes);
+/* Counts memory that somebody else owns (a device) as used; false with the error set if it passes the limit. */
+bool di_memory_charge(distac_context *context, size_t bytes);
+void di_memory_discharge(distac_context *context, size_t bytes);
 /* The cache of freed blocks: not counted as used, given back when the limit needs it. trim keeps at most so many
  * bytes. */
 di_cache *di_cache_create(void);

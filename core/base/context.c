@@ -19,12 +19,6 @@ static int32_t processors(void) {
     return count < THREADS_MAX ? count : THREADS_MAX;
 }
 
-static distac_status device_index(const char *device, int32_t *out) {
-    *out = 0;
-    if (!device || strcmp(device, "cpu") == 0) return DISTAC_OK;
-    return di_fail_at(DISTAC_EDEVICE, "distac_context_create", "no such device '%s': there is 'cpu'", device);
-}
-
 static distac_status check_threads(const char *function, int32_t threads) {
     if (threads >= 0 && threads <= THREADS_MAX) return DISTAC_OK;
     return di_fail_at(DISTAC_EINVAL, function, "threads is %d, wanted 0 (one per core) to %d", threads, THREADS_MAX);
@@ -37,6 +31,7 @@ static distac_status check_limit(const char *function, int64_t bytes) {
 }
 
 static void destroy(distac_context *context) {
+    if (context->device) context->device->close(context);
     di_pool_destroy(context->pool);
     di_cache_destroy(context->cache);
     di_events_destroy(context->events);
@@ -48,10 +43,11 @@ distac_status distac_context_create(const distac_context_desc *desc, distac_cont
     DI_REQUIRE(out, "out is NULL");
     *out = NULL;
     if (!desc) desc = &defaults;
-    int32_t device = 0;
+    int32_t index = 0;
+    const di_backend *backend = NULL;
     DI_TRY(check_threads(__func__, desc->threads));
     DI_TRY(check_limit(__func__, desc->memory_limit));
-    DI_TRY(device_index(desc->device, &device));
+    DI_TRY(di_device_find(desc->device, &backend, &index));
 
     distac_context *context = di_new(sizeof *context);
     if (!context) return DISTAC_ENOMEM;
@@ -66,9 +62,11 @@ distac_status distac_context_create(const distac_context_desc *desc, distac_cont
     context->cache = di_cache_create();
     context->events = di_events_create();
     distac_status status = DISTAC_ENOMEM; /* whoever could not be made has set the text */
+    const char *kernels = desc->kernels ? desc->kernels : "auto", *products = desc->products ? desc->products : "f32";
+    bool cpu = backend == &di_backend_cpu; /* which every context has; its products are the device's own, if it has one */
     if (context->pool && context->cache && context->events)
-        status = di_backend_cpu.open(context, device, desc->kernels ? desc->kernels : "auto",
-                                     desc->products ? desc->products : "f32");
+        status = di_backend_cpu.open(context, cpu ? index : 0, kernels, cpu ? products : "f32");
+    if (status == DISTAC_OK && !cpu) status = backend->open(context, index, kernels, products);
     if (status != DISTAC_OK) {
         destroy(context);
         return status;
@@ -94,9 +92,9 @@ distac_status distac_context_get_info(distac_context *context, distac_context_in
         .memory_used = atomic_load(&context->memory_used),
         .memory_peak = atomic_load(&context->memory_peak),
         .seed = context->seed,
-        .device = "cpu",
+        .device = context->device ? context->device->name : "cpu",
         .kernels = context->isa ? context->isa : "scalar",
-        .products = context->products,
+        .products = context->device ? context->device->products : context->products,
     };
     return DISTAC_OK;
 }
@@ -137,14 +135,4 @@ int32_t distac_cancelled(distac_context *context) { return context ? atomic_load
 distac_status di_poll(distac_context *context) {
     if (!atomic_load_explicit(&context->cancel, memory_order_relaxed)) return DISTAC_OK;
     return di_fail_at(DISTAC_ECANCELED, "distac", "cancelled");
-}
-
-int32_t distac_device_count(void) { return di_backend_cpu.device_count(); }
-
-distac_status distac_device_get_info(int32_t index, distac_device_info *out) {
-    DI_REQUIRE(out, "out is NULL");
-    int32_t count = distac_device_count();
-    if (index < 0 || index >= count)
-        return di_fail(DISTAC_EINVAL, "index is %d, there are devices 0 to %d", index, count - 1);
-    return di_backend_cpu.device_info(index, out);
 }

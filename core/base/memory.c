@@ -180,12 +180,26 @@ static bool charge(distac_context *context, size_t bytes) {
     return true;
 }
 
+static void over_limit(distac_context *context, size_t bytes) {
+    di_fail_at(DISTAC_ENOMEM, "memory", "%zu bytes wanted, %lld in use, limit %lld (0: none)", bytes,
+               (long long)atomic_load(&context->memory_used), (long long)atomic_load(&context->memory_limit));
+}
+
+bool di_memory_charge(distac_context *context, size_t bytes) {
+    if (bytes <= MOST && charge(context, bytes)) return true;
+    over_limit(context, bytes);
+    return false;
+}
+
+void di_memory_discharge(distac_context *context, size_t bytes) {
+    atomic_fetch_sub(&context->memory_used, (long long)bytes);
+}
+
 static void *allocate(distac_context *context, size_t bytes, bool *zeroed) {
     *zeroed = false;
     size_t capacity = capacity_of(bytes);
     if (capacity == 0 || !charge(context, bytes)) {
-        di_fail_at(DISTAC_ENOMEM, "memory", "%zu bytes wanted, %lld in use, limit %lld (0: none)", bytes,
-                   (long long)atomic_load(&context->memory_used), (long long)atomic_load(&context->memory_limit));
+        over_limit(context, bytes);
         return NULL;
     }
     void *memory = NULL;

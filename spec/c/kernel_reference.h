@@ -18,16 +18,26 @@
 #include <cmocka.h>
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
-#define OK(call) assert_int_equal((call), DISTAC_OK)
+/* The call of a kernel: where the table is a device's, the arrays of the case lie there while it runs. */
+#define OK(call)                                                                                                \
+    do {                                                                                                        \
+        to_device();                                                                                            \
+        int ok_status = (call);                                                                                 \
+        if (ok_status != DISTAC_OK) print_message("%s\n", distac_last_error());                                 \
+        assert_int_equal(ok_status, DISTAC_OK);                                                                 \
+        from_device();                                                                                          \
+    } while (0)
 
 enum { GUARD = 64, MOST_ARRAYS = 64 };
 
-/* `want` is what the array should hold, in double; `data` is what the kernel sees. */
+/* `want` is what the array should hold, in double; `data` is what the kernel sees, `host` what the test does: the same
+ * but for a device, whose memory is `there`. */
 typedef struct array {
     int64_t n;
     double *want;
-    unsigned char *memory;
-    void *data;
+    unsigned char *memory, *there;
+    void *data, *host;
+    size_t bytes; /* with guards */
 } array;
 
 /* A table under test, the arrays of the running case, and a digest of all its outputs. */
@@ -41,15 +51,29 @@ typedef struct world {
     array arrays[MOST_ARRAYS];
     int count;
 } world;
+static world *running; /* on a device, else NULL */
+
+static inline void to_device(void) {
+    for (int i = 0; running && i < running->count; i++) {
+        const array *a = &running->arrays[i];
+        assert_int_equal(di_there_put(running->context, a->there, a->memory, a->bytes), DISTAC_OK);
+    }
+}
+static inline void from_device(void) {
+    for (int i = 0; running && i < running->count; i++) {
+        const array *a = &running->arrays[i];
+        assert_int_equal(di_there_get(running->context, a->memory, a->there, a->bytes), DISTAC_OK);
+    }
+}
 
 static inline double get(const world *w, const array *a, int64_t i) {
-    return w->f64 ? ((const double *)a->data)[i] : (double)((const float *)a->data)[i];
+    return w->f64 ? ((const double *)a->host)[i] : (double)((const float *)a->host)[i];
 }
 static inline void put(const world *w, array *a, int64_t i, double value) {
     if (w->f64)
-        ((double *)a->data)[i] = value;
+        ((double *)a->host)[i] = value;
     else
-        ((float *)a->data)[i] = (float)value;
+        ((float *)a->host)[i] = (float)value;
 }
 static inline array *make(world *w, int64_t n) {
     assert_true(w->count < MOST_ARRAYS);
@@ -61,7 +85,14 @@ static inline array *make(world *w, int64_t n) {
     assert_non_null(a->want);
     assert_non_null(a->memory);
     memset(a->memory, 0xA5, bytes + 2 * GUARD);
-    a->data = a->memory + GUARD;
+    a->data = a->host = a->memory + GUARD;
+    a->bytes = bytes + 2 * GUARD;
+    a->there = NULL;
+    if (running) {
+        a->there = di_there_alloc(w->context, a->bytes);
+        assert_non_null(a->there);
+        a->data = a->there + GUARD;
+    }
     return a;
 }
 /* Numbers around 0, rounded to the type, so that the reference sees what the kernel sees. */
@@ -84,6 +115,7 @@ static inline void forget(world *w) {
     for (int i = 0; i < w->count; i++) {
         free(w->arrays[i].want);
         free(w->arrays[i].memory);
+        if (running) di_there_free(w->context, w->arrays[i].there, w->arrays[i].bytes);
     }
     w->count = 0;
 }
@@ -125,10 +157,34 @@ static inline bool open_world(world *w, const char *set, int32_t threads, bool f
     return true;
 }
 
+/* The same for the first CUDA device. */
+static inline bool open_device(world *w, bool f64) {
+    distac_context_desc desc = {.threads = 2, .device = "cuda"};
+    distac_status status = distac_context_create(&desc, &w->context);
+    if (status == DISTAC_EDEVICE) return false;
+    OK(status);
+    w->k = di_kernels_there(w->context, f64 ? DISTAC_F64 : DISTAC_F32);
+    assert_non_null(w->k);
+    w->f64 = f64;
+    w->tolerance = f64 ? DBL_EPSILON : (double)FLT_EPSILON;
+    w->digest = 14695981039346656037u;
+    w->seed = 1;
+    w->count = 0;
+    running = w;
+    return true;
+}
+static inline void close_device(world *w) {
+    running = NULL;
+    distac_context_release(w->context);
+}
+
+/* needs: offsets in di_kernels of the entries that the case calls and that a device's table may lack; 0 ends them. */
 typedef struct kernel_case {
     const char *name;
     void (*run)(world *w);
+    size_t needs[6];
 } kernel_case;
+#define NEEDS(entry) offsetof(di_kernels, entry)
 /* Runs the cases for each table this processor has: they must pass, and leave the same bits on any number of
  * threads. */
 static inline void run_cases(const kernel_case *cases, int count) {
@@ -153,6 +209,41 @@ static inline void run_cases(const kernel_case *cases, int count) {
         }
     }
     assert_true(tables >= 2);
+}
+
+static inline const char *lacking(const world *w, const kernel_case *c) {
+    for (int i = 0; i < COUNT(c->needs) && c->needs[i]; i++) {
+        void *entry;
+        memcpy(&entry, (const char *)w->k + c->needs[i], sizeof entry);
+        if (!entry) return c->name;
+    }
+    return NULL;
+}
+/* As run_cases on a CUDA device: the cases must pass, and leave the same bits in every run. */
+static inline void run_cases_there(const kernel_case *cases, int count) {
+    for (int t = 0; t < 2; t++) {
+        uint64_t first[16];
+        assert_true(count <= COUNT(first));
+        for (int n = 0; n < 2; n++) {
+            world w;
+            if (!open_device(&w, t)) {
+                print_message("skipped: %s\n", distac_last_error());
+                skip();
+            }
+            for (int i = 0; i < count; i++) {
+                if (lacking(&w, &cases[i])) {
+                    print_message("%s has no kernels for: %s\n", w.k->name, cases[i].name);
+                    continue;
+                }
+                w.what = cases[i].name;
+                w.digest = 14695981039346656037u;
+                cases[i].run(&w);
+                if (n == 0) first[i] = w.digest;
+                if (w.digest != first[i]) fail_msg("%s, %s: other bits in the next run", w.k->name, w.what);
+            }
+            close_device(&w);
+        }
+    }
 }
 
 /* ---- reference ---- */

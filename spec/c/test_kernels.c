@@ -310,13 +310,23 @@ static void rows(world *w) {
 }
 
 static const kernel_case cases[] = {
-    {"gemm", gemm},           {"linear", linear},       {"activations", activations},
-    {"layernorm", layernorm}, {"attention", attention}, {"embedding", embedding},
-    {"rows", rows},         {"causal attention", causal_attention},
+    {"gemm", gemm, {NEEDS(gemm)}},
+    {"linear", linear, {NEEDS(linear), NEEDS(linear_backward_input), NEEDS(linear_backward_weight)}},
+    {"activations", activations, {NEEDS(linear), NEEDS(linear_backward_input), NEEDS(softmax)}},
+    {"layernorm", layernorm, {NEEDS(layernorm), NEEDS(layernorm_backward)}},
+    {"attention", attention, {NEEDS(attention), NEEDS(attention_backward)}},
+    {"embedding", embedding, {NEEDS(patches), NEEDS(tokens), NEEDS(tokens_backward)}},
+    {"rows", rows, {NEEDS(normalize), NEEDS(normalize_backward), NEEDS(softmax)}},
+    {"causal attention", causal_attention, {NEEDS(attention_causal)}},
 };
 
 static void every_table(void **state) {
     run_cases(cases, COUNT(cases));
+    (void)state;
+}
+
+static void on_a_device(void **state) {
+    run_cases_there(cases, COUNT(cases));
     (void)state;
 }
 
@@ -356,7 +366,7 @@ static void cancel(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_table), cmocka_unit_test(choice),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_table), cmocka_unit_test(on_a_device), cmocka_unit_test(choice),
                                        cmocka_unit_test(cancel)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,18 +7,23 @@ static void sums_are(world *w, const char *what, double got, double want, double
     w->digest = (w->digest ^ (uint64_t)(got * 1e6)) * 1099511628211u;
 }
 
-static void flat(world *w) {
-    static const int64_t sizes[] = {0, 1, 15, 64, 1001, 32768, 100003};
+static const int64_t sizes[] = {0, 1, 15, 64, 1001, 32768, 100003};
+
+static void axpby(world *w) {
     static const double factors[][2] = {{1, 1}, {0.5, -2}, {-1, 0}, {0, 3}, {0, 0}, {2, 1}};
+    for (int i = 0; i < COUNT(sizes) * COUNT(factors); i++) {
+        int64_t n = sizes[i / COUNT(factors)];
+        double a = factors[i % COUNT(factors)][0], b = factors[i % COUNT(factors)][1];
+        array *x = input(w, n), *y = b == 0 ? output(w, n) : input(w, n);
+        for (int64_t q = 0; q < n; q++) y->want[q] = a * x->want[q] + b * y->want[q];
+        OK(w->k->axpby(w->context, n, a, a == 0 ? NULL : x->data, b, y->data));
+        check(w, 1);
+    }
+}
+
+static void flat(world *w) {
     for (int s = 0; s < COUNT(sizes); s++) {
         int64_t n = sizes[s];
-        for (int f = 0; f < COUNT(factors); f++) {
-            double a = factors[f][0], b = factors[f][1];
-            array *x = input(w, n), *y = b == 0 ? output(w, n) : input(w, n);
-            for (int64_t i = 0; i < n; i++) y->want[i] = a * x->want[i] + b * y->want[i];
-            OK(w->k->axpby(w->context, n, a, a == 0 ? NULL : x->data, b, y->data));
-            check(w, 1);
-        }
         array *x = input(w, n), *y = input(w, n), *g = input(w, n), *theta = input(w, n);
         double sum = 0, square = 0, size = 0, got = NAN, distance = NAN, beta = 0.7, away = 0, gg = 0;
         for (int64_t i = 0; i < n; i++) {
@@ -60,9 +65,9 @@ static void flat(world *w) {
 }
 
 static void adamw(world *w) {
-    static const int64_t sizes[] = {0, 1, 17, 1000, 70001};
-    for (int s = 0; s < COUNT(sizes) * 4; s++) {
-        int64_t n = sizes[s / 4], t = s % 4 == 0 ? 1 : 5 * s;
+    static const int64_t lengths[] = {0, 1, 17, 1000, 70001};
+    for (int s = 0; s < COUNT(lengths) * 4; s++) {
+        int64_t n = lengths[s / 4], t = s % 4 == 0 ? 1 : 5 * s;
         bool coupled = s & 1;
         double lr = 1e-2, b1 = 0.9, b2 = 0.999, eps = 1e-8, wd = s & 2 ? 0.1 : 0, scale = s % 3 ? 1 : 0.25;
         array *g = input(w, n), *m = input(w, n), *v = input(w, n), *theta = input(w, n);
@@ -81,14 +86,23 @@ static void adamw(world *w) {
     }
 }
 
-static const kernel_case cases[] = {{"flat", flat}, {"adamw", adamw}};
+static const kernel_case cases[] = {
+    {"axpby", axpby, {NEEDS(axpby)}},
+    {"flat", flat, {NEEDS(sumsq), NEEDS(dot), NEEDS(anchor)}},
+    {"adamw", adamw, {NEEDS(adamw)}},
+};
 
 static void every_table(void **state) {
     run_cases(cases, COUNT(cases));
     (void)state;
 }
 
+static void on_a_device(void **state) {
+    run_cases_there(cases, COUNT(cases));
+    (void)state;
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_table)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_table), cmocka_unit_test(on_a_device)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -157,7 +157,7 @@ static void worked_activations(world *w) {
 /* One test each, so that one that fails does not hide the others. */
 #define EVERY_TABLE(name)                                  \
     static void name##_in_every_table(void **state) {      \
-        static const kernel_case one[] = {{#name, name}};  \
+        static const kernel_case one[] = {{#name, name, {0}}};\
         (void)state;                                       \
         run_cases(one, 1);                                 \
     }

@@ -83,14 +83,4 @@ static distac_status open_cpu(distac_context *context, int32_t index, const char
     return DISTAC_OK;
 }
 
-const di_backend di_backend_cpu = {"cpu", device_count, device_info, open_cpu};
-
-const di_kernels *di_kernels_for(const distac_context *context, int32_t dtype) {
-    if (dtype == DISTAC_F32) return context->kernels_f32;
-    if (dtype == DISTAC_F64) return context->kernels_f64;
-    return NULL;
-}
-
-const di_kernels *di_kernels_for_models(const distac_context *context, int32_t dtype) {
-    return dtype == DISTAC_F32 ? context->kernels_model : di_kernels_for(context, dtype);
-}
+const di_backend di_backend_cpu = {"cpu", device_count, device_info, open_cpu, NULL};
