@@ -29,7 +29,8 @@ typedef enum di_pickle_kind {
     DI_PICKLE_NAME,   /* a class or function, by name only */
     DI_PICKLE_RECORD, /* an object of an unknown class */
     DI_PICKLE_STORAGE,
-    DI_PICKLE_TENSOR
+    DI_PICKLE_TENSOR,
+    DI_PICKLE_BYTES
 } di_pickle_kind;
 
 /* What a name stands for here. */
@@ -43,15 +44,17 @@ typedef enum di_pickle_role {
     DI_ROLE_RECONSTRUCT,
     DI_ROLE_GETATTR,
     DI_ROLE_SET,
-    DI_ROLE_STORAGE /* an element type */
+    DI_ROLE_STORAGE,      /* an element type */
+    DI_ROLE_STORAGE_BYTES /* a storage saved as bytes of its own, in plain pickles */
 } di_pickle_role;
 
 /* A value: index 0 is None. Fields by kind:
  *   BOOL, INT number; FLOAT real; TEXT text, a bytes; TUPLE, LIST, DICT a first cell, b last cell, c count;
  *   NAME text: "module\nname", a and b their lengths, role;
  *   RECORD a class, b arguments, c state (values), first and last: cells of items;
- *   STORAGE a class, b key (values), number elements;
- *   TENSOR a storage, b arguments (values), number free for the reader. */
+ *   STORAGE a class, b key (values), number elements; has_state: the elements stand at `at`;
+ *   TENSOR a storage, b arguments (values), number free for the reader;
+ *   BYTES number: how many, from `at` on. */
 typedef struct di_pickle_value {
     uint8_t kind, role;
     bool has_state;
@@ -73,12 +76,26 @@ typedef struct di_pickle_cell {
     bool has_key;
 } di_pickle_cell;
 
+/* Where a pickle stands, which decides what it may say. */
+typedef enum di_pickle_place {
+    DI_PICKLE_ARCHIVE, /* data.pkl of an archive: protocol 2, storages by persistent ids */
+    DI_PICKLE_STACKED, /* in a file of stacked pickles: persistent ids may name modules' sources too */
+    DI_PICKLE_PLAIN    /* a file by pickle.dump: protocols 2 to 5, storages as bytes inside */
+} di_pickle_place;
+
+/* Text that stands nowhere in the file in one piece. */
+typedef struct di_pickle_note {
+    struct di_pickle_note *next;
+    char text[];
+} di_pickle_note;
+
 typedef struct di_pickle {
     const char *path;
     const uint8_t *data; /* the file */
     uint64_t at, limit;
     uint32_t text_limit;
-    bool legacy; /* persistent ids may name modules' sources */
+    di_pickle_place place;
+    di_pickle_note *notes;
     di_pickle_value *values;
     uint32_t count, capacity;
     di_pickle_cell *cells;
@@ -94,7 +111,7 @@ typedef struct di_pickle {
 
 /* Runs the pickle at data[from, to); at is then behind its STOP. Close it also on failure. */
 distac_status di_pickle_read(di_pickle *p, const char *path, const uint8_t *data, uint64_t from, uint64_t to,
-                             bool legacy);
+                             di_pickle_place place);
 void di_pickle_close(di_pickle *p);
 
 const char *di_pickle_kind_name(const di_pickle *p, uint32_t value); /* "a text", "an object of m.C" in buffer */
@@ -113,6 +130,22 @@ distac_status di_pickle_push(di_pickle *p, uint32_t value);
 distac_status di_pickle_add(di_pickle *p, uint32_t container, bool has_key, uint32_t key, uint32_t value);
 distac_status di_pickle_memo_put(di_pickle *p, uint32_t index, uint32_t value, uint64_t at);
 distac_status di_pickle_memo_get(const di_pickle *p, uint32_t index, uint64_t at, uint32_t *out);
+
+/* Text of the pickle's own, freed with it. */
+distac_status di_pickle_write(di_pickle *p, const char *text, size_t bytes, const char **out);
+/* The next `count` bytes, which are passed. (pickle_read.c) */
+distac_status di_pickle_take(di_pickle *p, uint64_t count, const uint8_t **out);
+distac_status di_pickle_number(di_pickle *p, uint64_t width, uint64_t *out);
+distac_status di_pickle_push_text(di_pickle *p, uint64_t at, uint64_t width);
+/* Height of the stack at the last MARK, which is passed. */
+distac_status di_pickle_pop_mark(di_pickle *p, uint64_t at, const char *op, uint32_t *height);
+distac_status di_pickle_need(di_pickle *p, uint64_t at, const char *op, uint32_t count);
+
+/* ---- plain pickles (pickle_plain.c) ---- */
+/* Carries out an opcode that only protocols 3 to 5 have; known: whether it is one. */
+distac_status di_pickle_plain_step(di_pickle *p, uint64_t at, uint8_t op, bool *known);
+/* The storage that torch.save wrote into the BYTES value, with where its elements stand in the file. */
+distac_status di_pickle_storage_bytes(di_pickle *p, uint32_t bytes, uint64_t at, uint32_t *out);
 
 /* ---- names and calls (pickle_name.c, pickle_call.c) ---- */
 /* Decides what a name stands for; names that reach the system are refused. */

@@ -86,6 +86,7 @@ static distac_status attribute(di_pickle *p, uint32_t name, uint32_t arguments, 
 
 distac_status di_pickle_call(di_pickle *p, uint32_t name, uint32_t arguments, uint64_t at, uint32_t *out) {
     char shown[160];
+    uint32_t only;
     if (!di_pickle_is(p, name, DI_PICKLE_NAME))
         return di_pt_fail(p->path, at, "REDUCE calls %s%s%s, which is no class", di_pickle_kind_name(p, name),
                           di_pickle_is(p, name, DI_PICKLE_RECORD) ? " of " : "",
@@ -112,6 +113,11 @@ distac_status di_pickle_call(di_pickle *p, uint32_t name, uint32_t arguments, ui
     case DI_ROLE_SET:
     case DI_ROLE_CLASS:
         return record(p, name, arguments, at, out);
+    case DI_ROLE_STORAGE_BYTES:
+        if (p->values[arguments].c != 1 || !di_pickle_tuple(p, arguments, 1, &only))
+            return di_pt_fail(p->path, at, "%s with %u arguments, wanted one", di_pickle_class(p, name, shown),
+                              p->values[arguments].c);
+        return di_pickle_storage_bytes(p, only, at, out);
     case DI_ROLE_STORAGE:
         return di_pt_fail(p->path, at, "%s is called; a storage comes from a member of the file",
                           di_pickle_class(p, name, shown));
@@ -174,16 +180,19 @@ distac_status di_pickle_build(di_pickle *p, uint32_t object, uint32_t state, uin
 distac_status di_pickle_persistent(di_pickle *p, uint32_t id, uint64_t at, uint32_t *out) {
     uint32_t a[6] = {0};
     const di_pickle_value *v = &p->values[id];
+    const bool stacked = p->place == DI_PICKLE_STACKED;
+    if (p->place == DI_PICKLE_PLAIN)
+        return di_pt_fail(p->path, at, "a persistent id (BINPERSID) in a plain pickle: what it refers to is not in the file");
     if (v->kind != DI_PICKLE_TUPLE || v->c < 4 || v->c > 6 || !di_pickle_tuple(p, id, v->c, a))
         return di_pt_fail(p->path, at, "a persistent id (BINPERSID) is %s, wanted a tuple of a storage's facts",
                           di_pickle_kind_name(p, id));
-    if (p->legacy && v->c == 4 && di_pickle_text_is(p, a[0], "module")) {
+    if (stacked && v->c == 4 && di_pickle_text_is(p, a[0], "module")) {
         if (!di_pickle_is(p, a[1], DI_PICKLE_NAME))
             return di_pt_fail(p->path, at, "a module's class is %s", di_pickle_kind_name(p, a[1]));
         *out = a[1];
         return DISTAC_OK;
     }
-    if (!di_pickle_text_is(p, a[0], "storage") || v->c != (p->legacy ? 6u : 5u))
+    if (!di_pickle_text_is(p, a[0], "storage") || v->c != (stacked ? 6u : 5u))
         return di_pt_fail(p->path, at, "a persistent id (BINPERSID) that is no storage");
     if (!di_pickle_is(p, a[1], DI_PICKLE_NAME) || p->values[a[1]].role != DI_ROLE_STORAGE) {
         char shown[160];

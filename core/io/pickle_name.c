@@ -128,11 +128,10 @@ distac_status di_pickle_name(const di_pickle *p, di_pickle_value *value) {
     full[value->a + 1 + value->b] = 0;
     const char *name = full + value->a + 1;
     if (listed_above(dangerous, full) || listed(dangerous_names, full, strlen(full))) {
-        if (strcmp(full, "torch.storage._load_from_bytes") == 0)
-            return di_pt_fail(
-                p->path, value->at,
-                "tensors inside a plain pickle (torch.storage._load_from_bytes); write the file with "
-                "torch.save instead of pickle.dump");
+        if (strcmp(full, "torch.storage._load_from_bytes") == 0 && p->place == DI_PICKLE_PLAIN) {
+            value->role = DI_ROLE_STORAGE_BYTES;
+            return DISTAC_OK;
+        }
         return refuse(p, value->at, full);
     }
     if (builtin) {

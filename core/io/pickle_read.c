@@ -1,5 +1,5 @@
 /* pickle_read.c: the machine that reads a pickle of protocol 2, opcode by opcode. It knows the opcodes that
- * PyTorch writes and no others; it never recurses, and every value, reference and text is counted against a
+ * PyTorch writes and, in plain pickles, those of pickle_plain.c, and no others; it never recurses, and every value, reference and text is counted against a
  * limit. */
 #include "pickle.h"
 #include <stdlib.h>
@@ -62,7 +62,7 @@ static distac_status foreign(const di_pickle *p, uint64_t at, uint8_t op) {
 
 /* ---- arguments ---- */
 
-static distac_status take(di_pickle *p, uint64_t count, const uint8_t **out) {
+distac_status di_pickle_take(di_pickle *p, uint64_t count, const uint8_t **out) {
     if (count > p->limit - p->at)
         return di_pt_fail(p->path, p->at, "the pickle ends inside an opcode that needs %llu more bytes",
                           (unsigned long long)count);
@@ -71,12 +71,19 @@ static distac_status take(di_pickle *p, uint64_t count, const uint8_t **out) {
     return DISTAC_OK;
 }
 
-/* A little-endian number of `count` bytes. */
-static distac_status number(di_pickle *p, uint64_t count, uint32_t *out) {
+distac_status di_pickle_number(di_pickle *p, uint64_t width, uint64_t *out) {
     const uint8_t *b = NULL;
-    DI_TRY(take(p, count, &b));
+    DI_TRY(di_pickle_take(p, width, &b));
     *out = 0;
-    for (uint64_t i = count; i-- > 0;) *out = *out << 8 | b[i];
+    for (uint64_t i = width; i-- > 0;) *out = *out << 8 | b[i];
+    return DISTAC_OK;
+}
+
+/* One of at most four bytes. */
+static distac_status number(di_pickle *p, uint64_t width, uint32_t *out) {
+    uint64_t wide = 0;
+    DI_TRY(di_pickle_number(p, width, &wide));
+    *out = (uint32_t)wide;
     return DISTAC_OK;
 }
 
@@ -98,7 +105,7 @@ static distac_status push_long(di_pickle *p, uint64_t at) {
     uint64_t value = 0;
     DI_TRY(number(p, 1, &bytes));
     if (bytes > 8) return di_pt_fail(p->path, at, "an integer of %u bytes (LONG1); at most 8 are read", bytes);
-    DI_TRY(take(p, bytes, &b));
+    DI_TRY(di_pickle_take(p, bytes, &b));
     for (uint32_t i = 0; i < bytes; i++) value |= (uint64_t)b[i] << (8 * i);
     if (bytes > 0 && bytes < 8 && (b[bytes - 1] & 0x80)) value |= ~UINT64_C(0) << (8 * bytes);
     int64_t result;
@@ -110,27 +117,29 @@ static distac_status push_float(di_pickle *p, uint64_t at) {
     const uint8_t *b = NULL;
     uint32_t made = 0;
     uint64_t bits = 0;
-    DI_TRY(take(p, 8, &b));
+    DI_TRY(di_pickle_take(p, 8, &b));
     for (int i = 0; i < 8; i++) bits = bits << 8 | b[i];
     DI_TRY(make(p, DI_PICKLE_FLOAT, at, &made));
     memcpy(&p->values[made].u.real, &bits, 8);
     return DISTAC_OK;
 }
 
-static distac_status push_text(di_pickle *p, uint64_t at, uint64_t width) {
-    uint32_t bytes = 0, made = 0;
+distac_status di_pickle_push_text(di_pickle *p, uint64_t at, uint64_t width) {
+    uint64_t bytes = 0;
+    uint32_t made = 0;
     const uint8_t *text = NULL;
-    DI_TRY(number(p, width, &bytes));
+    DI_TRY(di_pickle_number(p, width, &bytes));
     if (bytes > p->limit - p->at)
-        return di_pt_fail(p->path, at, "a text claims %u bytes, but only %llu follow", bytes,
+        return di_pt_fail(p->path, at, "a text claims %llu bytes, but only %llu follow", (unsigned long long)bytes,
                           (unsigned long long)(p->limit - p->at));
     if (bytes > p->text_limit)
-        return di_pt_fail(p->path, at, "a text of %u bytes; at most %u are allowed", bytes, p->text_limit);
-    DI_TRY(take(p, bytes, &text));
+        return di_pt_fail(p->path, at, "a text of %llu bytes; at most %u are allowed", (unsigned long long)bytes,
+                          p->text_limit);
+    DI_TRY(di_pickle_take(p, bytes, &text));
     if (!di_utf8_ok(text, bytes)) return di_pt_fail(p->path, at, "a text is not valid UTF-8");
     DI_TRY(make(p, DI_PICKLE_TEXT, at, &made));
     p->values[made].u.text = (const char *)text;
-    p->values[made].a = bytes;
+    p->values[made].a = (uint32_t)bytes;
     return DISTAC_OK;
 }
 
@@ -166,7 +175,7 @@ static uint32_t ground(const di_pickle *p) {
     return p->mark_count ? p->marks[p->mark_count - 1] : 0;
 }
 
-static distac_status need(di_pickle *p, uint64_t at, const char *op, uint32_t count) {
+distac_status di_pickle_need(di_pickle *p, uint64_t at, const char *op, uint32_t count) {
     if (p->depth - ground(p) >= count) return DISTAC_OK;
     return di_pt_fail(p->path, at, "stack underflow: %s needs %u values, the stack has %u", op, count,
                       p->depth - ground(p));
@@ -183,7 +192,7 @@ static distac_status push_mark(di_pickle *p, uint64_t at) {
     return DISTAC_OK;
 }
 
-static distac_status pop_mark(di_pickle *p, uint64_t at, const char *op, uint32_t *height) {
+distac_status di_pickle_pop_mark(di_pickle *p, uint64_t at, const char *op, uint32_t *height) {
     if (!p->mark_count) return di_pt_fail(p->path, at, "stack underflow: %s needs a MARK, and none is open", op);
     *height = p->marks[--p->mark_count];
     return DISTAC_OK;
@@ -230,7 +239,7 @@ static distac_status append(di_pickle *p, uint64_t at, const char *op, uint32_t 
 /* REDUCE and NEWOBJ: a name and its arguments become a value. */
 static distac_status call(di_pickle *p, uint64_t at, bool object) {
     uint32_t made = 0;
-    DI_TRY(need(p, at, object ? "NEWOBJ" : "REDUCE", 2));
+    DI_TRY(di_pickle_need(p, at, object ? "NEWOBJ" : "REDUCE", 2));
     uint32_t name = p->stack[p->depth - 2], arguments = p->stack[p->depth - 1];
     DI_TRY(object ? di_pickle_object(p, name, arguments, at, &made)
                   : di_pickle_call(p, name, arguments, at, &made));
@@ -241,7 +250,7 @@ static distac_status call(di_pickle *p, uint64_t at, bool object) {
 static distac_status put(di_pickle *p, uint64_t at, uint64_t width) {
     uint32_t index = 0;
     DI_TRY(number(p, width, &index));
-    DI_TRY(need(p, at, "BINPUT", 1));
+    DI_TRY(di_pickle_need(p, at, "BINPUT", 1));
     return di_pickle_memo_put(p, index, p->stack[p->depth - 1], at);
 }
 
@@ -252,45 +261,51 @@ static distac_status get(di_pickle *p, uint64_t at, uint64_t width) {
     return di_pickle_push(p, value);
 }
 
+static distac_status step_plain(di_pickle *p, uint64_t at, uint8_t op) {
+    bool known = false;
+    if (p->place == DI_PICKLE_PLAIN) DI_TRY(di_pickle_plain_step(p, at, op, &known));
+    return known ? DISTAC_OK : foreign(p, at, op);
+}
+
 /* Opcodes that take values from the stack. */
 static distac_status step_stack(di_pickle *p, uint64_t at, uint8_t op) {
     uint32_t height = 0, value = 0;
     switch (op) {
     case OP_TUPLE:
-        DI_TRY(pop_mark(p, at, "TUPLE", &height));
+        DI_TRY(di_pickle_pop_mark(p, at, "TUPLE", &height));
         return make_tuple(p, at, height);
     case OP_TUPLE1:
     case OP_TUPLE2:
     case OP_TUPLE3:
-        DI_TRY(need(p, at, "TUPLE1-3", op - 0x84u));
+        DI_TRY(di_pickle_need(p, at, "TUPLE1-3", op - 0x84u));
         return make_tuple(p, at, p->depth - (op - 0x84u));
     case OP_SETITEM:
-        DI_TRY(need(p, at, "SETITEM", 3));
+        DI_TRY(di_pickle_need(p, at, "SETITEM", 3));
         return set_items(p, at, "SETITEM", p->depth - 2);
     case OP_SETITEMS:
-        DI_TRY(pop_mark(p, at, "SETITEMS", &height));
+        DI_TRY(di_pickle_pop_mark(p, at, "SETITEMS", &height));
         return set_items(p, at, "SETITEMS", height);
     case OP_APPEND:
-        DI_TRY(need(p, at, "APPEND", 2));
+        DI_TRY(di_pickle_need(p, at, "APPEND", 2));
         return append(p, at, "APPEND", p->depth - 1);
     case OP_APPENDS:
-        DI_TRY(pop_mark(p, at, "APPENDS", &height));
+        DI_TRY(di_pickle_pop_mark(p, at, "APPENDS", &height));
         return append(p, at, "APPENDS", height);
     case OP_REDUCE:
     case OP_NEWOBJ:
         return call(p, at, op == OP_NEWOBJ);
     case OP_BUILD:
-        DI_TRY(need(p, at, "BUILD", 2));
+        DI_TRY(di_pickle_need(p, at, "BUILD", 2));
         DI_TRY(di_pickle_build(p, p->stack[p->depth - 2], p->stack[p->depth - 1], at));
         p->depth--;
         return DISTAC_OK;
     case OP_BINPERSID:
-        DI_TRY(need(p, at, "BINPERSID", 1));
+        DI_TRY(di_pickle_need(p, at, "BINPERSID", 1));
         DI_TRY(di_pickle_persistent(p, p->stack[p->depth - 1], at, &value));
         p->stack[p->depth - 1] = value;
         return DISTAC_OK;
     default:
-        return foreign(p, at, op);
+        return step_plain(p, at, op);
     }
 }
 
@@ -324,9 +339,9 @@ static distac_status step(di_pickle *p, uint64_t at, uint8_t op) {
     case OP_BINFLOAT:
         return push_float(p, at);
     case OP_BINUNICODE:
-        return push_text(p, at, 4);
+        return di_pickle_push_text(p, at, 4);
     case OP_SHORT_BINSTRING:
-        return push_text(p, at, 1);
+        return di_pickle_push_text(p, at, 1);
     case OP_BINPUT:
         return put(p, at, 1);
     case OP_LONG_BINPUT:
@@ -349,7 +364,7 @@ static distac_status begin(di_pickle *p) {
             p->path, p->at,
             "a pickle of protocol 0 or 1, or none at all; protocol 2, torch.save's own, is read: load "
             "it in Python and save it again with torch.save");
-    if (b[1] != 2)
+    if (b[1] != 2 && !(p->place == DI_PICKLE_PLAIN && b[1] >= 2 && b[1] <= 5))
         return di_pt_fail(p->path, p->at,
                           "a pickle of protocol %u; protocol 2, torch.save's own, is read: load it in Python and "
                           "save it again with torch.save, without pickle_protocol",
@@ -367,10 +382,10 @@ static distac_status finish(di_pickle *p, uint64_t at) {
 }
 
 distac_status di_pickle_read(di_pickle *p, const char *path, const uint8_t *data, uint64_t from, uint64_t to,
-                             bool legacy) {
+                             di_pickle_place place) {
     uint32_t none;
-    *p = (di_pickle){.path = path, .data = data, .at = from, .limit = to, .legacy = legacy};
-    p->text_limit = legacy ? DI_PICKLE_MAX_SOURCE : DI_PICKLE_MAX_TEXT;
+    *p = (di_pickle){.path = path, .data = data, .at = from, .limit = to, .place = place};
+    p->text_limit = place == DI_PICKLE_STACKED ? DI_PICKLE_MAX_SOURCE : DI_PICKLE_MAX_TEXT;
     DI_TRY(di_pickle_new(p, DI_PICKLE_NONE, from, &none));
     DI_TRY(begin(p));
     while (p->at < p->limit) {

@@ -46,6 +46,7 @@ static distac_status check_key(const di_pickle *p, uint32_t key, uint64_t at) {
     case DI_PICKLE_DICT:
     case DI_PICKLE_TENSOR:
     case DI_PICKLE_STORAGE:
+    case DI_PICKLE_BYTES:
         return di_pt_fail(p->path, at, "a dictionary's key is %s", di_pickle_kind_name(p, key));
     case DI_PICKLE_TEXT:
         if (k->a > DI_PICKLE_MAX_KEY)
@@ -87,7 +88,21 @@ void di_pickle_close(di_pickle *p) {
     free(p->stack);
     free(p->marks);
     free(p->memo);
+    for (di_pickle_note *note = p->notes, *next; note; note = next) {
+        next = note->next;
+        free(note);
+    }
     *p = (di_pickle){0};
+}
+
+distac_status di_pickle_write(di_pickle *p, const char *text, size_t bytes, const char **out) {
+    di_pickle_note *note = di_new(sizeof *note + bytes + 1);
+    if (!note) return DISTAC_ENOMEM;
+    memcpy(note->text, text, bytes);
+    note->next = p->notes;
+    p->notes = note;
+    *out = note->text;
+    return DISTAC_OK;
 }
 
 /* ---- the memo ---- */
@@ -151,7 +166,7 @@ distac_status di_pickle_memo_get(const di_pickle *p, uint32_t index, uint64_t at
 const char *di_pickle_kind_name(const di_pickle *p, uint32_t value) {
     static const char *const names[] = {
         "None",         "a boolean", "an integer", "a number",           "a text",  "a tuple", "a list",
-        "a dictionary", "a name",    "an object",  "a tensor's storage", "a tensor"};
+        "a dictionary", "a name",    "an object",  "a tensor's storage", "a tensor", "bytes"};
     return names[p->values[value].kind];
 }
 

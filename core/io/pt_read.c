@@ -1,11 +1,12 @@
 /* pt_read.c: PyTorch's file formats: the zip archive (since 1.6) and the stacked pickles before it. What else is
- * met under the same names (TorchScript, model archives, tar, plain pickles) is refused by name. */
+ * met under the same names (TorchScript, model archives, tar) is refused by name. Files by pickle.dump, as the first
+ * task vectors were published, are plain pickles whose storages are files of stacked pickles inside. */
 #include "pt_read.h"
 #include <stdlib.h>
 #include <string.h>
 
 /* The number 0x1950a86a20f9469cfc6c and the protocol version 1001, each a pickle. */
-static const uint8_t legacy_magic[] = {0x80, 2,    0x8a, 10,  0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a,
+static const uint8_t stacked_magic[] = {0x80, 2,    0x8a, 10,  0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a,
                                        0xa8, 0x50, 0x19, '.', 0x80, 2,    'M',  0xe9, 3,    '.'};
 enum { MAGIC_BYTES = 15 };
 
@@ -166,7 +167,7 @@ static distac_status read_archive(di_pt *pt, archive *a) {
     DI_TRY(di_zip_check(pt->checkpoint->context, &a->zip));
     DI_TRY(check_facts(a));
     uint64_t end = a->pickle->offset + a->pickle->bytes;
-    DI_TRY(di_pickle_read(&pt->pickle, pt->path, pt->data, a->pickle->offset, end, false));
+    DI_TRY(di_pickle_read(&pt->pickle, pt->path, pt->data, a->pickle->offset, end, DI_PICKLE_ARCHIVE));
     if (pt->pickle.at != end)
         return di_pt_fail(pt->path, pt->pickle.at, "%llu bytes follow the pickle's STOP",
                           (unsigned long long)(end - pt->pickle.at));
@@ -178,13 +179,13 @@ static distac_status read_archive(di_pt *pt, archive *a) {
 /* ---- stacked pickles ---- */
 
 /* The facts of the machine that wrote the file. */
-static distac_status read_machine(di_pt *pt, uint64_t *at) {
+static distac_status read_machine(const char *path, const uint8_t *data, uint64_t *at, uint64_t end) {
     uint32_t little;
     di_pickle p;
-    distac_status status = di_pickle_read(&p, pt->path, pt->data, *at, pt->size, true);
+    distac_status status = di_pickle_read(&p, path, data, *at, end, DI_PICKLE_STACKED);
     if (status == DISTAC_OK && (!di_pickle_get(&p, p.root, "little_endian", &little) ||
                                 !di_pickle_is(&p, little, DI_PICKLE_BOOL) || !p.values[little].u.number))
-        status = di_pt_fail(pt->path, *at,
+        status = di_pt_fail(path, *at,
                             "the file does not say that it was written on a little-endian machine; "
                             "only such files are read");
     *at = p.at;
@@ -192,10 +193,11 @@ static distac_status read_machine(di_pt *pt, uint64_t *at) {
     return status;
 }
 
-static uint64_t u64(const uint8_t *b) {
-    uint64_t value = 0;
-    for (int i = 7; i >= 0; i--) value = value << 8 | b[i];
-    return value;
+distac_status di_pt_stacked_head(const char *path, const uint8_t *data, uint64_t *at, uint64_t end) {
+    if (!starts(data + *at, end - *at, stacked_magic, sizeof stacked_magic))
+        return di_pt_fail(path, *at + MAGIC_BYTES, "the protocol version of these stacked pickles is not 1001");
+    *at += sizeof stacked_magic;
+    return read_machine(path, data, at, end);
 }
 
 /* The number of elements, then the elements. */
@@ -206,7 +208,7 @@ static distac_status place_legacy(di_pt *pt, const di_pickle_value *key, uint64_
     if (!s) return di_pt_fail(pt->path, key->at, "no tensor uses the storage \"%s\"", shown);
     if (s->found) return di_pt_fail(pt->path, key->at, "the storage \"%s\" is listed twice", shown);
     if (pt->size - *at < 8) return di_pt_fail(pt->path, *at, "the file ends before the storage \"%s\"", shown);
-    uint64_t count = u64(pt->data + *at), width = (uint64_t)s->type->bits / 8;
+    uint64_t count = di_u64(pt->data + *at), width = (uint64_t)s->type->bits / 8;
     if (count != (uint64_t)s->count)
         return di_pt_fail(pt->path, *at, "storage \"%s\" has %llu elements here, but %lld in the pickle", shown,
                           (unsigned long long)count, (long long)s->count);
@@ -245,17 +247,30 @@ static distac_status place_all_legacy(di_pt *pt, const di_pickle *keys) {
 }
 
 static distac_status read_legacy(di_pt *pt) {
-    uint64_t at = sizeof legacy_magic;
-    if (!starts(pt->data, pt->size, legacy_magic, sizeof legacy_magic))
-        return di_pt_fail(pt->path, MAGIC_BYTES, "the protocol version of these stacked pickles is not 1001");
-    DI_TRY(read_machine(pt, &at));
-    DI_TRY(di_pickle_read(&pt->pickle, pt->path, pt->data, at, pt->size, true));
+    uint64_t at = 0;
+    DI_TRY(di_pt_stacked_head(pt->path, pt->data, &at, pt->size));
+    DI_TRY(di_pickle_read(&pt->pickle, pt->path, pt->data, at, pt->size, DI_PICKLE_STACKED));
     DI_TRY(di_pt_storages(pt));
     di_pickle keys;
-    distac_status status = di_pickle_read(&keys, pt->path, pt->data, pt->pickle.at, pt->size, true);
+    distac_status status = di_pickle_read(&keys, pt->path, pt->data, pt->pickle.at, pt->size, DI_PICKLE_STACKED);
     if (status == DISTAC_OK) status = place_all_legacy(pt, &keys);
     di_pickle_close(&keys);
     return status == DISTAC_OK ? di_pt_check_tensors(pt) : status;
+}
+
+/* ---- plain pickles ---- */
+
+static distac_status read_plain(di_pt *pt) {
+    if (pt->size < 2 || pt->data[0] != 0x80)
+        return di_pt_fail(pt->path, 0,
+                          "neither a PyTorch file nor a pickle of protocol 2 to 5; load it in Python and save it "
+                          "with torch.save");
+    DI_TRY(di_pickle_read(&pt->pickle, pt->path, pt->data, 0, pt->size, DI_PICKLE_PLAIN));
+    if (pt->pickle.at != pt->size)
+        return di_pt_fail(pt->path, pt->pickle.at, "%llu bytes follow the pickle's STOP",
+                          (unsigned long long)(pt->size - pt->pickle.at));
+    DI_TRY(di_pt_storages(pt));
+    return di_pt_check_tensors(pt);
 }
 
 /* ---- the whole ---- */
@@ -274,15 +289,8 @@ static distac_status read_any(di_pt *pt) {
             "it in Python and save it again with torch.save");
     if (starts(pt->data, pt->size, "\x1f\x8b", 2))
         return di_pt_fail(pt->path, 0, "the file is packed by gzip; unpack it first");
-    if (starts(pt->data, pt->size, legacy_magic, MAGIC_BYTES)) return read_legacy(pt);
-    if (pt->size >= 2 && pt->data[0] == 0x80 && pt->data[1] != 2)
-        return di_pt_fail(
-            pt->path, 0,
-            "a pickle of protocol %u; protocol 2, torch.save's own, is read: load it in Python and save "
-            "it again with torch.save, without pickle_protocol",
-            pt->data[1]);
-    return di_pt_fail(pt->path, 0,
-                      "a plain pickle, not written by torch.save; load it in Python and save it with torch.save");
+    if (starts(pt->data, pt->size, stacked_magic, MAGIC_BYTES)) return read_legacy(pt);
+    return read_plain(pt);
 }
 
 distac_status di_pt_parse(distac_checkpoint *checkpoint, const uint8_t *data, size_t size) {

@@ -29,6 +29,11 @@ typedef struct di_pt {
     int64_t name_bytes; /* of all names */
 } di_pt;
 
+/* The element type that a storage's class names; NULL: none. (pt_tensor.c) */
+const di_file_type *di_pt_storage_type(const di_pickle_value *name);
+/* Passes what every file of stacked pickles begins with: magic, version, the machine's facts. (pt_read.c) */
+distac_status di_pt_stacked_head(const char *path, const uint8_t *data, uint64_t *at, uint64_t end);
+
 /* Collects the pickle's storages, by key; a key must always have one type and one size. (pt_tensor.c) */
 distac_status di_pt_storages(di_pt *pt);
 di_pt_storage *di_pt_storage_named(const di_pt *pt, const char *key, size_t bytes);

@@ -14,7 +14,7 @@ typedef struct view {
 
 /* ---- storages ---- */
 
-static const di_file_type *storage_type(const di_pickle_value *name) {
+const di_file_type *di_pt_storage_type(const di_pickle_value *name) {
     static const char *const names[][2] = {
         {"DoubleStorage", "F64"}, {"FloatStorage", "F32"}, {"HalfStorage", "F16"},  {"BFloat16Storage", "BF16"},
         {"LongStorage", "I64"},   {"IntStorage", "I32"},   {"ShortStorage", "I16"}, {"CharStorage", "I8"},
@@ -82,12 +82,13 @@ distac_status di_pt_storages(di_pt *pt) {
         if (!is_number(key))
             return di_pt_fail(pt->path, key->at, "a storage's key is \"%s\", wanted digits",
                               di_pt_shown(key->u.text, key->a, shown));
-        const di_file_type *type = storage_type(&p->values[v->a]);
+        const di_file_type *type = di_pt_storage_type(&p->values[v->a]);
         if (!type) return di_pt_fail(pt->path, v->at, "a storage of an unknown type");
         int64_t bytes;
         if (__builtin_mul_overflow(v->u.number, (int64_t)type->bits / 8, &bytes))
             return di_pt_fail(pt->path, v->at, "a storage of %lld elements", (long long)v->u.number);
-        pt->storages[pt->storage_count++] = (di_pt_storage){key, type, v->u.number, NULL, i, false};
+        pt->storages[pt->storage_count++] = (di_pt_storage){
+            key, type, v->u.number, v->has_state ? pt->data + v->at : NULL, i, false};
     }
     return merge_storages(pt);
 }

@@ -55,7 +55,7 @@ static uint32_t u32(const uint8_t *p) {
     return u16(p) | u16(p + 2) << 16;
 }
 
-static uint64_t u64(const uint8_t *p) {
+uint64_t di_u64(const uint8_t *p) {
     return (uint64_t)u32(p) | (uint64_t)u32(p + 4) << 32;
 }
 
@@ -85,18 +85,18 @@ static distac_status find_end(const di_zip *zip, uint64_t *at) {
 
 static distac_status read_end64(const di_zip *zip, uint64_t locator, directory *out) {
     const uint8_t *l = zip->data + locator;
-    uint64_t at = u64(l + 8);
+    uint64_t at = di_u64(l + 8);
     if (u32(l + 4) != 0 || u32(l + 16) != 1)
         return di_pt_fail(zip->path, locator, "the archive is spread over several disks");
     if (at > locator || locator - at != END64_BYTES || u32(zip->data + at) != END64)
         return di_pt_fail(zip->path, locator, "the zip64 end record is not where its locator says (byte %llu)",
                           (unsigned long long)at);
     const uint8_t *e = zip->data + at;
-    if (u64(e + 4) != END64_BYTES - 12)
+    if (di_u64(e + 4) != END64_BYTES - 12)
         return di_pt_fail(zip->path, at + 4, "the zip64 end record has the wrong size");
-    if (u32(e + 16) != 0 || u32(e + 20) != 0 || u64(e + 24) != u64(e + 32))
+    if (u32(e + 16) != 0 || u32(e + 20) != 0 || di_u64(e + 24) != di_u64(e + 32))
         return di_pt_fail(zip->path, at, "the archive is spread over several disks");
-    *out = (directory){u64(e + 32), u64(e + 40), u64(e + 48), at};
+    *out = (directory){di_u64(e + 32), di_u64(e + 40), di_u64(e + 48), at};
     return DISTAC_OK;
 }
 
@@ -139,7 +139,7 @@ static distac_status read_wide(const di_zip *zip, uint64_t extra, uint64_t bytes
             for (int i = 0; i < count; i++) {
                 if (*fields[i] != 0xFFFFFFFF) continue;
                 if (used + 8 > size) return di_pt_fail(zip->path, at, "the zip64 field is cut short");
-                *fields[i] = u64(zip->data + at + 4 + used);
+                *fields[i] = di_u64(zip->data + at + 4 + used);
                 used += 8;
             }
         }

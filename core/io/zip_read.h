@@ -38,4 +38,7 @@ const di_zip_member *di_zip_find(const di_zip *zip, const char *name, size_t byt
  * threads. */
 distac_status di_zip_check(distac_context *context, const di_zip *zip);
 
+/* Eight bytes, the lowest first. */
+uint64_t di_u64(const uint8_t *bytes);
+
 #endif

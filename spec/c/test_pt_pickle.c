@@ -23,7 +23,7 @@ static const text_case refused[] = {
     {"T13 torch.hub", "proto c:torch.hub:load 'x T1 R .", "asks for torch.hub.load"},
     {"T13 runpy", "proto c:runpy:run_path 'x T1 R .", "asks for runpy.run_path"},
     {"T13 below os", "proto c:os.path:join .", "asks for os.path.join"},
-    {"T13 bytes of tensors", "proto c:torch.storage:_load_from_bytes .", "torch.save instead of pickle.dump"},
+    {"T13 bytes of tensors", "proto c:torch.storage:_load_from_bytes .", "asks for torch.storage._load_from_bytes"},
     {"T13 dots", "proto c:m:a.b .", "\"a.b\" is no class's name"},
     {"T13 dots in the module", "proto c:m..n:a .", "\"m..n\" is no module's name"},
     {"T13 NUL", "proto x:636d000a610a .", "is no module's name"},

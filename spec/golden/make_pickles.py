@@ -6,6 +6,7 @@ import enum
 import functools
 import json
 import os
+import pickle
 import struct
 
 import torch
@@ -129,3 +130,14 @@ save("training.pt", training)
 save("module.pt", encoder)
 save("module_legacy.pt", encoder, **legacy)
 save("module_wrapped.pt", {"model": encoder, "epoch": 1})
+
+
+# By pickle.dump, as the first task vectors and heads were published.
+def dump(name, value, protocol):
+    with open(os.path.join(folder, name), "wb") as file:
+        pickle.dump(value, file, protocol=protocol)
+
+
+dump("module_plain.pkl", encoder, 4)
+dump("tensors_plain3.pkl", tensors, 3)
+dump("tensors_plain5.pkl", tensors, 5)
