@@ -2,6 +2,7 @@
 local raw = require "distac.raw"
 local check = require "distac.check"
 local checkpoint = require "distac.checkpoint"
+local errors = require "distac.error"
 
 local M = {}
 local methods, meta = {}, {}
@@ -24,9 +25,15 @@ function M.head(weight, options)
     return h
 end
 
--- load(path): a head that Head:save wrote, or any file with the one tensor "weight".
+-- load(path): a head that Head:save wrote, or any file with the tensor "weight": a module by torch.save or pickle.dump
+-- too. A "bias" must be zero, as in the heads that are published beside task vectors: logits here have none.
 function M.load(path)
     local ck = checkpoint.load(check.string("distac.head.load", "path", path))
+    local bias = ck:has "bias" and ck:tensor("bias"):norm() or 0
+    if bias ~= 0 then
+        errors.raise("EUNSUPPORTED", "distac.load_head: %s: the bias is not zero (norm %g); a head here is a weight alone",
+            path, bias)
+    end
     local metadata = ck:metadata()
     return M.head(ck:tensor "weight", { normalize = metadata["head.normalize"] ~= "0", metadata = metadata })
 end

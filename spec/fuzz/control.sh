@@ -49,5 +49,7 @@ planted fuzz_jpeg core/data/jpeg.c 'if ((size_t)count > info->src->bytes_in_buff
 planted fuzz_pnm core/data/pnm.c 'if (least > t->count - t->at)' 'if (least > t->count)'
 planted fuzz_idx core/data/idx.c 'if (label < 0 || label >= DI_CLASSES)' 'if (label >= DI_CLASSES)'
 planted fuzz_pt core/io/pt_tensor.c 'last >= v->storage->count' 'last < 0'
+planted fuzz_pt core/io/pickle_plain.c 'if (count > p->limit - p->at)' 'if (count > UINT64_MAX - p->at)'
+planted fuzz_pt core/io/pickle_plain.c '|| count * width != end - at)' ')'
 planted fuzz_mat core/data/mat_array.c 'if (bytes > end - at - 8)' 'if (bytes > end)'
 exit $bad

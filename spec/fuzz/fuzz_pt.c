@@ -70,6 +70,14 @@ static size_t below(size_t bound) {
     return bound ? (size_t)(random_state >> 11) % bound : 0;
 }
 
+/* SHORT_BINBYTES: a storage of four floats as torch.save writes it in stacked pickles. */
+#define STORAGE_BYTES \
+    "x:43af80028a0a6cfc9c46f9206aa850192e80024de9032e80027d28581000000070726f746f636f6c5f76657273696f6e8a08" \
+    "e903000000000000580d0000006c6974746c655f656e6469616e88752e800228580700000073746f7261676563746f726368" \
+    "0a466c6f617453746f726167650a58010000003758030000006370758a0804000000000000004e74512e80025d5801000000" \
+    "37612e04000000000000000000803f000000400000404000008040"
+
+/* Those that begin with protocol 4 are files by pickle.dump. */
 static const char *const seeds[] = {
     "proto } 'w W s .",
     "proto } ( 'a W 'b W:0:2,2:1,2 'c W:1:3:1 'd W:0:5,2:0,1 u .",
@@ -80,6 +88,11 @@ static const char *const seeds[] = {
     "proto c:__main__:Net ) new } ( '_parameters } ( 'p W 'none N u '_buffers } ( 'b W 'skip W u "
     "'_non_persistent_buffers_set c:__builtin__:set ] 'skip a T1 R '_modules } ( 'gone N 'k c:m:D ) new put:5 } ( "
     "'_parameters } 'q W:0:2,2:1,2 s '_buffers } '_modules } u b 'l get:5 u u b .",
+    "x:8004 x:95a000000000000000 } x:94 ( 'w 'torch._utils '_rebuild_tensor_v2 x:93 put:3 ( 'torch.storage "
+    "'_load_from_bytes x:93 " STORAGE_BYTES " T1 R #0 #4 T1 #1 T1 false N t R x:94 'v get:3 u .",
+    "x:8004 'm 'Net x:93 ) new } ( '_parameters } 'w c:torch._utils:_rebuild_tensor_v2 ( "
+    "c:torch.storage:_load_from_bytes " STORAGE_BYTES " T1 R #0 #2 #2 T2 #2 #1 T2 false N t R s '_buffers } "
+    "'_non_persistent_buffers_set x:8f ( 'a 'b x:90 '_modules } u b .",
     "proto } ( 'model } 'w W s 'x c:builtins:getattr c:m:A 'B T2 R 'y c:functools:partial c:m:f T1 R } 'a N s b u .",
 };
 enum { SEEDS = sizeof seeds / sizeof seeds[0] };
@@ -136,7 +149,16 @@ static const char *const words[] = {"proto",
                                     "x:8aff",
                                     "x:58ffffffff",
                                     "'storage",
-                                    "c:torch:FloatStorage"};
+                                    "c:torch:FloatStorage",
+                                    "x:8f",
+                                    "x:90",
+                                    "x:93",
+                                    "x:94",
+                                    "x:4300",
+                                    "x:8effffffffffffffff",
+                                    "x:95ffffffffffffffff",
+                                    "'_load_from_bytes",
+                                    "c:torch.storage:_load_from_bytes"};
 
 /* A seed with some of its words exchanged, removed, doubled. */
 static void damage_words(char *text, size_t room) {
@@ -198,7 +220,9 @@ int main(int argc, char **argv) {
             damage_words(text, sizeof text);
         assemble(&pickle, text);
         for (size_t n = 1 + below(3); !whole && (where == 1 || where == 3) && n > 0; n--) damage_bytes(&pickle);
-        if (below(6) == 0) {
+        if (strncmp(text, "x:8004", 6) == 0) {
+            put(&b, pickle.data, pickle.size);
+        } else if (below(6) == 0) {
             put_legacy(&b, "", "", 4);
             b.size -= 24;
             put(&b, pickle.data, pickle.size);
