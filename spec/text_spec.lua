@@ -214,6 +214,17 @@ describe("A zero-shot head", function()
         assert.is_nil(distac.load_head(path):class_names())
     end)
 
+    it("is read from a file with a bias only when the bias is zero", function()
+        local path = helper.path "biased.safetensors"
+        distac.save(path, { weight = distac.ones(2, 3), bias = distac.zeros(2) })
+        assert.equal(2, distac.load_head(path):classes())
+        distac.save(path, { weight = distac.ones(2, 3), bias = distac.tensor { 0, -3 } })
+        local ok, err = pcall(distac.load_head, path)
+        assert.is_false(ok)
+        assert.equal("EUNSUPPORTED", err.code)
+        assert.matches("biased.safetensors: the bias is not zero %(norm 3%)", err.message)
+    end)
+
     it("takes the names that data has, and tells where they differ", function()
         local text = encoder("f32", "gelu")
         local folder = helper.path "classes"

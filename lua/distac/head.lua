@@ -29,7 +29,7 @@ end
 -- too. A "bias" must be zero, as in the heads that are published beside task vectors: logits here have none.
 function M.load(path)
     local ck = checkpoint.load(check.string("distac.head.load", "path", path))
-    local bias = ck:has "bias" and ck:tensor("bias"):norm() or 0
+    local bias = ck:has "bias" and ck:tensor("bias"):norm():item() or 0
     if bias ~= 0 then
         errors.raise("EUNSUPPORTED", "distac.load_head: %s: the bias is not zero (norm %g); a head here is a weight alone",
             path, bias)
