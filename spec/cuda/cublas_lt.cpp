@@ -21,6 +21,7 @@ struct cublasLtMatrixLayoutOpaque_t {
 };
 struct cublasLtMatmulPreferenceOpaque_t {
     size_t workspace;
+    uint32_t align[4];
 };
 
 namespace emulated {
@@ -173,7 +174,7 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout, c
 }
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference) {
-    *preference = new cublasLtMatmulPreferenceOpaque_t();
+    *preference = new cublasLtMatmulPreferenceOpaque_t{0, {256, 256, 256, 256}};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -185,15 +186,19 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t prefer
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
                                                     cublasLtMatmulPreferenceAttributes_t attr, const void *value,
                                                     size_t bytes) {
-    if (attr != CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES || bytes != sizeof preference->workspace)
+    int which = (int)attr - (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
+    if (attr == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && bytes == sizeof preference->workspace)
+        memcpy(&preference->workspace, value, bytes);
+    else if (which >= 0 && which < 4 && bytes == sizeof preference->align[0])
+        memcpy(&preference->align[which], value, bytes);
+    else
         return CUBLAS_STATUS_INVALID_VALUE;
-    memcpy(&preference->workspace, value, bytes);
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
-                                              cublasLtMatmulPreference_t, int wanted,
+                                              cublasLtMatmulPreference_t preference, int wanted,
                                               cublasLtMatmulHeuristicResult_t results[], int *got) {
     bool f64 = desc->compute == CUBLAS_COMPUTE_64F;
     *got = 0;
@@ -202,6 +207,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
         (f64 && desc->epilogue != CUBLASLT_EPILOGUE_DEFAULT))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     memset(results, 0, sizeof *results);
+    for (int i = 0; i < 4; i++) results->algo.data[i] = preference->align[i]; /* it counts on them */
     *got = 1;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -209,7 +215,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *A,
                               cublasLtMatrixLayout_t a, const void *B, cublasLtMatrixLayout_t b, const void *beta,
                               const void *C, cublasLtMatrixLayout_t c, void *D, cublasLtMatrixLayout_t d,
-                              const cublasLtMatmulAlgo_t *, void *workspace, size_t workspace_bytes,
+                              const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_bytes,
                               cudaStream_t stream) {
     std::lock_guard<std::recursive_mutex> guard(lock);
     if (cudaError_t entered = enter()) return fail(entered), CUBLAS_STATUS_EXECUTION_FAILED;
@@ -227,6 +233,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     if (workspace_bytes && !is_device(workspace, workspace_bytes)) die("the workspace lies outside of device memory");
     if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS && !is_device(desc->bias, (size_t)m * 4))
         die("the bias lies outside of device memory");
+    const void *each[4] = {A, B, C, D};
+    for (int i = 0; algo && i < 4; i++)
+        if ((uintptr_t)each[i] % algo->data[i] != 0) die("a matrix is aligned worse than its algorithm was asked for");
     cudaError_t error = enqueue(stream, "product", [p, f64] {
         if (f64) multiply<double>(p);
         else multiply<float>(p);

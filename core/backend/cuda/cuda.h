@@ -15,14 +15,13 @@ typedef struct di_cuda {
     cudaStream_t stream; /* all work of the context, in order */
     cudaMemPool_t pool;  /* NULL: the device has none, memory comes from cudaMalloc */
     cublasLtHandle_t lt;
-    cublasComputeType_t compute; /* of f32 products in models */
     void *workspace;             /* for cuBLASLt, always the same: its sums do not depend on chance */
     void *scratch;               /* di_cuda_scratch */
     size_t scratch_bytes;
     double *sums;                /* [DI_CUDA_SUMS] on the device, and where they are read: pinned */
     double *sums_read;
     struct di_cuda_stage *stage; /* pinned memory between host and device (memory.c) */
-    struct di_cuda_plans *plans; /* products that were looked up before (products.c) */
+    struct di_cuda_plans *plans; /* products that were looked up before (plans.c) */
     struct di_cuda_solver *solver; /* cuSOLVER, made at its first use (solve.c) */
     int lost;                    /* the error after which the device answers nothing; 0: all is well */
 } di_cuda;
@@ -63,7 +62,8 @@ distac_status di_cuda_read_sums(distac_context *c, int n, double *out);
 distac_status di_cuda_memory_open(distac_context *c, di_cuda *cuda);
 void di_cuda_memory_close(distac_context *c, di_cuda *cuda);
 
-/* ---- products.c ---- */
+/* ---- products.c, plans.c ---- */
+void di_cuda_plans_free(di_cuda *cuda);
 distac_status di_cuda_products_open(distac_context *c, di_cuda *cuda, const char *products);
 void di_cuda_products_close(distac_context *c, di_cuda *cuda);
 
