@@ -391,6 +391,13 @@ DISTAC_API distac_status distac_checkpoint_get_info(const distac_checkpoint *che
  * fit the narrower type). */
 DISTAC_API distac_status distac_checkpoint_save(const distac_checkpoint *checkpoint, const char *path,
                                                 int32_t dtype);
+/* Writes a folder: files of at most `shard` bytes of tensors each (a larger tensor has one of its own; 0: no limit) with
+ * model.safetensors.index.json, and config.json of the text `config` if there is one; then a single file is called
+ * model.safetensors and has no index. A folder that is there is replaced as a whole when the new one is durable, if it
+ * holds a model's files only. Errors: as distac_checkpoint_save; EIO (a folder that holds others). */
+DISTAC_API distac_status distac_checkpoint_save_folder(const distac_checkpoint *checkpoint, const char *path,
+                                                       int32_t dtype, int64_t shard,
+                                                       DISTAC_NULLABLE const char *config);
 /* [new] alpha*a + beta*b in F32 (F64 where both are F64) for every float tensor; integer tensors are left
  * out. The task vector of a model is (1, model, -1, base). All missing, extra and mis-shaped tensors are
  * listed in one error with the nearest names. Errors: ESHAPE, ENOTFOUND. */
@@ -500,6 +507,38 @@ DISTAC_API distac_status distac_merge_files(const distac_merge *merge, const dis
                                             const char *path, int32_t dtype,
                                             DISTAC_NULLABLE const distac_checkpoint *metadata);
 
+/* How a merge is written. */
+typedef struct distac_merge_target {
+    const char *dtype;  /* of the float tensors: "f32", "f16", "bf16", "f64"; NULL: each one's in the base */
+    const char *layout; /* CLIP's names in the output, "open_clip" or "hf": the inputs may have any; NULL: as they are */
+    int64_t shard;      /* 0: one file. Else path is a folder of files with at most so many bytes of tensors each (a larger
+                         * tensor has one of its own), model.safetensors.index.json beside them */
+    const char *config; /* text of config.json in that folder; NULL: none */
+} distac_merge_target;
+/* A merged model that is written but does not have its name yet. */
+typedef struct distac_merge_draft distac_merge_draft;
+/* [new] As distac_merge_files, all but the end: nothing is at path, or what was there before, until the commit. A folder
+ * at path is replaced as a whole, if it holds a model's files only. prints: checkpoints whose fingerprints
+ * (distac_checkpoint_fingerprint) are taken on the way from the bytes that the merge reads, so that a model's are read
+ * once: base and models as they were opened, say. Errors: as distac_merge_files; EIO (a folder that holds others). */
+DISTAC_API distac_status distac_merge_draft_files(const distac_merge *merge, const distac_checkpoint *base,
+                                                  int32_t n_models, distac_checkpoint *const *models,
+                                                  const char *path,
+                                                  DISTAC_NULLABLE const distac_merge_target *target,
+                                                  DISTAC_NULLABLE const distac_checkpoint *metadata,
+                                                  int32_t n_prints, distac_checkpoint *const *prints,
+                                                  distac_merge_draft **out);
+/* Without a commit nothing remains of it. */
+DISTAC_API void distac_merge_draft_release(distac_merge_draft *draft);
+/* [new] The fingerprint of prints[index] as the one item. Errors: EINVAL. */
+DISTAC_API distac_status distac_merge_draft_fingerprint(const distac_merge_draft *draft, int32_t index,
+                                                        distac_strings **out);
+/* Other metadata than those that were given; the texts have the same length as JSON. Errors: EINVAL (they have not),
+ * EIO, ESTATE. */
+DISTAC_API distac_status distac_merge_draft_metadata(distac_merge_draft *draft, const distac_checkpoint *metadata);
+/* Durable, under its name. Errors: EIO, ESTATE (done before). */
+DISTAC_API distac_status distac_merge_draft_commit(distac_merge_draft *draft);
+
 /* What a merge of files would do. */
 typedef struct distac_merge_estimate {
     int64_t tensors;       /* of the output */
@@ -537,6 +576,14 @@ DISTAC_API distac_status distac_merge_stream_files(const distac_merge *merge, co
                                                    const char *path, int32_t dtype,
                                                    DISTAC_NULLABLE const distac_checkpoint *metadata,
                                                    int64_t chunk, distac_merge_stream **out);
+/* [new] The same to a target (NULL: one file like the base), as distac_merge_draft_files. Names and shapes are the canonical
+ * ones if it has a layout. */
+DISTAC_API distac_status distac_merge_stream_target(const distac_merge *merge, const distac_checkpoint *base,
+                                                    int32_t n_models, distac_checkpoint *const *models,
+                                                    const char *path,
+                                                    DISTAC_NULLABLE const distac_merge_target *target,
+                                                    DISTAC_NULLABLE const distac_checkpoint *metadata,
+                                                    int64_t chunk, distac_merge_stream **out);
 /* [new] Task vectors to directions in memory (F32), as distac_merge_delta. base: for its row, may be NULL. */
 DISTAC_API distac_status distac_merge_stream_taus(const distac_merge *merge, int32_t n_taus,
                                                   distac_checkpoint *const *taus,

@@ -159,7 +159,7 @@ describe("a CLIP checkpoint", function()
         assert.equal(6, config.projection_dim)
         same(distac.load(at "canonical.safetensors"), distac.load(at "model"))
         assert.equal("gelu", distac.load(at "model"):metadata "vit.activation")
-        assert.equal(0, (run("convert", "model", "parts", "--to", "hf", "--shard-size", "1.5kB")))
+        assert.equal(0, (run("convert", "model", "parts", "--to", "hf", "--shard", "1.5kB")))
         assert.is_true(#distac.fs.list(at "parts") > 4)
         same(distac.load(at "model"), distac.load(at "parts"))
         assert.equal(0, (run("convert", "parts/model.safetensors.index.json", "back.safetensors", "--to",
@@ -191,11 +191,11 @@ describe("a CLIP checkpoint", function()
         refused(2, "wanted gelu or quick_gelu", "convert", "prefixed.safetensors", "new", "--to", "hf",
             "--activation", "relu")
         refused(2, "did you mean", "convert", "prefixed.safetensors", "new", "--to", "open_clap")
-        refused(2, "--shard-size", "convert", "prefixed.safetensors", "new.safetensors", "--shard-size", "1GB")
-        refused(2, "'1 potato'", "convert", "canonical.safetensors", "new", "--to", "hf", "--shard-size",
+        refused(2, "--shard", "convert", "prefixed.safetensors", "new.safetensors", "--shard-size", "1GB")
+        refused(2, "'1 potato'", "convert", "canonical.safetensors", "new", "--to", "hf", "--shard",
             "1 potato")
         refused(2, "writes a folder", "convert", "canonical.safetensors", "new.safetensors", "--to", "hf")
-        refused(1, "no CLIP model", "convert", "other.safetensors", "new.safetensors", "--to", "open_clip")
+        refused(2, "no CLIP model", "convert", "other.safetensors", "new.safetensors", "--to", "open_clip")
         distac.fs.make(at "mine")
         distac.fs.write(at "mine/notes.txt", "keep")
         refused(2, "notes.txt", "convert", "canonical.safetensors", "mine", "--to", "hf", "--force")
@@ -203,7 +203,7 @@ describe("a CLIP checkpoint", function()
         distac.fs.make(at "again")
         assert.equal(0, (run("convert", "canonical.safetensors", "again", "--to", "hf")))
         refused(2, "--force replaces it", "convert", "canonical.safetensors", "again", "--to", "hf")
-        assert.equal(0, (run("convert", "canonical.safetensors", "again", "--to", "hf", "--force", "--shard-size",
+        assert.equal(0, (run("convert", "canonical.safetensors", "again", "--to", "hf", "--force", "--shard",
             "2kB")))
         assert.is_nil(distac.fs.kind(at "again/model.safetensors"))
         same(distac.load(at "canonical.safetensors"), distac.load(at "again"))

@@ -20,12 +20,12 @@ _distac() {
         local common="--set --out --device --threads --memory --seed --json --quiet --help"
         case ${COMP_WORDS[1]} in
             merge)
-                common="$common --base --method --lambda --only --except --scale --dtype --to --missing-from-base"
+                common="$common --base --method --lambda --only --except --scale --dtype --to --shard --missing-from-base"
                 common="$common --dry-run --replay --models --force -o"
                 ;;
             translate) common="$common --layers --lua" ;;
             convert)
-                common="$common --to --dtype --activation --text-activation --attention-heads --text-heads --shard-size"
+                common="$common --to --dtype --activation --text-activation --attention-heads --text-heads --shard"
                 common="$common --force"
                 ;;
             data) common="$common --set --decode --force" ;;

@@ -149,6 +149,26 @@ distac_status di_writer_patch(di_writer *writer, int64_t offset, const void *byt
 distac_status di_writer_commit(di_writer *writer);
 /* Removes the temporary file and frees the writer; NULL is fine. */
 void di_writer_abort(di_writer *writer);
+/* What the names of files and folders that are not whole yet end in: ".NAME.PID.N" before it. */
+#define DI_TEMPORARY ".distac-tmp"
+/* Removes from a folder what killed writers of `name`, and dead ones of other names, left there. */
+void di_leftovers(int folder_fd, const char *name);
+/* ---- bundle.c ---- */
+/* A folder of files that appears under its final name only when whole. */
+typedef struct di_bundle di_bundle;
+/* A folder at path is replaced at the commit if it holds nothing but a model's files; fails with EIO before anything is
+ * done if it holds others. */
+distac_status di_bundle_open(const char *path, di_bundle **out);
+/* Where the files are to be written until then. */
+const char *di_bundle_path(const di_bundle *folder);
+/* Makes it durable, gives it its name, removes what had it; frees it whatever happens. */
+distac_status di_bundle_commit(di_bundle *folder);
+/* Removes its files and itself; NULL is fine. */
+void di_bundle_abort(di_bundle *folder);
+/* Removes a file, or a folder with the files in it; what holds folders stays. */
+void di_bundle_clear(int folder_fd, const char *name);
+/* Whether a model's folder has files of such a name. */
+bool di_bundle_is_model_file(const char *name);
 /* A regular file mapped read-only; bytes may be 0 (data NULL). Refuses anything that is no regular file. */
 typedef struct di_map {
     const uint8_t *data;

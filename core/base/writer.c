@@ -23,7 +23,7 @@ enum {
     ATTEMPTS = 1000,
     BEHIND = 8 << 20 /* bytes after which storing begins, so that little is left to wait for at the end */
 };
-#define SUFFIX ".distac-tmp"
+#define SUFFIX DI_TEMPORARY
 
 struct di_writer {
     int fd, folder_fd;
@@ -58,13 +58,15 @@ static long owner_of(const char *entry, const char *name, bool *same) {
     return pid;
 }
 
-/* A writer that has not come to lock its file yet has written nothing, a moment ago. */
+/* A writer that has not come to lock its file or folder yet has written nothing, a moment ago. */
 static bool may_begin(int fd) {
     struct stat info;
-    return fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || (info.st_size == 0 && time(NULL) - info.st_mtime < 10);
+    if (fstat(fd, &info) != 0) return true;
+    if (S_ISDIR(info.st_mode)) return time(NULL) - info.st_mtime < 10;
+    return !S_ISREG(info.st_mode) || (info.st_size == 0 && time(NULL) - info.st_mtime < 10);
 }
 
-static void remove_leftovers(int folder_fd, const char *name) {
+void di_leftovers(int folder_fd, const char *name) {
     int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *folder = fd >= 0 ? fdopendir(fd) : NULL;
     if (!folder) {
@@ -81,7 +83,7 @@ static void remove_leftovers(int folder_fd, const char *name) {
         if (left < 0) continue;
         bool gone = same && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
         if (flock(left, LOCK_EX | LOCK_NB) == 0 && (gone || !may_begin(left)))
-            unlinkat(folder_fd, entry->d_name, 0);
+            di_bundle_clear(folder_fd, entry->d_name);
         close(left);
     }
     closedir(folder);
@@ -151,7 +153,7 @@ distac_status di_writer_open(const char *path, di_writer **out) {
     if (!writer->target) writer->target = di_strdup(path);
     distac_status status = writer->target ? open_folder(writer) : DISTAC_ENOMEM;
     if (status == DISTAC_OK) {
-        remove_leftovers(writer->folder_fd, writer->name);
+        di_leftovers(writer->folder_fd, writer->name);
         status = open_temporary(writer);
     }
     if (status != DISTAC_OK) {

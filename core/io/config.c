@@ -218,7 +218,7 @@ static distac_status apply(distac_checkpoint *checkpoint, const char *path,
     return status == DISTAC_OK ? put(&c, checkpoint) : status;
 }
 
-distac_status di_config_apply(distac_checkpoint *checkpoint, const char *folder) {
+distac_status di_config_apply(distac_checkpoint *checkpoint, const char *folder, bool needed) {
     static const struct {
         const char *name;
         distac_status (*read)(config *c, const json_t *root);
@@ -235,7 +235,7 @@ distac_status di_config_apply(distac_checkpoint *checkpoint, const char *folder)
         free(path);
         DI_TRY(status);
     }
-    if (any) return DISTAC_OK;
+    if (any || !needed) return DISTAC_OK;
     return di_fail_at(
         DISTAC_ENOTFOUND, "open",
         "'%s' holds neither config.json nor open_clip_config.json: it is no model's folder; a file of "

@@ -146,6 +146,19 @@ typedef bool (*di_asked)(const void *arg, const char *name);
 void di_match_add(di_text *text, distac_status *status, const char *base_name, const distac_checkpoint *base,
                   const char *other_name, const distac_checkpoint *other, di_asked is_asked, const void *arg);
 
+/* ---- fingerprint.c ---- */
+/* Fingerprints of several checkpoints in progress: bytes that others read anyway are taken as they are met. */
+typedef struct di_prints di_prints;
+distac_status di_prints_open(int32_t count, distac_checkpoint *const *checkpoints, di_prints **out);
+/* These elements are about to be read: blocks of bytes that begin in them are taken, each once, whoever comes. Any
+ * thread. bytes: as of di_entry_f64. */
+void di_prints_look(di_prints *prints, const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n);
+/* Reads what nobody has met. */
+distac_status di_prints_finish(di_prints *prints);
+/* [new] The fingerprint of checkpoint `index` as the one item, after di_prints_finish. */
+distac_status di_prints_get(const di_prints *prints, int32_t index, distac_strings **out);
+void di_prints_close(di_prints *prints); /* NULL is fine */
+
 /* ---- reading (st_read.c) ---- */
 /* Checks every rule and fills checkpoint (empty, with path) with entries pointing into data. */
 distac_status di_st_parse(distac_checkpoint *checkpoint, const uint8_t *data, size_t bytes);
@@ -164,11 +177,18 @@ typedef struct di_st_item {
     int32_t rank;
     const int64_t *shape;
     int64_t bytes;
+    int64_t place; /* of equally wide tensors those with lower places lie first in the file, then lower indices */
 } di_st_item;
 /* Opens path for writing and writes the header for `count` items sorted by name; order (count numbers) receives
  * the order in which the caller must put their bytes: wide elements first, so that all data is aligned. */
 distac_status di_st_begin(const char *path, int64_t count, const di_st_item *items, int64_t pair_count,
                           const di_pair *pairs, int64_t *order, di_writer **out);
+/* What begins the file, length and padding included, and where each item's bytes lie in the data behind it; order and
+ * begin take `count` numbers. di_text_free text, also on failure. */
+distac_status di_st_header(const char *path, int64_t count, const di_st_item *items, int64_t pair_count,
+                           const di_pair *pairs, int64_t *order, int64_t *begin, int64_t *total, di_text *text);
+/* Appends a JSON text. */
+void di_json_quote(di_text *text, const char *value);
 /* Element type of an entry written as dtype (-1: as it is): only float tensors are converted. */
 const di_file_type *di_st_target(const di_entry *entry, int32_t dtype);
 int64_t di_type_bytes(const di_file_type *type, int64_t numel);
@@ -176,5 +196,31 @@ int64_t di_type_bytes(const di_file_type *type, int64_t numel);
  * value becomes infinite. */
 distac_status di_narrow(const char *function, const char *name, int64_t first, int32_t dtype, const double *values,
                         void *out, int64_t n);
+
+/* ---- output.c ---- */
+/* A model that is being written: one file; or a folder of files with model.safetensors.index.json and, if given,
+ * config.json, beside which a single file is called model.safetensors and needs no index. Under its final name only when
+ * whole. */
+typedef struct di_output di_output;
+typedef struct di_output_desc {
+    const char *path;
+    bool folder;
+    int64_t shard;      /* most bytes of tensors in a file, 0: no limit. A larger tensor has a file of its own */
+    const char *config; /* text of config.json; NULL: none */
+    int64_t pair_count;
+    const di_pair *pairs;
+} di_output_desc;
+/* Items are sorted by name. order (count numbers) receives the order in which their bytes must be put. Items of one
+ * place/DI_LAZY_PARTS come into one file side by side; shards are cut by place. */
+distac_status di_output_open(const di_output_desc *desc, int64_t count, const di_st_item *items, int64_t *order,
+                             di_output **out);
+distac_status di_output_put(di_output *output, const void *bytes, size_t count);
+/* Replaces bytes of an item that were put before; they may go on into the item put after it. */
+distac_status di_output_patch(di_output *output, int64_t item, int64_t offset, const void *bytes, size_t count);
+/* Replaces the metadata by others whose texts are as long. Errors: EINVAL. */
+distac_status di_output_metadata(di_output *output, int64_t pair_count, const di_pair *pairs);
+/* Everything was put. Frees the output whatever happens. */
+distac_status di_output_commit(di_output *output);
+void di_output_abort(di_output *output); /* NULL is fine */
 
 #endif

@@ -61,6 +61,26 @@ typedef struct di_clip_kind {
 } di_clip_kind;
 di_clip_kind di_layout_recognise(const distac_checkpoint *checkpoint);
 
+/* ---- layout_target.c ---- */
+/* A tensor of a layout as a part of a canonical one. */
+typedef struct di_target {
+    char *name;
+    int64_t entry, first, numel; /* elements first … first+numel-1 of this entry of the canonical checkpoint */
+    int32_t rank;
+    int64_t shape[DI_MAX_RANK];
+    bool turned; /* the entry as a whole, transposed */
+} di_target;
+typedef struct di_targets {
+    int64_t count;
+    di_target *list; /* sorted by name */
+} di_targets;
+/* What a checkpoint in the canonical layout is written as in another; layout NULL: as it is. di_targets_close it when
+ * OK. Errors: as distac_checkpoint_convert. */
+distac_status di_targets_open(const distac_checkpoint *canonical, const char *layout, di_targets *out);
+void di_targets_close(di_targets *targets);
+/* [new] The checkpoint in the canonical layout: itself if it has it. */
+distac_status di_canonical(const distac_checkpoint *checkpoint, distac_checkpoint **out);
+
 /* ---- layout_check.c ---- */
 /* A canonical tensor that was found: the entries that it is made of in the layout of the file. */
 typedef struct di_clip_found {

@@ -63,7 +63,7 @@ static distac_status open_folder(distac_checkpoint *checkpoint, const char *fold
         free(path);
         if (!there) continue;
         DI_TRY(status);
-        return di_config_apply(checkpoint, folder);
+        return di_config_apply(checkpoint, folder, !ends(weights[i], ".index.json")); /* an index shows what it is */
     }
     di_text text = {0};
     for (int i = 0; i < WEIGHTS; i++) di_text_add(&text, "%s%s", i ? ", " : "", weights[i]);

@@ -9,7 +9,7 @@ enum { CONVERT = 16384 };
 static const int64_t raw_piece = INT64_C(1) << 24; /* bytes between two looks at the cancel flag */
 
 /* A JSON text. Bytes from 0x20 on stand for themselves: names are checked to be UTF-8 when they come in. */
-static void add_quoted(di_text *text, const char *value) {
+void di_json_quote(di_text *text, const char *value) {
     di_text_add(text, "\"");
     size_t start = 0, i = 0;
     for (; value[i]; i++) {
@@ -28,12 +28,13 @@ static void add_quoted(di_text *text, const char *value) {
 
 typedef struct slot {
     int32_t bits;
-    int64_t index;
+    int64_t place, index;
 } slot;
 
 static int compare_slots(const void *a, const void *b) {
     const slot *x = a, *y = b;
     if (x->bits != y->bits) return x->bits > y->bits ? -1 : 1;
+    if (x->place != y->place) return x->place < y->place ? -1 : 1;
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
@@ -45,16 +46,16 @@ static void add_header(di_text *text, int64_t count, const di_st_item *items, co
         di_text_add(text, "\"__metadata__\":{");
         for (int64_t i = 0; i < pair_count; i++) {
             if (i) di_text_add(text, ",");
-            add_quoted(text, pairs[i].key);
+            di_json_quote(text, pairs[i].key);
             di_text_add(text, ":");
-            add_quoted(text, pairs[i].value);
+            di_json_quote(text, pairs[i].value);
         }
         di_text_add(text, "}");
         comma = ",";
     }
     for (int64_t i = 0; i < count; i++) {
         di_text_add(text, "%s", comma);
-        add_quoted(text, items[i].name);
+        di_json_quote(text, items[i].name);
         di_text_add(text, ":{\"dtype\":\"%s\",\"shape\":[", items[i].type->name);
         for (int32_t k = 0; k < items[i].rank; k++)
             di_text_add(text, k ? ",%lld" : "%lld", (long long)items[i].shape[k]);
@@ -70,7 +71,7 @@ static void add_header(di_text *text, int64_t count, const di_st_item *items, co
 static distac_status layout(int64_t count, const di_st_item *items, int64_t *order, int64_t *begin, int64_t *total) {
     slot *slots = di_new((size_t)(count ? count : 1) * sizeof *slots);
     if (!slots) return DISTAC_ENOMEM;
-    for (int64_t i = 0; i < count; i++) slots[i] = (slot){items[i].type->bits, i};
+    for (int64_t i = 0; i < count; i++) slots[i] = (slot){items[i].type->bits, items[i].place, i};
     if (count) qsort(slots, (size_t)count, sizeof *slots, compare_slots);
     int64_t at = 0;
     distac_status status = DISTAC_OK;
@@ -87,6 +88,20 @@ static distac_status layout(int64_t count, const di_st_item *items, int64_t *ord
     return status;
 }
 
+distac_status di_st_header(const char *path, int64_t count, const di_st_item *items, int64_t pair_count,
+                           const di_pair *pairs, int64_t *order, int64_t *begin, int64_t *total, di_text *text) {
+    DI_TRY(layout(count, items, order, begin, total));
+    di_text_add(text, "12345678"); /* the length's place */
+    add_header(text, count, items, begin, pair_count, pairs);
+    if (text->failed) return di_fail(DISTAC_ENOMEM, "out of memory for the header of %s", path);
+    size_t length = text->length - 8;
+    if (length > DI_ST_MAX_HEADER)
+        return di_fail(DISTAC_EINVAL, "the header of %s would have %zu bytes, at most %u are allowed", path, length,
+                       DI_ST_MAX_HEADER);
+    for (int i = 0; i < 8; i++) text->bytes[i] = (char)(uint8_t)((uint64_t)length >> (8 * i));
+    return DISTAC_OK;
+}
+
 distac_status di_st_begin(const char *path, int64_t count, const di_st_item *items, int64_t pair_count,
                           const di_pair *pairs, int64_t *order, di_writer **out) {
     di_text text = {0};
@@ -94,22 +109,9 @@ distac_status di_st_begin(const char *path, int64_t count, const di_st_item *ite
     int64_t *begin = di_new((size_t)(count ? count : 1) * sizeof *begin);
     if (!begin) return DISTAC_ENOMEM;
     int64_t total = 0;
-    distac_status status = layout(count, items, order, begin, &total);
-    if (status == DISTAC_OK) {
-        add_header(&text, count, items, begin, pair_count, pairs);
-        if (text.failed)
-            status = di_fail(DISTAC_ENOMEM, "out of memory for the header of %s", path);
-        else if (text.length > DI_ST_MAX_HEADER)
-            status = di_fail(DISTAC_EINVAL, "the header of %s would have %zu bytes, at most %u are allowed", path,
-                             text.length, DI_ST_MAX_HEADER);
-    }
+    distac_status status = di_st_header(path, count, items, pair_count, pairs, order, begin, &total, &text);
     if (status == DISTAC_OK) status = di_writer_open(path, &writer);
-    if (status == DISTAC_OK) status = di_writer_reserve(writer, total + 8 + (int64_t)text.length);
-    if (status == DISTAC_OK) {
-        uint8_t length[8];
-        for (int i = 0; i < 8; i++) length[i] = (uint8_t)((uint64_t)text.length >> (8 * i));
-        status = di_writer_put(writer, length, 8);
-    }
+    if (status == DISTAC_OK) status = di_writer_reserve(writer, total + (int64_t)text.length);
     if (status == DISTAC_OK) status = di_writer_put(writer, text.bytes, text.length);
     di_text_free(&text);
     free(begin);
@@ -150,15 +152,15 @@ const di_file_type *di_st_target(const di_entry *entry, int32_t dtype) {
     return dtype >= 0 && di_entry_is_float(entry) ? di_file_type_of(dtype) : entry->type;
 }
 
-static distac_status put_raw(distac_context *context, di_writer *writer, const uint8_t *bytes, int64_t count) {
+static distac_status put_raw(distac_context *context, di_output *output, const uint8_t *bytes, int64_t count) {
     for (int64_t at = 0; at < count; at += raw_piece) {
         DI_TRY(di_poll(context));
-        DI_TRY(di_writer_put(writer, bytes + at, (size_t)(count - at < raw_piece ? count - at : raw_piece)));
+        DI_TRY(di_output_put(output, bytes + at, (size_t)(count - at < raw_piece ? count - at : raw_piece)));
     }
     return DISTAC_OK;
 }
 
-static distac_status put_converted(distac_context *context, di_writer *writer, const di_entry *entry,
+static distac_status put_converted(distac_context *context, di_output *output, const di_entry *entry,
                                    const uint8_t *bytes, const di_file_type *type) {
     double *values = di_alloc(context, 2 * CONVERT * sizeof *values);
     if (!values) return DISTAC_ENOMEM;
@@ -170,47 +172,65 @@ static distac_status put_converted(distac_context *context, di_writer *writer, c
         if (status == DISTAC_OK)
             status =
                 di_narrow("distac_checkpoint_save", entry->name, at, type->dtype, values, values + CONVERT, n);
-        if (status == DISTAC_OK) status = di_writer_put(writer, values + CONVERT, (size_t)(n * (type->bits / 8)));
+        if (status == DISTAC_OK) status = di_output_put(output, values + CONVERT, (size_t)(n * (type->bits / 8)));
     }
     di_free(context, values, 2 * CONVERT * sizeof *values);
     return status;
 }
 
-static distac_status put_entry(distac_context *context, di_writer *writer, const di_entry *entry, int32_t dtype) {
+static distac_status put_entry(distac_context *context, di_output *output, const di_entry *entry, int32_t dtype) {
     const uint8_t *bytes;
     distac_tensor *copy;
     const di_file_type *type = di_st_target(entry, dtype);
     DI_TRY(di_entry_bytes(entry, &bytes, &copy));
-    distac_status status = type == entry->type ? put_raw(context, writer, bytes, entry->bytes)
-                                               : put_converted(context, writer, entry, bytes, type);
+    distac_status status = type == entry->type ? put_raw(context, output, bytes, entry->bytes)
+                                               : put_converted(context, output, entry, bytes, type);
     distac_tensor_release(copy);
     return status;
 }
 
-distac_status distac_checkpoint_save(const distac_checkpoint *checkpoint, const char *path, int32_t dtype) {
-    DI_REQUIRE(checkpoint, "checkpoint is NULL");
-    DI_REQUIRE(path, "path is NULL");
-    if (dtype != -1 && !di_dtype_is_float(dtype))
-        return di_fail(DISTAC_EINVAL, "dtype %d; expected -1 or a float type", (int)dtype);
+static distac_status save(const distac_checkpoint *checkpoint, int32_t dtype, const di_output_desc *desc) {
     int64_t count = checkpoint->count;
     di_st_item *items = di_new((size_t)(count ? count : 1) * sizeof *items);
     int64_t *order = di_new((size_t)(count ? count : 1) * sizeof *order);
-    di_writer *writer = NULL;
+    di_output *output = NULL;
     distac_status status = items && order ? DISTAC_OK : DISTAC_ENOMEM;
     for (int64_t i = 0; status == DISTAC_OK && i < count; i++) {
         const di_entry *entry = checkpoint->entries[i];
         const di_file_type *type = di_st_target(entry, dtype);
-        items[i] = (di_st_item){entry->name, type, entry->rank, entry->shape, di_type_bytes(type, entry->numel)};
+        items[i] = (di_st_item){entry->name, type, entry->rank, entry->shape, di_type_bytes(type, entry->numel),
+                                i * DI_LAZY_PARTS};
     }
-    if (status == DISTAC_OK)
-        status = di_st_begin(path, count, items, checkpoint->pair_count, checkpoint->pairs, order, &writer);
+    if (status == DISTAC_OK) status = di_output_open(desc, count, items, order, &output);
     for (int64_t i = 0; status == DISTAC_OK && i < count; i++)
-        status = put_entry(checkpoint->context, writer, checkpoint->entries[order[i]], dtype);
+        status = put_entry(checkpoint->context, output, checkpoint->entries[order[i]], dtype);
     if (status == DISTAC_OK)
-        status = di_writer_commit(writer);
+        status = di_output_commit(output);
     else
-        di_writer_abort(writer);
+        di_output_abort(output);
     free(items);
     free(order);
     return status;
+}
+
+static distac_status check_save(const distac_checkpoint *checkpoint, const char *path, int32_t dtype) {
+    DI_REQUIRE(checkpoint, "checkpoint is NULL");
+    DI_REQUIRE(path, "path is NULL");
+    if (dtype != -1 && !di_dtype_is_float(dtype))
+        return di_fail(DISTAC_EINVAL, "dtype %d; expected -1 or a float type", (int)dtype);
+    return DISTAC_OK;
+}
+
+distac_status distac_checkpoint_save(const distac_checkpoint *checkpoint, const char *path, int32_t dtype) {
+    DI_TRY(check_save(checkpoint, path, dtype));
+    const di_output_desc desc = {path, false, 0, NULL, checkpoint->pair_count, checkpoint->pairs};
+    return save(checkpoint, dtype, &desc);
+}
+
+distac_status distac_checkpoint_save_folder(const distac_checkpoint *checkpoint, const char *path, int32_t dtype,
+                                            int64_t shard, const char *config) {
+    DI_TRY(check_save(checkpoint, path, dtype));
+    if (shard < 0) return di_fail(DISTAC_EINVAL, "shard is %lld; wanted bytes, or 0", (long long)shard);
+    const di_output_desc desc = {path, true, shard, config, checkpoint->pair_count, checkpoint->pairs};
+    return save(checkpoint, dtype, &desc);
 }

@@ -4,7 +4,7 @@
 #ifndef DISTAC_MERGE_H
 #define DISTAC_MERGE_H
 
-#include "../io/io.h"
+#include "../io/layout.h"
 
 /* Elements an operator sees at a time: the numbers of eight models stay in the first cache. */
 enum { DI_STEP = 256 };
@@ -95,6 +95,7 @@ struct di_merge_run {
     int32_t lanes; /* parallel strands, each with its own scratch; results never depend on their number */
     double *scratch, **rows;
     uint8_t *marks; /* [piece_count]: pieces to be merged again; NULL: none ever */
+    di_prints *prints; /* fingerprints that are taken as the bytes are met, NULL: none */
     atomic_llong bad_entry, bad_first; /* what di_run_nonfinite told last: entry + 1, element */
     void *state;
 };
@@ -130,6 +131,10 @@ bool di_run_step(const di_merge_run *run, int64_t entry, int64_t first, int64_t 
 enum { DI_AHEAD = 64 }; /* pieces */
 void di_run_ahead(const di_merge_run *run, int64_t entry, int64_t first, int64_t n);
 
+/* Takes what lies in these elements of the base and all models into the fingerprints, if some are wanted: to be called
+ * just before they are read. */
+void di_run_look(const di_merge_run *run, int64_t entry, int64_t first, int64_t n);
+
 /* Shows all elements of all task vectors, step by step, to visit, on all lanes. */
 typedef void (*di_visit)(void *arg, int32_t lane, const di_at *at, int64_t n, const double *const *tau);
 distac_status di_run_visit(di_merge_run *run, di_visit visit, void *arg);
@@ -137,6 +142,46 @@ distac_status di_run_visit(di_merge_run *run, di_visit visit, void *arg);
 /* Calls work(arg, lane, i) for i in 0..count-1, each once, on all lanes. */
 typedef distac_status (*di_lane_work)(void *arg, int32_t lane, int64_t index);
 distac_status di_run_lanes(di_merge_run *run, int64_t count, di_lane_work work, void *arg);
+
+/* ---- execute.c ---- */
+/* base + lambda*D, or D, of part of a tensor, rounded to dtype. whole: D of the whole tensor if it is there. */
+distac_status di_run_result(di_merge_run *run, int32_t lane, const di_piece *piece, const double *whole,
+                            int32_t dtype, uint8_t *out);
+/* Whether the operator wants this entry as a whole. */
+bool di_run_takes(const di_merge_run *run, int64_t index);
+/* D of a whole tensor, for operators that need it; di_free it with so many bytes. */
+distac_status di_run_whole(di_merge_run *run, int64_t entry, double **out);
+size_t di_run_whole_bytes(const di_entry *entry);
+/* After everything was merged: the pieces that are merged again, into `out` (run->piece_count of room). */
+int64_t di_run_marked(di_merge_run *run, di_piece *out);
+
+/* ---- files.c ---- */
+/* What a merge writes: the tensors of the output's layout, and who takes their bytes. */
+typedef struct di_written {
+    di_targets targets;
+    di_st_item *items; /* one per target */
+    int64_t *order;    /* in which the targets' bytes are put */
+    int64_t *item_of;  /* [base->count]: the target that holds an entry's first element, -1: none */
+    di_output *output;
+} di_written;
+/* base: canonical if a layout is wanted. di_written_close it, also on failure. */
+distac_status di_written_open(const distac_checkpoint *base, const char *path, const distac_merge_target *target,
+                              const distac_checkpoint *metadata, di_written *out);
+/* The metadata of the output are now these: as long as those before. */
+distac_status di_written_metadata(di_written *written, const char *layout, const distac_checkpoint *metadata);
+void di_written_close(di_written *written);
+/* The type that an entry of the base has in the output. */
+const di_file_type *di_written_type(const distac_merge_target *target, const di_entry *entry);
+/* The base and the models as a merge into this layout wants them. di_inputs_close it, also on failure. */
+typedef struct di_inputs {
+    distac_checkpoint *base, **models;
+    int32_t count;
+} di_inputs;
+distac_status di_inputs_open(const distac_merge_target *target, const distac_checkpoint *base, int32_t count,
+                             distac_checkpoint *const *models, di_inputs *out);
+void di_inputs_close(di_inputs *inputs);
+/* out[j][i] = in[i][j] of elements of `width` bytes. */
+void di_turn(const uint8_t *in, int64_t rows, int64_t columns, size_t width, uint8_t *out);
 
 /* ---- gram.c ---- */
 /* Scalar products of the task vectors (or of the models themselves, in a merge of whole models), tensor by tensor:

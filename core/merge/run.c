@@ -318,6 +318,16 @@ void di_run_ahead(const di_merge_run *run, int64_t entry, int64_t first, int64_t
     }
 }
 
+void di_run_look(const di_merge_run *run, int64_t entry, int64_t first, int64_t n) {
+    if (!run->prints) return;
+    if (run->whole) di_prints_look(run->prints, run->base->entries[entry], run->base_bytes.bytes[entry], first, n);
+    for (int32_t t = 0; t < run->models; t++) {
+        int64_t partner = run->partner[t * run->base->count + entry];
+        if (partner >= 0)
+            di_prints_look(run->prints, run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner], first, n);
+    }
+}
+
 /* Pieces first..first+count-1; those of one tensor are asked for together. */
 static void pieces_ahead(const di_merge_run *run, int64_t first, int64_t count) {
     int64_t end = first + count < run->piece_count ? first + count : run->piece_count;
@@ -391,6 +401,7 @@ static distac_status visit_piece(void *arg, int32_t lane, int64_t index) {
     double *const *rows = di_run_rows(job->run, lane);
     if (index == 0) pieces_ahead(job->run, 0, 2 * DI_AHEAD);
     else if (index % DI_AHEAD == 0) pieces_ahead(job->run, index + DI_AHEAD, DI_AHEAD);
+    di_run_look(job->run, piece->entry, piece->first, piece->count);
     for (int64_t done = 0; done < piece->count; done += DI_STEP) {
         int64_t n = piece->count - done < DI_STEP ? piece->count - done : DI_STEP;
         if (!di_run_step(job->run, piece->entry, piece->first + done, n, rows))

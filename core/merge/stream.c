@@ -20,20 +20,28 @@ typedef enum { NOTHING, SHOWN, GIVEN, KEPT, BYTES } kind;
 typedef struct slot {
     kind kind;
     int64_t entry, first, count;
-    size_t at; /* where its result lies in the batch's bytes */
+    bool turned;
+    size_t at; /* where its result lies in the batch's bytes, or in those of a tensor that is turned afterwards */
 } slot;
+
+/* What is gone through, one after the other: to files the output's tensors, in memory the entries. */
+typedef struct unit {
+    int64_t entry, first, numel;
+    bool turned;
+} unit;
 
 struct distac_merge_stream {
     atomic_int refs;
     di_merge_run run;
     bool open, whole_tensors;
     distac_merge *merge;
-    const distac_checkpoint *base; /* retained, NULL: none */
-    distac_checkpoint **inputs;    /* retained, run.models of them */
-    di_sources base_bytes;         /* of a base beside task vectors */
-    di_st_item *items;             /* one per entry, to files */
-    int64_t *order, at, first;     /* the cursor: place in order, element */
-    di_writer *writer;
+    const distac_checkpoint *base; /* NULL: none */
+    di_inputs inputs;
+    di_sources base_bytes; /* of a base beside task vectors */
+    di_written written;    /* to files */
+    int64_t at, first;     /* the cursor: unit, element of it */
+    uint8_t *turning;      /* a tensor that lies transposed in the file, then as it lies there */
+    size_t turning_bytes;
     distac_checkpoint *made;
     distac_tensor **results;
     int64_t chunk, slots;
@@ -43,6 +51,7 @@ struct distac_merge_stream {
     size_t rows_bytes, batch_bytes, filled, full;
     uint8_t *fill, *write; /* bytes of the batch that is being rounded; of the one before */
     const distac_tensor *given; /* the result that is being put, contiguous */
+    int64_t given_entry;
     bool ended, waits, failed;  /* waits: a whole tensor is to be put */
 };
 
@@ -50,6 +59,20 @@ static int32_t row_count(const distac_merge_stream *s) { return s->run.models + 
 
 static double *row(const distac_merge_stream *s, int64_t at, int32_t index) {
     return s->rows + PAD + (at * row_count(s) + index) * (s->chunk + PAD);
+}
+
+static int64_t unit_count(const distac_merge_stream *s) {
+    return s->written.order ? s->written.targets.count : s->run.base->count;
+}
+
+static unit unit_at(const distac_merge_stream *s, int64_t at) {
+    if (!s->written.order) return (unit){at, 0, s->run.base->entries[at]->numel, false};
+    const di_target *t = &s->written.targets.list[s->written.order[at]];
+    return (unit){t->entry, t->first, t->numel, t->turned};
+}
+
+static const di_file_type *type_of(const distac_merge_stream *s, int64_t entry) {
+    return s->written.items[s->written.item_of[entry]].type;
 }
 
 /* ---- one slot ---- */
@@ -88,8 +111,9 @@ static distac_status store(distac_merge_stream *s, int64_t at) {
     const di_entry *entry = s->run.base->entries[c->entry];
     double *base = row(s, at, s->run.models), *d = row(s, at, s->run.models + 1);
     if (c->kind == NOTHING || (c->kind == KEPT && !s->run.whole)) return DISTAC_OK; /* made as zeros */
+    uint8_t *bytes = c->turned ? s->turning + s->turning_bytes / 2 : s->fill;
     if (c->kind == BYTES) {
-        memcpy(s->fill + c->at, s->run.base_bytes.bytes[c->entry] + c->first, (size_t)c->count);
+        memcpy(bytes + c->at, s->run.base_bytes.bytes[c->entry] + c->first, (size_t)c->count);
         c->kind = NOTHING;
         return DISTAC_OK;
     }
@@ -104,8 +128,8 @@ static distac_status store(distac_merge_stream *s, int64_t at) {
         for (int64_t i = 0; i < c->count; i++) d[i] = base[i] + lambda * d[i];
     else
         for (int64_t i = 0; i < c->count && lambda != 1; i++) d[i] *= lambda;
-    int32_t dtype = s->run.whole ? s->items[c->entry].type->dtype : DISTAC_F32;
-    void *out = s->run.whole ? (void *)(s->fill + c->at) : (float *)s->results[c->entry]->data + c->first;
+    int32_t dtype = s->run.whole ? type_of(s, c->entry)->dtype : DISTAC_F32;
+    void *out = s->run.whole ? (void *)(bytes + c->at) : (float *)s->results[c->entry]->data + c->first;
     DI_TRY(di_narrow(s->run.function, entry->name, c->first, dtype, d, out, c->count));
     c->kind = NOTHING; /* asked again after a failure of another, it has nothing to do */
     return DISTAC_OK;
@@ -114,7 +138,7 @@ static distac_status store(distac_merge_stream *s, int64_t at) {
 static distac_status turn_work(void *arg, int32_t lane, int64_t index) {
     distac_merge_stream *s = arg;
     (void)lane;
-    if (index == 0) return s->full ? di_writer_put(s->writer, s->write, s->full) : DISTAC_OK;
+    if (index == 0) return s->full ? di_output_put(s->written.output, s->write, s->full) : DISTAC_OK;
     if (index - 1 < s->count) DI_TRY(store(s, index - 1));
     return index - 1 < s->next_count ? load(s, index - 1) : DISTAC_OK;
 }
@@ -127,47 +151,75 @@ static kind kind_of(const distac_merge_stream *s, int64_t entry) {
     return s->whole_tensors ? GIVEN : SHOWN;
 }
 
-/* Fills `next` from the cursor, to a tensor that the caller has to put at most. */
+/* Fills `next` from the cursor, to a tensor that the caller has to put at most. A tensor that is turned has batches of its
+ * own. */
 static void plan(distac_merge_stream *s) {
     s->next_count = 0;
-    while (s->at < s->run.base->count && s->next_count < s->slots) {
-        int64_t entry = s->order ? s->order[s->at] : s->at;
-        const di_entry *e = s->run.base->entries[entry];
-        kind what = kind_of(s, entry);
-        int64_t total = what == BYTES ? e->bytes : e->numel, left = total - s->first;
+    while (s->at < unit_count(s) && s->next_count < s->slots) {
+        unit u = unit_at(s, s->at);
+        const di_entry *e = s->run.base->entries[u.entry];
+        kind what = kind_of(s, u.entry);
+        int64_t total = what == BYTES ? di_type_bytes(e->type, u.numel) : u.numel, left = total - s->first;
+        int64_t from = (what == BYTES ? di_type_bytes(e->type, u.first) : u.first) + s->first;
         if (what == NOTHING || left == 0) {
             s->at++;
             s->first = 0;
             continue;
         }
-        if (what == GIVEN && !s->given) break;
+        if (what == GIVEN && (!s->given || s->given_entry != u.entry)) break;
+        if (s->next_count && s->next[s->next_count - 1].turned != u.turned) break;
         int64_t n = left < s->chunk ? left : s->chunk;
         if (what == SHOWN && (s->first == 0 || s->first / WINDOW != (s->first - 1) / WINDOW))
-            di_run_ahead(&s->run, entry, s->first, left < 2 * WINDOW ? left : 2 * WINDOW);
-        s->next[s->next_count++] = (slot){what, entry, s->first, n, 0};
+            di_run_ahead(&s->run, u.entry, from, left < 2 * WINDOW ? left : 2 * WINDOW);
+        s->next[s->next_count++] = (slot){what, u.entry, from, n, u.turned, 0};
         s->first += n;
-        if (what == GIVEN && s->first == total) {
-            s->at++;
-            s->first = 0;
-            break;
-        }
+        if (s->first < total || !(what == GIVEN || u.turned)) continue;
+        s->at++;
+        s->first = 0;
+        break;
     }
+}
+
+/* Places of the results of the batch that was shown. */
+static distac_status place_results(distac_merge_stream *s) {
+    s->filled = 0;
+    for (int64_t i = 0; i < s->count; i++) {
+        slot *c = &s->now[i];
+        if (!s->run.whole) continue;
+        size_t width = c->kind == BYTES ? 1u : (size_t)type_of(s, c->entry)->bits / 8;
+        c->at = c->turned ? (size_t)c->first * width : s->filled;
+        if (!c->turned) s->filled += (size_t)c->count * width;
+        if (!c->turned || s->turning) continue;
+        s->turning_bytes = 2 * (size_t)di_type_bytes(type_of(s, c->entry), s->run.base->entries[c->entry]->numel);
+        s->turning = di_alloc(s->run.context, s->turning_bytes);
+        if (!s->turning) return DISTAC_ENOMEM;
+    }
+    return DISTAC_OK;
+}
+
+/* A turned tensor whose last chunk was stored follows what is written. */
+static distac_status write_turned(distac_merge_stream *s) {
+    if (!s->turning || !s->count) return DISTAC_OK;
+    const slot *c = &s->now[s->count - 1];
+    const di_entry *e = s->run.base->entries[c->entry];
+    size_t half = s->turning_bytes / 2, width = (size_t)type_of(s, c->entry)->bits / 8;
+    if (c->at + (size_t)c->count * (di_entry_is_float(e) ? width : 1) < half) return DISTAC_OK;
+    di_turn(s->turning + half, e->shape[0], e->shape[1], width, s->turning);
+    distac_status status = di_output_put(s->written.output, s->turning, half);
+    di_free(s->run.context, s->turning, s->turning_bytes);
+    s->turning = NULL;
+    return status;
 }
 
 /* Stores the batch that was shown, reads the next, writes the one before. */
 static distac_status turn(distac_merge_stream *s) {
     if (s->failed) return di_fail_at(DISTAC_ESTATE, s->run.function, "the merge has failed before");
     s->failed = true; /* until this is done */
-    s->filled = 0;
-    for (int64_t i = 0; i < s->count; i++) {
-        slot *c = &s->now[i];
-        c->at = s->filled;
-        if (s->run.whole)
-            s->filled += (size_t)c->count * (c->kind == BYTES ? 1u : (size_t)s->items[c->entry].type->bits / 8);
-    }
+    DI_TRY(place_results(s));
     plan(s);
     int64_t most = s->count > s->next_count ? s->count : s->next_count;
     DI_TRY(di_run_lanes(&s->run, most + 1, turn_work, s));
+    DI_TRY(write_turned(s));
     uint8_t *bytes = s->write;
     s->write = s->fill;
     s->fill = bytes;
@@ -178,26 +230,11 @@ static distac_status turn(distac_merge_stream *s) {
     s->count = s->next_count;
     s->current = -1;
     s->failed = false;
-    di_progress(s->run.context, "merging", s->at, s->run.base->count);
+    di_progress(s->run.context, "merging", s->at, unit_count(s));
     return DISTAC_OK;
 }
 
 /* ---- opening and closing ---- */
-
-static distac_status make_file(distac_merge_stream *s, const char *path, int32_t dtype,
-                               const distac_checkpoint *metadata) {
-    int64_t count = s->run.base->count;
-    const distac_checkpoint *from = metadata ? metadata : s->run.base;
-    s->items = di_new((size_t)(count ? count : 1) * sizeof *s->items);
-    s->order = di_new((size_t)(count ? count : 1) * sizeof *s->order);
-    if (!s->items || !s->order) return DISTAC_ENOMEM;
-    for (int64_t i = 0; i < count; i++) {
-        const di_entry *e = s->run.base->entries[i];
-        const di_file_type *type = di_st_target(e, dtype);
-        s->items[i] = (di_st_item){e->name, type, e->rank, e->shape, di_type_bytes(type, e->numel)};
-    }
-    return di_st_begin(path, count, s->items, from->pair_count, from->pairs, s->order, &s->writer);
-}
 
 static distac_status make_results(distac_merge_stream *s) {
     int64_t count = s->run.base->count;
@@ -238,22 +275,18 @@ static distac_status make_buffers(distac_merge_stream *s, int64_t chunk) {
 void distac_merge_stream_release(distac_merge_stream *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
     distac_context *context = s->merge->context;
-    int32_t models = s->run.models;
-    di_writer_abort(s->writer);
     for (int64_t i = 0; s->results && i < s->run.base->count; i++) distac_tensor_release(s->results[i]);
     distac_checkpoint_release(s->made);
     if (s->rows) di_free(context, s->rows, s->rows_bytes);
     if (s->fill) di_free(context, s->fill, s->batch_bytes);
     if (s->write) di_free(context, s->write, s->batch_bytes);
+    if (s->turning) di_free(context, s->turning, s->turning_bytes);
     di_sources_close(&s->base_bytes);
     if (s->open) di_run_close(&s->run);
-    for (int32_t t = 0; s->inputs && t < models; t++) distac_checkpoint_release(s->inputs[t]);
-    distac_checkpoint_release((distac_checkpoint *)(uintptr_t)s->base);
-    free(s->inputs);
+    di_written_close(&s->written);
+    di_inputs_close(&s->inputs);
     free(s->now);
     free(s->next);
-    free(s->items);
-    free(s->order);
     free(s->results);
     distac_merge_release(s->merge);
     free(s);
@@ -261,30 +294,18 @@ void distac_merge_stream_release(distac_merge_stream *s) {
 
 static distac_status open_stream(const distac_merge *merge, const char *function, bool whole,
                                  const distac_checkpoint *base, int32_t count, distac_checkpoint *const *inputs,
-                                 int64_t chunk, distac_merge_stream **out) {
+                                 const distac_merge_target *target, int64_t chunk, distac_merge_stream **out) {
     if (chunk < -1 || chunk > CHUNK_MAX)
         return di_fail_at(DISTAC_EINVAL, function, "chunk is %lld; wanted -1 to %d", (long long)chunk, CHUNK_MAX);
-    if (count < 1 || !inputs) return di_fail_at(DISTAC_EINVAL, function, "no models; at least 1 is wanted");
     distac_merge_stream *s = di_new(sizeof *s);
     if (!s) return DISTAC_ENOMEM;
     atomic_init(&s->refs, 1);
     s->merge = (distac_merge *)(uintptr_t)merge;
     atomic_fetch_add(&s->merge->refs, 1);
-    s->run.models = count;
-    if (base) di_checkpoint_retain(base);
-    s->base = base;
-    s->inputs = di_new((size_t)count * sizeof *s->inputs);
-    distac_status status = s->inputs ? DISTAC_OK : DISTAC_ENOMEM;
-    for (int32_t t = 0; status == DISTAC_OK && t < count; t++) {
-        if (!inputs[t]) {
-            status = di_fail_at(DISTAC_EINVAL, function, "input %d is NULL", (int)t + 1);
-            break;
-        }
-        di_checkpoint_retain(inputs[t]);
-        s->inputs[t] = inputs[t];
-    }
+    distac_status status = di_inputs_open(target, base, count, inputs, &s->inputs);
+    s->base = s->inputs.base;
     s->open = status == DISTAC_OK;
-    if (s->open) status = di_run_open(&s->run, merge, function, whole, base, count, s->inputs);
+    if (s->open) status = di_run_open(&s->run, merge, function, whole, s->base, count, s->inputs.models);
     if (status == DISTAC_OK) status = open_base(s);
     if (status == DISTAC_OK) status = make_buffers(s, chunk);
     if (status != DISTAC_OK) {
@@ -295,19 +316,13 @@ static distac_status open_stream(const distac_merge *merge, const char *function
     return DISTAC_OK;
 }
 
-distac_status distac_merge_stream_files(const distac_merge *merge, const distac_checkpoint *base, int32_t n_models,
-                                        distac_checkpoint *const *models, const char *path, int32_t dtype,
-                                        const distac_checkpoint *metadata, int64_t chunk,
-                                        distac_merge_stream **out) {
+static distac_status to_target(const distac_merge *merge, const char *function, const distac_checkpoint *base,
+                               int32_t n_models, distac_checkpoint *const *models, const char *path,
+                               const distac_merge_target *target, const distac_checkpoint *metadata, int64_t chunk,
+                               distac_merge_stream **out) {
     distac_merge_stream *s;
-    DI_REQUIRE(merge, "merge is NULL");
-    DI_REQUIRE(base, "base is NULL");
-    DI_REQUIRE(path, "path is NULL");
-    DI_REQUIRE(out, "out is NULL");
-    if (dtype != -1 && !di_dtype_is_float(dtype))
-        return di_fail(DISTAC_EINVAL, "dtype %d; expected -1 or a float type", (int)dtype);
-    DI_TRY(open_stream(merge, __func__, true, base, n_models, models, chunk, &s));
-    distac_status status = make_file(s, path, dtype, metadata);
+    DI_TRY(open_stream(merge, function, true, base, n_models, models, target, chunk, &s));
+    distac_status status = di_written_open(s->base, path, target, metadata, &s->written);
     if (status == DISTAC_OK)
         *out = s;
     else
@@ -315,12 +330,37 @@ distac_status distac_merge_stream_files(const distac_merge *merge, const distac_
     return status;
 }
 
+distac_status distac_merge_stream_target(const distac_merge *merge, const distac_checkpoint *base, int32_t n_models,
+                                         distac_checkpoint *const *models, const char *path,
+                                         const distac_merge_target *target, const distac_checkpoint *metadata,
+                                         int64_t chunk, distac_merge_stream **out) {
+    DI_REQUIRE(merge, "merge is NULL");
+    DI_REQUIRE(base, "base is NULL");
+    DI_REQUIRE(path, "path is NULL");
+    DI_REQUIRE(out, "out is NULL");
+    return to_target(merge, __func__, base, n_models, models, path, target, metadata, chunk, out);
+}
+
+distac_status distac_merge_stream_files(const distac_merge *merge, const distac_checkpoint *base, int32_t n_models,
+                                        distac_checkpoint *const *models, const char *path, int32_t dtype,
+                                        const distac_checkpoint *metadata, int64_t chunk,
+                                        distac_merge_stream **out) {
+    DI_REQUIRE(merge, "merge is NULL");
+    DI_REQUIRE(base, "base is NULL");
+    DI_REQUIRE(path, "path is NULL");
+    DI_REQUIRE(out, "out is NULL");
+    if (dtype != -1 && !di_dtype_is_float(dtype))
+        return di_fail(DISTAC_EINVAL, "dtype %d; expected -1 or a float type", (int)dtype);
+    const distac_merge_target target = {.dtype = dtype >= 0 ? distac_dtype_name(dtype) : NULL};
+    return to_target(merge, __func__, base, n_models, models, path, &target, metadata, chunk, out);
+}
+
 distac_status distac_merge_stream_taus(const distac_merge *merge, int32_t n_taus, distac_checkpoint *const *taus,
                                        const distac_checkpoint *base, int64_t chunk, distac_merge_stream **out) {
     distac_merge_stream *s;
     DI_REQUIRE(merge, "merge is NULL");
     DI_REQUIRE(out, "out is NULL");
-    DI_TRY(open_stream(merge, __func__, false, base, n_taus, taus, chunk, &s));
+    DI_TRY(open_stream(merge, __func__, false, base, n_taus, taus, NULL, chunk, &s));
     distac_status status = make_results(s);
     if (status == DISTAC_OK)
         *out = s;
@@ -342,7 +382,7 @@ distac_status distac_merge_stream_next(distac_merge_stream *s, distac_merge_chun
     *out = (distac_merge_chunk){0};
     if (s->waits)
         return di_fail(DISTAC_ESTATE, "tensor \"%s\" has no result yet",
-                       s->run.base->entries[s->order ? s->order[s->at] : s->at]->name);
+                       s->run.base->entries[unit_at(s, s->at).entry]->name);
     while (!s->ended) {
         while (++s->current < s->count) {
             const slot *c = &s->now[s->current];
@@ -353,8 +393,8 @@ distac_status distac_merge_stream_next(distac_merge_stream *s, distac_merge_chun
         }
         DI_TRY(turn(s));
         if (s->count) continue;
-        if (s->at < s->run.base->count) { /* everything before is done: a whole tensor is the caller's */
-            int64_t entry = s->order ? s->order[s->at] : s->at;
+        if (s->at < unit_count(s)) { /* everything before is done: a whole tensor is the caller's */
+            int64_t entry = unit_at(s, s->at).entry;
             *out = (distac_merge_chunk){s->run.base->entries[entry]->name, entry, 0,
                                         s->run.base->entries[entry]->numel, 0};
             s->waits = true;
@@ -406,8 +446,8 @@ distac_status distac_merge_stream_put(distac_merge_stream *s, const distac_tenso
     DI_REQUIRE(s, "stream is NULL");
     DI_REQUIRE(tensor, "tensor is NULL");
     if (!s->waits) return di_fail(DISTAC_ESTATE, "no tensor is waited for; distac_merge_stream_next says which is");
-    int64_t place = s->at;
-    const di_entry *e = s->run.base->entries[s->order ? s->order[place] : place];
+    s->given_entry = unit_at(s, s->at).entry;
+    const di_entry *e = s->run.base->entries[s->given_entry];
     bool fits = tensor->rank == e->rank;
     for (int32_t k = 0; fits && k < e->rank; k++) fits = tensor->shape[k] == e->shape[k];
     if (!fits) return di_fail(DISTAC_ESHAPE, "the result for \"%s\" has another shape", e->name);
@@ -416,7 +456,8 @@ distac_status distac_merge_stream_put(distac_merge_stream *s, const distac_tenso
     s->given = dense ? dense : tensor;
     s->waits = false;
     distac_status status = DISTAC_OK;
-    while (status == DISTAC_OK && s->at == place) status = turn(s);
+    while (status == DISTAC_OK && s->at < unit_count(s) && unit_at(s, s->at).entry == s->given_entry)
+        status = turn(s); /* all tensors that are cut out of it */
     s->given = NULL; /* all of it is read */
     distac_tensor_release(dense);
     return status;
@@ -424,10 +465,10 @@ distac_status distac_merge_stream_put(distac_merge_stream *s, const distac_tenso
 
 distac_status distac_merge_stream_commit(distac_merge_stream *s) {
     DI_REQUIRE(s, "stream is NULL");
-    if (!s->writer || !s->ended) return di_fail(DISTAC_ESTATE, s->writer ? "the end is not reached" : "no file is open");
-    di_writer *writer = s->writer;
-    s->writer = NULL;
-    return di_writer_commit(writer);
+    di_output *output = s->written.output;
+    if (!output || !s->ended) return di_fail(DISTAC_ESTATE, output ? "the end is not reached" : "no file is open");
+    s->written.output = NULL;
+    return di_output_commit(output);
 }
 
 distac_status distac_merge_stream_result(distac_merge_stream *s, distac_checkpoint **out) {

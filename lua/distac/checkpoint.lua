@@ -237,6 +237,11 @@ function M.convert(ck, layout)
     return raw.checkpoint_convert(ck, layout)
 end
 
+-- A CLIP model under the canonical names; all else as it is.
+function M.canonical(ck)
+    return raw.checkpoint_layout(ck) == "plain" and ck or M.convert(ck, "open_clip")
+end
+
 -- The checkpoint with what it lacks of `base`: the projection, the text tower. What it has of a tower is whole.
 function M.fill(ck, base)
     raw.checkpoint_clip(ck) -- raises where a tower has holes
@@ -261,8 +266,10 @@ function M.load(path, options)
     local o = check.options(fname, options, { layout = { "string" }, missing = { "checkpoint" } })
     local layout = o.layout and check_layout(fname, o.layout, "file")
     local ck = raw.checkpoint_open(context.get(), path)
-    if layout ~= "file" and (layout ~= nil or raw.checkpoint_layout(ck) ~= "plain") then
-        ck = M.convert(ck, layout or "open_clip")
+    if layout == nil then
+        ck = M.canonical(ck)
+    elseif layout ~= "file" then
+        ck = M.convert(ck, layout)
     end
     if o.missing ~= nil then
         ck = M.fill(ck, o.missing)
@@ -271,14 +278,15 @@ function M.load(path, options)
 end
 
 -- save(path, checkpoint, model or { name = tensor } [, { metadata = { key = text }, dtype = "f16",
--- layout = "hf" }])
+-- layout = "hf", shard = "5GB" }]). shard: path is a folder of files of at most so many bytes, with their index.
 function M.save(path, what, options)
     local fname = "distac.save"
     check.string(fname, "path", path)
     local o = check.options(fname, options, {
-        metadata = { "table" }, dtype = { "string" }, layout = { "string" },
+        metadata = { "table" }, dtype = { "string" }, layout = { "string" }, shard = { "any" },
     })
     local layout = o.layout and check_layout(fname, o.layout, "plain")
+    local shard = o.shard ~= nil and context.bytes(fname, "shard", o.shard)
     local ck = what
     if raw.type(what) == "vit" then
         ck = raw.vit_checkpoint(what, 0)
@@ -297,7 +305,12 @@ function M.save(path, what, options)
             raw.checkpoint_set_metadata(ck, "format", "pt")
         end
     end
-    raw.checkpoint_save(ck, path, o.dtype and dtype.code(fname, o.dtype) or -1)
+    local code = o.dtype and dtype.code(fname, o.dtype) or -1
+    if shard then
+        raw.checkpoint_save_folder(ck, path, code, shard, nil)
+    else
+        raw.checkpoint_save(ck, path, code)
+    end
 end
 
 check.methods.checkpoint = methods

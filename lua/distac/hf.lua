@@ -97,18 +97,11 @@ function M.config(ck, options)
     return config, class
 end
 
--- ---- Files ----------------------------------------------------------------------------------------------
-
--- Removes a folder of plain files.
-local function remove(path)
-    if fs.kind(path) ~= "folder" then
-        return
-    end
-    for _, name in ipairs(fs.list(path)) do
-        fs.remove(path .. "/" .. name)
-    end
-    fs.remove(path)
+function M.config_text(config)
+    return json.encode(config, { indent = 2 }) .. "\n"
 end
+
+-- ---- Files ----------------------------------------------------------------------------------------------
 
 -- A model's folder that may be replaced: nothing else is in it.
 function M.replaceable(path)
@@ -122,48 +115,8 @@ function M.replaceable(path)
     return true
 end
 
--- Consecutive tensors of at most `limit` bytes together: { { first, count }, ... }, and the bytes of all.
-local function cut(ck, limit, code)
-    local parts, first, held, total = {}, 0, 0, 0
-    local count = raw.checkpoint_count(ck)
-    for i = 0, count - 1 do
-        local info = raw.checkpoint_get_info(ck, i)
-        local bytes = info.bytes
-        if code >= 0 and TORCH[raw.dtype_name(info.dtype) or ""] then
-            bytes = info.numel * raw.dtype_bytes(code)
-        end
-        if limit and held > 0 and held + bytes > limit then
-            parts[#parts + 1] = { first, i - first }
-            first, held = i, 0
-        end
-        held, total = held + bytes, total + bytes
-    end
-    parts[#parts + 1] = { first, count - first }
-    return parts, total
-end
-
-local function write_weights(folder, ck, o)
-    local code = o.dtype and dtype.code("distac.hf.save", o.dtype) or -1
-    local parts, total = cut(ck, o.shard_size, code)
-    if #parts == 1 then
-        raw.checkpoint_save(ck, folder .. "/model.safetensors", code)
-        return
-    end
-    local map = {}
-    for i, part in ipairs(parts) do
-        local name = string.format("model-%05d-of-%05d.safetensors", i, #parts)
-        local piece = raw.checkpoint_part(ck, part[1], part[2])
-        raw.checkpoint_save(piece, folder .. "/" .. name, code)
-        for k = part[1], part[1] + part[2] - 1 do
-            map[raw.checkpoint_name(ck, k)] = name
-        end
-    end
-    fs.write(folder .. "/model.safetensors.index.json",
-        json.encode({ metadata = { total_size = total }, weight_map = map }, { indent = 2 }) .. "\n")
-end
-
 -- save(folder, checkpoint [, { dtype =, metadata =, activation =, text_activation =, heads =, text_heads =,
--- shard_size = bytes, force = }]): a folder that transformers' from_pretrained loads as it is. Returns the class.
+-- shard = "5GB", force = }]): a folder that transformers' from_pretrained loads as it is. Returns the class.
 function M.save(path, ck, options)
     local o = options or {}
     path = path:gsub("(.)/+$", "%1")
@@ -185,21 +138,8 @@ function M.save(path, ck, options)
             errors.raise("EIO", "%s exists", path)
         end
     end
-    local folder, name = path:match("^(.*/)([^/]*)$")
-    local between = (folder or "") .. "." .. (name or path) .. ".distac-tmp"
-    remove(between) -- what a killed process left
-    local done, err = pcall(function()
-        fs.make(between)
-        write_weights(between, tensors, o)
-        fs.write(between .. "/config.json", json.encode(config, { indent = 2 }) .. "\n")
-        fs.rename(between, path)
-    end)
-    if there or not done then
-        remove(between)
-    end
-    if not done then
-        error(err, 0)
-    end
+    raw.checkpoint_save_folder(tensors, path, o.dtype and dtype.code("distac.hf.save", o.dtype) or -1,
+        o.shard and context.bytes("distac.hf.save", "shard", o.shard) or 0, M.config_text(config))
     return class
 end
 

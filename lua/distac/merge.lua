@@ -218,28 +218,6 @@ function Operator.__call(op, base, taus)
     return checkpoint.add_scaled(base, op.values.lambda, op:delta(taus, base))
 end
 
--- A merge works on the canonical form, where queries, keys and values are one matrix; another layout is written
--- from it, which lies beside the output until then.
-local function files_as(op, base, models, path, o)
-    local canonical = {}
-    for i, model in ipairs(models) do
-        canonical[i] = checkpoint.convert(model, "open_clip")
-    end
-    local between = path .. ".canonical"
-    local done, err = pcall(function()
-        op:files(checkpoint.convert(base, "open_clip"), canonical, between,
-            { dtype = o.dtype, metadata = o.metadata })
-        local merged = raw.checkpoint_open(context.get(), between)
-        raw.path_remove(between) -- open, it stays readable; killed from here on, nothing is left of it
-        checkpoint.save(path, merged, { layout = o.layout })
-        raw.release(merged)
-    end)
-    raw.path_remove(between)
-    if not done then
-        error(err, 0)
-    end
-end
-
 -- What op:files would do, from headers alone: { tensors =, merged =, whole =, looks =, input_bytes =, cached_bytes =,
 -- output_bytes =, memory_bytes =, bottleneck = "reading files" | "memory and writing" | "whole matrices" }. Everything
 -- that does not fit is told at once. Options as of op:files.
@@ -264,35 +242,65 @@ function Operator.plan(op, base, models, options)
     return plan
 end
 
--- Merges whole models and streams the result to a file: op:files(base, { model, ... }, path [, { dtype =,
--- metadata =, layout = }]). layout: CLIP's names in the output; the models may come in any.
+-- Fingerprints until they are known: of the same length.
+local function unknown(n)
+    local out = {}
+    for i = 1, n do
+        out[i] = string.rep("0", 32)
+    end
+    return out
+end
+
+-- Merges whole models and streams the result to a file or folder, which appears under its name when it is whole:
+-- op:files(base, { model, ... }, path [, { dtype =, metadata =, layout =, shard =, config =, prints = }]). layout: CLIP's
+-- names in the output; the models may come in any. shard = "5GB": path is a folder of files of at most so many bytes
+-- with their index, and config.json of the text config. prints: checkpoints (the models as files, say) whose fingerprints
+-- are taken while they are read for the merge; metadata is then a function that gets the list of them, twice, and
+-- returns texts of the same lengths.
 function Operator.files(op, base, models, path, options)
     local fname = "distac.merge." .. op.method
     check.handle(fname, "base", base, "checkpoint")
     checkpoints(fname, "models", models)
     check.string(fname, "path", path)
     local o = check.options(fname, options, {
-        dtype = { "string" }, metadata = { "table" }, layout = { "string" },
+        dtype = { "string" }, metadata = { "any" }, layout = { "string" }, shard = { "any" }, config = { "string" },
+        prints = { "table" },
     })
-    if o.layout and o.layout ~= "plain" then
-        if o.layout ~= "open_clip" then
-            return files_as(op, base, models, path, o)
+    if o.dtype then
+        dtype.code(fname, o.dtype)
+    end
+    local target = { dtype = o.dtype, layout = o.layout ~= "plain" and o.layout or nil, config = o.config,
+        shard = o.shard ~= nil and context.bytes(fname, "shard", o.shard) or nil }
+    local prints = o.prints and checkpoints(fname, "prints", o.prints) or {}
+    local function notes(known)
+        local texts = o.metadata
+        if type(texts) == "function" then
+            texts = texts(known)
         end
-        base = checkpoint.convert(base, "open_clip")
-        local canonical = {}
-        for i, model in ipairs(models) do
-            canonical[i] = checkpoint.convert(model, "open_clip")
-        end
-        models = canonical
+        return texts and checkpoint.checkpoint({}, check.table(fname, "metadata", texts), fname)
     end
     if op.fn then
-        return merge_own.files(op, fname, base, models, path, o)
+        local known = {}
+        for i, ck in ipairs(prints) do
+            known[i] = ck:fingerprint()
+        end
+        return merge_own.files(op, fname, base, models, path, target, notes(known))
     end
-    local metadata
-    if o.metadata then
-        metadata = checkpoint.checkpoint({}, o.metadata, fname)
+    local draft = raw.merge_draft_files(op.handle, base, models, path, target, notes(unknown(#prints)), prints)
+    local done, err = pcall(function()
+        local known = {}
+        for i = 1, #prints do
+            known[i] = raw.strings_get(raw.merge_draft_fingerprint(draft, i - 1), 0)
+        end
+        if #prints > 0 and type(o.metadata) == "function" then
+            raw.merge_draft_metadata(draft, notes(known))
+        end
+        raw.merge_draft_commit(draft)
+    end)
+    raw.release(draft)
+    if not done then
+        error(err, 0)
     end
-    raw.merge_files(op.handle, base, models, path, o.dtype and dtype.code(fname, o.dtype) or -1, metadata)
 end
 
 local function value_text(v)

@@ -4,7 +4,6 @@ local raw = require "distac.raw"
 local check = require "distac.check"
 local checkpoint = require "distac.checkpoint"
 local context = require "distac.context"
-local dtype = require "distac.dtype"
 local errors = require "distac.error"
 local format = require "distac.format"
 
@@ -180,10 +179,16 @@ end
 
 -- ---- Files --------------------------------------------------------------------------------------------
 
-function M.files(op, fname, base, models, path, o)
-    local metadata = o.metadata and checkpoint.checkpoint({}, o.metadata, fname) or nil
-    local stream = raw.merge_stream_files(op.handle, base, models, path, o.dtype and dtype.code(fname, o.dtype) or -1,
-        metadata, op.elementwise and (op.chunk or 0) or -1)
+function M.files(op, fname, base, models, path, target, metadata)
+    if target.layout then -- as the stream does: names and shapes are the canonical ones
+        local canonical = {}
+        for i, model in ipairs(models) do
+            canonical[i] = checkpoint.convert(model, "open_clip")
+        end
+        base, models = checkpoint.convert(base, "open_clip"), canonical
+    end
+    local stream = raw.merge_stream_target(op.handle, base, models, path, target, metadata,
+        op.elementwise and (op.chunk or 0) or -1)
     with(stream, function()
         if op.elementwise then
             over_chunks(op, fname, stream, #models, true)

@@ -21,11 +21,14 @@ end
 
 function common.is_model_folder(path)
     local kind = fs().kind
-    return kind(path) == "folder"
-        and (kind(path .. "/config.json") == "file" or kind(path .. "/open_clip_config.json") == "file")
+    if kind(path) ~= "folder" then return false end
+    for _, name in ipairs { "config.json", "open_clip_config.json", "model.safetensors.index.json" } do
+        if kind(path .. "/" .. name) == "file" then return true end
+    end
+    return false
 end
 
--- A model: a file, or a folder with a configuration.
+-- A model: a file, or a folder with a configuration or an index.
 function common.weights(path, what)
     if common.is_model_folder(path) then return path end
     if fs().kind(path) == "folder" then
@@ -67,6 +70,36 @@ function common.output(o, inputs)
         if fs().kind(out) then usage("-o: '" .. out .. "' exists; --force overwrites it") end
     end
     return out
+end
+
+-- A folder to write a model to: new, or a model's alone if forced. option: which makes it one.
+function common.output_folder(out, option, force)
+    local ending = out:lower():match("%.(%a+)$")
+    if ending == "safetensors" or ending == "bin" or ending == "pt" or ending == "pth" or ending == "json" then
+        usage(option .. " writes a folder, got '" .. out .. "'; name it '"
+            .. out:gsub("%.index%.json$", ""):gsub("%.%a+$", "") .. "'")
+    end
+    local kind = fs().kind(out)
+    if kind == "file" then usage("'" .. out .. "' is a file, " .. option .. " writes a folder") end
+    if kind == "folder" and #fs().list(out) > 0 then
+        local fine, other = require("distac.hf").replaceable(out)
+        if not fine then usage("'" .. out .. "' holds '" .. other .. "', which is no part of a model") end
+        if not force then usage("'" .. out .. "' exists; --force replaces it") end
+    end
+    local folder = out:gsub("/+$", ""):match("^(.*)/[^/]*$")
+    if folder and folder ~= "" and fs().kind(folder) ~= "folder" then
+        usage("there is no folder '" .. folder .. "'")
+    end
+    return out
+end
+
+-- --shard: bytes, nil where it is not given.
+common.shard_option = { "shard", "text", "SIZE", "OUT is a folder: files of at most SIZE (512MB, 5GiB) and their index" }
+function common.shard(o)
+    if o.shard == nil then return nil end
+    local fine, bytes = pcall(require("distac.context").bytes, "--shard", "size", o.shard)
+    if not fine or bytes < 1 then usage("--shard: wanted a size like 512MB or 5GiB, got '" .. o.shard .. "'") end
+    return bytes
 end
 
 common.dtypes = { "f32", "f16", "bf16" }

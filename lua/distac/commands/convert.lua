@@ -4,17 +4,6 @@ local common = require "distac.commands.common"
 
 local commands = {}
 
--- "500MB", "2GB", "1000000" as bytes.
-local function size(text)
-    local units = { [""] = 1, kb = 1e3, mb = 1e6, gb = 1e9, kib = 1024, mib = 1024 ^ 2, gib = 1024 ^ 3 }
-    local number, unit = text:match("^([%d.]+)%s*(%a*)$")
-    local value = number and tonumber(number) and units[unit:lower()] and tonumber(number) * units[unit:lower()]
-    if not value or value < 1 then
-        common.usage("--shard-size: wanted a size like 500MB or 2GB, got '" .. text .. "'")
-    end
-    return value
-end
-
 local function check_activation(o)
     for _, key in ipairs { "activation", "text_activation" } do
         local name = o[key]
@@ -75,28 +64,6 @@ local function missing(ck, layout)
         .. " not in it; open_clip.create_model(pretrained = FILE) wants all of them"
 end
 
-local function check_folder(o, out)
-    local fs = require("distac").fs
-    local ending = out:lower():match("%.(%a+)$")
-    if ending == "safetensors" or ending == "bin" or ending == "pt" or ending == "pth" then
-        common.usage("--to hf writes a folder, got '" .. out .. "'; name it '" .. out:gsub("%.%a+$", "") .. "'")
-    end
-    local kind = fs.kind(out)
-    if kind == "file" then common.usage("OUT: '" .. out .. "' is a file, --to hf writes a folder") end
-    if kind == "folder" and #fs.list(out) > 0 then
-        local fine, other = require("distac.hf").replaceable(out)
-        if not fine then
-            common.usage("OUT: '" .. out .. "' holds '" .. other .. "', which is no part of a model")
-        end
-        if not o.force then common.usage("OUT: '" .. out .. "' exists; --force replaces it") end
-    end
-    local folder = out:gsub("/+$", ""):match("^(.*)/[^/]*$")
-    if folder and folder ~= "" and fs.kind(folder) ~= "folder" then
-        common.usage("OUT: there is no folder '" .. folder .. "'")
-    end
-    return out
-end
-
 commands.convert = {
     usage = "IN OUT [--to LAYOUT] [--dtype TYPE]", text = "a model under other names, in another element type",
     options = {
@@ -107,7 +74,7 @@ commands.convert = {
         { "text-activation", "text", "NAME", "of the text tower (default: the same)" },
         { "attention-heads", "integer", "N", "of the image tower, where the file does not say" },
         { "text-heads", "integer", "N", "of the text tower, where the file does not say" },
-        { "shard-size", "text", "SIZE", "--to hf: several files of at most SIZE (2GB)" },
+        common.shard_option,
         { "force", "flag", nil, "overwrite the output" },
     },
     run = function(o)
@@ -119,27 +86,30 @@ commands.convert = {
                 .. require("distac.schema").did_you_mean(to, { "open_clip", "hf", "plain" }))
         end
         check_activation(o)
-        if o.shard_size and to ~= "hf" then common.usage("--shard-size goes with --to hf") end
-        local shard_size = o.shard_size and size(o.shard_size)
+        local shard = common.shard(o)
         local dtype = common.dtype(o)
-        if to == "hf" then
-            check_folder(o, out)
+        if to == "hf" or shard then
+            common.output_folder(out, to == "hf" and "--to hf" or "--shard", o.force)
         else
             o.output = out
             common.output(o, distac.fs.model_files(input))
         end
         local ck = distac.load(input, { layout = "file" })
         local from = ck:layout()
+        if to ~= "plain" and from == "plain" then
+            common.usage("--to " .. to .. ": no CLIP model is recognised by the names in '" .. input .. "'")
+        end
         local metadata = from ~= "plain" and facts(o, ck) or {}
         local result = { input = input, output = out, from = from, to = to }
         if to == "hf" then
             result.class = require("distac.hf").save(out, ck, {
                 dtype = dtype, metadata = metadata, activation = o.activation, text_activation = o.text_activation,
-                heads = o.attention_heads, text_heads = o.text_heads, shard_size = shard_size, force = o.force,
+                heads = o.attention_heads, text_heads = o.text_heads, shard = shard, force = o.force,
             })
         else
             if to ~= "plain" then ck = ck:convert(to) end
-            distac.save(out, ck, { dtype = dtype, metadata = next(metadata) and metadata or nil })
+            distac.save(out, ck, { dtype = dtype, shard = shard,
+                metadata = next(metadata) and metadata or nil })
             result.note = from ~= "plain" and missing(ck, to) or nil
         end
         result.strangers = to ~= "plain" and strangers(ck) or nil

@@ -169,6 +169,26 @@ local function free_parameters(o)
     return params
 end
 
+-- config.json of a sharded output: the base's where its names stay, else made of the tensors, if they tell enough.
+local function config_of(job, base, layout)
+    local fs, json_of = require("distac").fs, require("distac.hf").config_text
+    local folder = fs.kind(job.base) == "folder" and job.base or job.base:match("^(.*)/[^/]*$") or "."
+    local path = folder:gsub("(.)/+$", "%1") .. "/config.json"
+    local own = base:layout()
+    if layout == (own ~= "plain" and own or nil) and common.is_model_folder(folder) and fs.kind(path) == "file" then
+        local text = fs.read(path)
+        local fine, config = pcall(json.decode, text)
+        if not job.dtype or not fine or type(config) ~= "table" then return text end
+        for _, key in ipairs { "torch_dtype", "dtype" } do
+            if config[key] then config[key] = ({ f32 = "float32", f16 = "float16", bf16 = "bfloat16" })[job.dtype] end
+        end
+        return json_of(config)
+    end
+    if layout ~= "hf" then return nil end
+    local fine, config = pcall(require("distac.hf").config, base, { dtype = job.dtype })
+    return fine and json_of(config) or nil
+end
+
 -- What the merge would do, from the headers.
 local function planned(job, base, models, layout)
     local bytes = require("distac.plan").bytes_text
@@ -192,18 +212,20 @@ end
 local function perform(job)
     local distac = require "distac"
     local begun = distac.clock()
-    local base, models = distac.load(job.base, { layout = "file" }), {}
+    local checkpoint = require "distac.checkpoint"
+    local base_file, models, files = distac.load(job.base, { layout = "file" }), {}, {}
     local record = {
         method = job.operator:name(), params = job.operator:params(), seed = job.seed, engine = distac.version,
-        base = { path = job.base, fingerprint = job.dry_run and "" or job.prints and job.prints.base or base:fingerprint() },
-        models = json.array {}, dtype = job.dtype, layout = job.layout(base), missing_from_base = job.missing,
-        custom = job.custom,
+        base = { path = job.base }, models = json.array {}, dtype = job.dtype, layout = job.layout(base_file),
+        missing_from_base = job.missing, custom = job.custom, shard = job.shard,
     }
-    if base:layout() ~= "plain" then base = distac.load(job.base) end
+    local base = checkpoint.canonical(base_file)
+    files[1] = base_file
     for i, path in ipairs(job.models) do
-        models[i] = distac.load(path, { missing = job.missing and base or nil })
-        record.models[i] = { path = path, fingerprint = job.dry_run and ""
-            or job.prints and job.prints[i] or provenance.fingerprint(path) }
+        files[i + 1] = distac.load(path, { layout = "file" })
+        models[i] = checkpoint.canonical(files[i + 1])
+        if job.missing then models[i] = checkpoint.fill(models[i], base) end
+        record.models[i] = { path = path }
     end
     if not job.custom then
         local fits, plan = pcall(job.operator.plan, job.operator, base, models,
@@ -219,15 +241,31 @@ local function perform(job)
         if not job.memory then distac.configure { memory = plan.whole > 0 and "2GiB" or "1GiB" } end
     end
     if job.dry_run then return planned(job, base, models, record.layout) end
-    local metadata = provenance.metadata(base:metadata(), record)
-    if job.metadata then metadata = job.metadata(metadata) end
-    job.operator:files(base, models, job.output, { dtype = job.dtype, metadata = metadata, layout = record.layout })
+    -- The fingerprints are those that were proven, or are taken while the files are read.
+    local function metadata(prints)
+        record.base.fingerprint = prints[1]
+        for i, model in ipairs(record.models) do model.fingerprint = prints[i + 1] end
+        local texts = provenance.metadata(base:metadata(), record)
+        return job.metadata and job.metadata(texts) or texts
+    end
+    job.operator:files(base, models, job.output, {
+        dtype = job.dtype, layout = record.layout, shard = job.shard,
+        config = job.shard and config_of(job, base_file, record.layout) or nil,
+        prints = not job.prints and files or nil,
+        metadata = job.prints and metadata(job.prints) or metadata,
+    })
     local seconds = distac.clock() - begun
     local result = { method = record.method, params = record.params, base = job.base,
-                     models = json.array(job.models), output = job.output, bytes = distac.fs.bytes(job.output),
-                     seconds = seconds }
-    return result, string.format("%s of %d models written to %s (%s, %.1f s)", record.method, #models, job.output,
-        require("distac.plan").bytes_text(result.bytes), seconds)
+                     models = json.array(job.models), output = job.output, bytes = 0, seconds = seconds }
+    local written = distac.fs.model_files(job.output)
+    for _, file in ipairs(written) do result.bytes = result.bytes + distac.fs.bytes(file) end
+    if job.shard then
+        result.files = json.array {}
+        for i, file in ipairs(written) do result.files[i] = file end
+    end
+    return result, string.format("%s of %d models written to %s (%s%s, %.1f s)", record.method, #models, job.output,
+        require("distac.plan").bytes_text(result.bytes), job.shard and string.format(" in %d files", #written) or "",
+        seconds)
 end
 
 local function same_bytes(a, b)
@@ -243,13 +281,32 @@ local function same_bytes(a, b)
     return same
 end
 
-local not_with_replay = { "base", "method", "only", "except", "scale", "dtype", "to", "missing_from_base", "seed" }
+-- The files of two models, one by one.
+local function same_files(a, b)
+    local fs = require("distac").fs
+    local one, two = fs.model_files(a), fs.model_files(b)
+    local same = #one == #two
+    for i, path in ipairs(one) do
+        local named = fs.kind(a) ~= "folder" or same and path:match("[^/]*$") == two[i]:match("[^/]*$")
+        same = same and named and same_bytes(path, two[i])
+    end
+    return same
+end
+
+local function remove_model(path)
+    local fs = require("distac").fs
+    for _, file in ipairs(fs.model_files(path)) do fs.remove(file) end
+    fs.remove(path)
+end
+
+local not_with_replay = { "base", "method", "only", "except", "scale", "dtype", "to", "missing_from_base", "seed", "shard" }
 
 -- --replay FILE: the merge that made FILE, again, from inputs that are proven to be the same. Without -o the result
 -- is compared with FILE and not kept.
 local function replay(o)
     local distac = require "distac"
-    local file = common.file(o.replay, "--replay")
+    local file = common.weights(o.replay, "--replay"):gsub("(.)/+$", "%1")
+    if file:find("%.safetensors%.index%.json$") then file = file:match("^(.*)/[^/]*$") or "." end
     for _, key in ipairs(not_with_replay) do
         if o[key] ~= nil then
             common.usage("--" .. key:gsub("_", "-") .. " and --replay do not go together: the file says how it was made")
@@ -262,12 +319,14 @@ local function replay(o)
     local was = distac.load(file, { layout = "file" })
     local record, why = provenance.read(was:metadata())
     if not record then error(file .. " cannot be replayed: " .. why, 0) end
-    local out = o.output and common.output(o, { file }) or file .. ".replay"
+    local out = o.output or file .. ".replay"
+    if o.output and record.shard then common.output_folder(out, "the sharded merge of --replay", o.force)
+    elseif o.output then common.output(o, { file }) end
     local begun = distac.clock()
     local paths, wrong = provenance.inputs(record, file, folder)
     if not paths then error(file .. " cannot be replayed:\n" .. wrong, 0) end
-    local prints = { base = record.base.fingerprint }
-    for i, model in ipairs(record.models) do prints[i] = model.fingerprint end
+    local prints = { record.base.fingerprint }
+    for i, model in ipairs(record.models) do prints[i + 1] = model.fingerprint end
     local metadata = was:metadata()
     metadata["distac.engine"] = distac.version
     local operator
@@ -282,11 +341,12 @@ local function replay(o)
         operator = operator, custom = record.custom, base = table.remove(paths, 1), models = paths,
         prints = prints, dtype = record.dtype, layout = function() return record.layout end,
         missing = record.missing_from_base, seed = record.seed, output = out, memory = o.memory,
+        shard = record.shard,
         metadata = function() return metadata end,
     }
-    local same = same_bytes(out, file)
+    local same = same_files(out, file)
     local tensors = same or provenance.fingerprint(out) == was:fingerprint()
-    if not o.output then distac.fs.remove(out) end
+    if not o.output then remove_model(out) end
     local result = { replay = file, output = o.output, identical = same, same_tensors = tensors,
                      engine = record.engine, seconds = distac.clock() - begun }
     if not tensors then
@@ -295,7 +355,7 @@ local function replay(o)
             .. record.engine .. ", this is " .. distac.version .. ")" or ""), 0)
     end
     return result, string.format("%s: the inputs are the same, %s%s (%.1f s)", file,
-        same and "the file is the same bit for bit" or "the tensors are the same, the files differ",
+        same and (record.shard and "the files are" or "the file is") .. " the same bit for bit" or "the tensors are the same, the files differ",
         o.output and ", written to " .. o.output or "", result.seconds)
 end
 
@@ -307,12 +367,13 @@ commands.merge = {
     options = {
         { "base", "text", "FILE", "the model that all were fine-tuned from" },
         { "method", "text", "NAME", "how to merge: a method below, or a Lua file that returns an operator" },
-        { "output", "text", "FILE", "the merged model" },
+        { "output", "text", "FILE", "the merged model; a folder with --shard" },
         { "only", "text", "PATTERNS", "tensors to merge, as \"visual.*,*.bias\"; others stay as the base has them" },
         { "except", "text", "PATTERNS", "tensors that stay as the base has them" },
         { "scale", "text", "RULES", "factors of lambda, as \"*.resblocks.0.*=0.5,*.bias=0\"; the last that fits counts" },
         { "dtype", "text", "TYPE", "f32, f16 or bf16 (default: the base's)" },
         { "to", "text", "LAYOUT", "CLIP's names in the output: open_clip or hf (default: the base's)" },
+        common.shard_option,
         { "missing-from-base", "flag", nil, "what a model lacks as a whole (projection, text tower) is the base's" },
         { "memory", "text", "SIZE", "the most to use, file pages apart (default: 1GiB, for whole matrices 2GiB)" },
         { "dry-run", "flag", nil, "only tell what would be read and written, in how much memory" },
@@ -355,7 +416,9 @@ commands.merge = {
         local dtype = common.dtype(o)
         local inputs = { base_path }
         for _, path in ipairs(o.args) do inputs[#inputs + 1] = path end
-        local out = common.output(o, inputs)
+        local shard = common.shard(o)
+        local out = shard and common.output_folder(common.need(o, "output", "the folder to write"), "--shard", o.force)
+            or common.output(o, inputs)
         local operator, custom
         if in_file then operator, custom = method_file(o.method, params) else
             operator = operator_of(method.name, params)
@@ -364,6 +427,7 @@ commands.merge = {
             operator = operator, custom = custom, base = base_path, models = o.args, dtype = dtype,
             layout = function(base) return output_layout(o, base) end, missing = o.missing_from_base,
             seed = o.seed or 0, output = out, dry_run = o.dry_run, memory = o.memory,
+            shard = shard,
         }
     end,
 }
