@@ -10,6 +10,7 @@ packages="
   libpng-dev libjpeg-dev zlib1g-dev libjansson-dev libunistring-dev libxxhash-dev libcairo2-dev libmd-dev libedit-dev
   fonts-dejavu-core dataset-fashion-mnist
   lua-busted libcmocka-dev clang libclang-rt-14-dev
+  python3 curl tmux
 "
 
 missing=""
