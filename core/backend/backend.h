@@ -14,44 +14,16 @@
 #define DISTAC_BACKEND_H
 
 #include "../base/base.h"
+#include "step.h"
 
 enum { DI_ACT_NONE = -1 }; /* or DISTAC_ACT_GELU, DISTAC_ACT_QUICK_GELU */
 
-/* What one row of logits gives: correct is 0 or 1, between them under Mixup. */
-typedef struct di_row {
-    double loss, entropy, correct;
-} di_row;
 /* What rows of logits are compared with: labels alone, or two sets of them mixed. The arrays are the device's. */
 typedef struct di_targets {
     const int64_t *labels;
     const int64_t *others; /* NULL: not mixed */
     double lambda;         /* weight of labels; 1 - lambda is the others' */
 } di_targets;
-
-/* Numbers of a training step, in the device's memory: the host sets them before the step and reads them once, after
- * it. In between kernels alone read and write them, so that no step waits for the host. [0] is the encoder's vector,
- * [1] the head's where it learns too. */
-typedef struct di_step {
-    double rate[2];     /* learning rates */
-    int64_t updates[2]; /* done before this step */
-    di_row total;       /* sums over the rows */
-    double anchor;
-    double sumsq[2];    /* of the gradients */
-    double factor[2];   /* what the gradients are multiplied by: scale and clip */
-    int64_t refused;    /* not 0: something is not finite or too large, so nothing is updated */
-} di_step;
-/* The constants of AdamW with clipping. */
-typedef struct di_adamw {
-    double beta1, beta2, eps, weight_decay, scale;
-    double clip;  /* most norm of a gradient; 0: any */
-    double limit; /* a norm above it is refused */
-    bool coupled;
-} di_adamw;
-
-/* Half a transformer block: x += out(between(in(LayerNorm(x)))). in_weight [between,W], out_weight [W,…]. */
-typedef struct di_half {
-    const void *gamma, *beta, *in_weight, *in_bias, *out_weight, *out_bias;
-} di_half;
 
 typedef struct di_kernels {
     const char *name; /* "cpu/avx512/f32" */
@@ -87,25 +59,18 @@ typedef struct di_kernels {
                                         bool accumulate, void *dx, void *dgamma, void *dbeta);
 
     /* ---- multi-head self-attention on qkv [B,N,3*W] (q, k, v side by side; head h uses columns h*W/H …) ---- */
-    /* out [B,N,W]; probs [B,H,N,N] is kept for the backward pass, NULL: not wanted. scale = 1/sqrt(W/H). */
+    /* out [B,N,W]; kept [B,H,N,K] is for the backward pass, NULL: not wanted. scale = 1/sqrt(W/H). With keeps_probs K
+     * is N: the weights of all keys; else 1: the logarithm of the sum of a row's exponentials. */
+    bool keeps_probs;
     distac_status (*attention)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H, const void *qkv,
-                               void *probs, void *out);
+                               void *kept, void *out);
     /* The same where token i sees tokens 0 … i only, for inference. */
     distac_status (*attention_causal)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H,
                                       const void *qkv, void *out);
-    /* out [B,W]: row 0 of each image's attention, from what the linear layer makes qkv of: x [B,N,W], weight [3W,W],
-     * bias [3W]. For inference, in products of the element type; NULL: the backend has no shorter way. */
-    distac_status (*attention_first)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H, const void *x,
-                                     const void *weight, const void *bias, void *out);
-    /* dqkv [B,N,3W] is overwritten. */
+    /* dqkv [B,N,3W] is overwritten; kept and out as the forward pass left them. */
     distac_status (*attention_backward)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H,
-                                        const void *qkv, const void *probs, const void *dout, void *dqkv);
-
-    /* ---- halves of a transformer block in one call, for inference on many rows; the bits of the separate entries.
-     * NULL: the backend gains nothing by them ---- */
-    /* x [M,W] += out(act(in(LayerNorm(x)))); in_weight [hidden,W], out_weight [W,hidden] */
-    distac_status (*mlp)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p,
-                         void *x);
+                                        const void *qkv, const void *kept, const void *out, const void *dout,
+                                        void *dqkv);
 
     /* ---- embedding ---- */
     /* images [B,C,S,S] -> patches [B*G*G, C*p*p], G = S/p, order (channel, ky, kx). */
@@ -160,13 +125,6 @@ typedef struct di_kernels {
     /* AdamW, unless the step is refused. */
     distac_status (*step_update)(distac_context *c, int32_t which, int64_t n, const di_adamw *rule, const void *g,
                                  void *m, void *v, void *theta, const di_step *step);
-
-    /* ---- between host and device; on the CPU all of them copy ---- */
-    /* dst is the device's, src the host's, free for other use on return. */
-    distac_status (*upload)(distac_context *c, void *dst, const void *src, size_t bytes);
-    /* dst is the host's, src the device's: waits for all work that was asked for before. */
-    distac_status (*download)(distac_context *c, void *dst, const void *src, size_t bytes);
-    distac_status (*copy)(distac_context *c, void *dst, const void *src, size_t bytes); /* both the device's */
 
     /* ---- head pieces ---- */
     /* y = x / |x| per row, x, y [M,C]; norms [M]. A zero row gives zeros. */

@@ -56,7 +56,7 @@ typedef struct di_param {
 typedef struct di_block_acts {
     void *x;                         /* input of the block */
     void *mean_1, *rstd_1;           /* ln_1; its output is made again when needed: that costs less than its memory */
-    void *qkv, *probs, *mixed;       /* attention; mixed: input of out_proj over all tokens */
+    void *qkv, *probs, *mixed;       /* attention; probs: what it keeps; mixed: input of out_proj over all tokens */
     void *skip, *kept;               /* rows of x and of mixed that go on (all: x and mixed themselves) */
     void *middle;                    /* x + attention */
     void *mean_2, *rstd_2;

@@ -33,7 +33,8 @@ static distac_status block_backward(const distac_vit *vit, int64_t layer, void *
     } else {
         DI_TRY(k->linear_backward_input(c, rows, W, W, d_x, p.out_proj_weight, DI_ACT_NONE, NULL, false, d_mixed));
     }
-    DI_TRY(k->attention_backward(c, B, N, W, vit->config.heads, a->qkv, a->probs, d_mixed, t->d_wide));
+    DI_TRY(k->attention_backward(c, B, N, W, vit->config.heads, a->qkv, a->probs, a->mixed, d_mixed,
+                                 t->d_wide));
     DI_TRY(k->layernorm(c, M, W, a->x, W, p.ln_1_weight, p.ln_1_bias, t->d_rows, NULL, NULL));
     DI_TRY(k->linear_backward_weight(c, M, 3 * W, W, t->d_rows, t->d_wide, g.in_proj_weight, g.in_proj_bias));
     DI_TRY(k->linear_backward_input(c, M, 3 * W, W, t->d_wide, p.in_proj_weight, DI_ACT_NONE, NULL, false,

@@ -30,7 +30,7 @@ static void take_inside(plan *p, const distac_vit *vit, int64_t batch, int64_t r
     b->mean_1 = take(p, all, 1);
     b->rstd_1 = take(p, all, 1);
     b->qkv = take(p, all, 3 * W);
-    b->probs = take(p, batch * c->heads, vit->tokens * vit->tokens);
+    b->probs = take(p, batch * c->heads * vit->tokens, vit->kernels->keeps_probs ? vit->tokens : 1);
     b->mixed = take(p, all, W);
     b->middle = take(p, rows, W);
     b->mean_2 = take(p, rows, 1);

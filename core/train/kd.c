@@ -128,7 +128,7 @@ distac_status distac_kd_step(distac_kd *kd, const distac_tensor *images, const d
     di_step step;
     DI_TRY(di_optimizer_rate(l->optimizer, lr, &rate));
     DI_TRY(work(kd, batch, images, teacher_logits, rate));
-    DI_TRY(l->vit->kernels->download(l->context, &step, l->step, sizeof step));
+    DI_TRY(di_there_get(l->context, &step, l->step, sizeof step));
     DI_TRY(di_finite(step.total.loss, "distac_kd_step", "the loss", l->optimizer->steps));
     DI_TRY(di_finite(step.anchor, "distac_kd_step", "the anchor term", l->optimizer->steps));
     DI_TRY(di_learner_check(l, step.sumsq[0]));

@@ -74,7 +74,7 @@ static distac_status scratch_make(const distac_tensor *logits, scratch *s) {
 static distac_status mean(scratch *s, distac_status status, double *out) {
     di_step step;
     if (status == DISTAC_OK) status = s->kernels->step_rows(s->context, s->rows, s->results, s->step);
-    if (status == DISTAC_OK) status = s->kernels->download(s->context, &step, s->step, sizeof step);
+    if (status == DISTAC_OK) status = di_there_get(s->context, &step, s->step, sizeof step);
     if (status == DISTAC_OK) *out = step.total.loss / (double)s->rows;
     di_free(s->context, s->step, s->bytes);
     return status;
@@ -93,7 +93,7 @@ distac_status distac_loss(const distac_loss_desc *desc, const distac_tensor *log
     DI_TRY(scratch_make(logits, &s));
     const di_targets targets = {s.labels, NULL, 1.0};
     distac_status status =
-        s.kernels->upload(s.context, s.labels, labels->data, (size_t)rows * sizeof *s.labels);
+        di_there_put(s.context, s.labels, labels->data, (size_t)rows * sizeof *s.labels);
     if (status == DISTAC_OK)
         status = s.kernels->loss(s.context, desc, rows, classes, logits->data, &targets, 1.0 / (double)rows,
                                  dlogits ? dlogits->data : NULL, s.results);

@@ -128,7 +128,7 @@ distac_status distac_optimizer_step(distac_optimizer *optimizer, distac_tensor *
     DI_TRY(k->step_gradient(optimizer->context, 0, optimizer->n, 0.0, NULL, NULL, grads->data, at));
     DI_TRY(k->step_decide(optimizer->context, 1, &rule, at));
     DI_TRY(di_optimizer_update(optimizer, 0, at, grads->data, params->data));
-    DI_TRY(k->download(optimizer->context, &step, at, sizeof step));
+    DI_TRY(di_there_get(optimizer->context, &step, at, sizeof step));
     *out = sqrt(step.sumsq[0]);
     DI_TRY(di_optimizer_check(optimizer, step.sumsq[0], "gradient"));
     optimizer->steps++;

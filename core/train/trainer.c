@@ -100,8 +100,8 @@ static distac_status mix(distac_trainer *t, const int64_t *labels, batch *b) {
     if (!permutation) return DISTAC_ENOMEM;
     di_permutation(t->seed, PERMUTATION_STREAM + (uint64_t)step, b->size, permutation);
     for (int64_t i = 0; i < b->size; i++) others[i] = labels[permutation[i]];
-    distac_status status = k->upload(c, b->lists + b->size, others, list);
-    if (status == DISTAC_OK) status = k->upload(c, b->lists + 2 * b->size, permutation, list);
+    distac_status status = di_there_put(c, b->lists + b->size, others, list);
+    if (status == DISTAC_OK) status = di_there_put(c, b->lists + 2 * b->size, permutation, list);
     free(permutation);
     DI_TRY(status);
     DI_TRY(k->gather(c, b->size, n, b->lists + 2 * b->size, b->images, t->mixing.memory));
@@ -118,7 +118,7 @@ static distac_status targets(distac_trainer *t, const int64_t *labels, batch *b)
     size_t list = (size_t)b->size * sizeof(int64_t);
     DI_TRY(di_workspace_reserve(l->context, &t->lists, 3 * list));
     b->lists = t->lists.memory;
-    DI_TRY(l->vit->kernels->upload(l->context, b->lists, labels, list));
+    DI_TRY(di_there_put(l->context, b->lists, labels, list));
     b->targets = (di_targets){b->lists, NULL, 1.0};
     return t->loss.mixup > 0.0 ? mix(t, labels, b) : DISTAC_OK;
 }
@@ -175,7 +175,7 @@ distac_status distac_trainer_step(distac_trainer *trainer, const distac_tensor *
     DI_TRY(targets(trainer, labels->data, &b));
     DI_TRY(work(trainer, &b, rate, head_rate));
     di_step step;
-    DI_TRY(l->vit->kernels->download(l->context, &step, l->step, sizeof step));
+    DI_TRY(di_there_get(l->context, &step, l->step, sizeof step));
     DI_TRY(di_finite(step.total.loss, "distac_trainer_step", "the loss", l->optimizer->steps));
     DI_TRY(di_learner_check(l, step.sumsq[0]));
     if (trainer->head_optimizer)

@@ -311,6 +311,21 @@ static inline void ref_attention(int64_t B, int64_t N, int64_t W, int64_t H, con
     }
 }
 
+/* Logarithms of the sums of exponentials of the scores, [B,H,N]. */
+static inline void ref_lse(int64_t B, int64_t N, int64_t W, int64_t H, const double *qkv, double *lse) {
+    int64_t size = W / H;
+    for (int64_t r = 0; r < B * H * N; r++) {
+        const double *image = qkv + r / (H * N) * N * 3 * W + r / N % H * size, *q = image + r % N * 3 * W;
+        double sum = 0;
+        for (int64_t j = 0; j < N; j++) {
+            double score = 0;
+            for (int64_t d = 0; d < size; d++) score += q[d] * image[j * 3 * W + W + d];
+            sum += exp(score / sqrt((double)size));
+        }
+        lse[r] = log(sum);
+    }
+}
+
 static inline void ref_attention_backward(int64_t B, int64_t N, int64_t W, int64_t H, const double *qkv,
                                           const double *probs, const double *dout, double *dqkv) {
     int64_t size = W / H, ld = 3 * W;

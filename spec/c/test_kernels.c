@@ -199,11 +199,14 @@ static void layernorm(world *w) {
 static void attention_case(world *w, int64_t B, int64_t N, int64_t W, int64_t H, bool keep) {
     array *qkv = input(w, B * N * 3 * W), *out = output(w, B * N * W), *dout = input(w, B * N * W);
     array *probs = output(w, B * H * N * N), *dqkv = output(w, B * N * 3 * W);
+    array *lse = output(w, B * H * N), *kept = w->k->keeps_probs ? probs : lse, *other = kept == lse ? probs : lse;
     ref_attention(B, N, W, H, qkv->want, probs->want, out->want);
     ref_attention_backward(B, N, W, H, qkv->want, probs->want, dout->want, dqkv->want);
-    OK(w->k->attention(w->context, B, N, W, H, qkv->data, keep ? probs->data : NULL, out->data));
-    for (int64_t i = 0; i < probs->n && !keep; i++) put(w, probs, i, probs->want[i]);
-    OK(w->k->attention_backward(w->context, B, N, W, H, qkv->data, probs->data, dout->data, dqkv->data));
+    ref_lse(B, N, W, H, qkv->want, lse->want);
+    for (int64_t i = 0; i < other->n; i++) put(w, other, i, other->want[i]);
+    OK(w->k->attention(w->context, B, N, W, H, qkv->data, keep ? kept->data : NULL, out->data));
+    for (int64_t i = 0; i < kept->n && !keep; i++) put(w, kept, i, kept->want[i]);
+    OK(w->k->attention_backward(w->context, B, N, W, H, qkv->data, kept->data, out->data, dout->data, dqkv->data));
     check(w, 30);
 }
 

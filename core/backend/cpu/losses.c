@@ -1,6 +1,7 @@
 /* losses.c: classification and distillation losses of rows of logits with their gradients. Rows are independent:
  * they are cut into fixed blocks for the threads. */
 #include "cpu.h"
+#include "general.h"
 #include <math.h>
 
 enum { ROWS_PER_TASK = 8 };

@@ -1,16 +1,8 @@
 /* steps.c: the pieces of a training step that are not passes over activations: sums of its rows and gradients, what
- * they decide, the update; and copies, which on the CPU stay in one memory. */
+ * they decide, the update. */
 #include "../step.h"
 #include "cpu.h"
 #include "general.h"
-
-#include <string.h>
-
-distac_status di_cpu_copy(distac_context *c, void *dst, const void *src, size_t bytes) {
-    (void)c;
-    if (bytes > 0) memcpy(dst, src, bytes);
-    return DISTAC_OK;
-}
 
 distac_status di_cpu_step_begin(distac_context *c, const di_step *start, di_step *step) {
     (void)c;

@@ -1,37 +1,31 @@
-/* entries.h: what the files of entries give to table.c: the functions of backend.h's table, for both element types. */
+/* entries.h: what the files of entries give to table.c: functions of the types that backend.h's table has, for both
+ * element types. */
 #ifndef DISTAC_CUDA_ENTRIES_H
 #define DISTAC_CUDA_ENTRIES_H
 
 #include "cuda.h"
 
-#define DI_ENTRIES(suffix)                                                                                         \
-    /* flat.c */                                                                                                   \
-    distac_status di_cuda_axpby_##suffix(distac_context *c, int64_t n, double a, const void *x, double b, void *y);
-DI_ENTRIES(f32)
-DI_ENTRIES(f64)
-#undef DI_ENTRIES
-
+#define DI_ENTRY(name, symbol) __typeof__(*((di_kernels *)NULL)->name) symbol;
+#define DI_BOTH(name) DI_ENTRY(name, di_cuda_##name##_f32) DI_ENTRY(name, di_cuda_##name##_f64)
+/* flat.c */
+DI_BOTH(axpby)
 /* products.c; `model`: F32 with products as the context asks for them */
-#define DI_ENTRIES(suffix)                                                                                         \
-    distac_status di_cuda_linear_##suffix(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x,       \
-                                          const void *weight, const void *bias, int32_t act, void *pre,            \
-                                          const void *residual, void *y);                                          \
-    distac_status di_cuda_linear_backward_input_##suffix(distac_context *c, int64_t M, int64_t N, int64_t K,       \
-                                                         const void *dy, const void *weight, int32_t act,          \
-                                                         const void *pre, bool accumulate, void *dx);              \
-    distac_status di_cuda_linear_backward_weight_##suffix(distac_context *c, int64_t M, int64_t N, int64_t K,      \
-                                                          const void *x, const void *dy, void *dweight,            \
-                                                          void *dbias);
-DI_ENTRIES(f32)
-DI_ENTRIES(f64)
-DI_ENTRIES(model)
-#undef DI_ENTRIES
-#define DI_ENTRIES(suffix)                                                                                         \
-    distac_status di_cuda_gemm_##suffix(distac_context *c, bool trans_a, bool trans_b, int64_t M, int64_t N,       \
-                                        int64_t K, double alpha, const void *A, int64_t lda, const void *B,        \
-                                        int64_t ldb, double beta, void *C, int64_t ldc);
-DI_ENTRIES(f32)
-DI_ENTRIES(f64)
-#undef DI_ENTRIES
+DI_BOTH(gemm) DI_BOTH(linear) DI_BOTH(linear_backward_input) DI_BOTH(linear_backward_weight)
+DI_ENTRY(linear, di_cuda_linear_model)
+DI_ENTRY(linear_backward_input, di_cuda_linear_backward_input_model)
+DI_ENTRY(linear_backward_weight, di_cuda_linear_backward_weight_model)
+/* layers.c */
+DI_BOTH(layernorm) DI_BOTH(layernorm_backward) DI_BOTH(attention) DI_BOTH(attention_causal)
+DI_BOTH(attention_backward) DI_BOTH(patches) DI_BOTH(tokens) DI_BOTH(tokens_backward) DI_BOTH(rows_first)
+DI_BOTH(rows_first_backward)
+/* heads.c */
+DI_BOTH(pixels) DI_BOTH(gather) DI_BOTH(normalize) DI_BOTH(normalize_backward) DI_BOTH(softmax) DI_BOTH(loss)
+DI_BOTH(loss_kd) DI_BOTH(loss_entropy)
+/* vectors.c */
+DI_BOTH(sumsq) DI_BOTH(dot) DI_BOTH(anchor) DI_BOTH(step_gradient) DI_BOTH(step_update) DI_BOTH(adamw)
+DI_BOTH(nonfinite) DI_BOTH(square) DI_BOTH(combine) DI_BOTH(project) DI_BOTH(project_backward)
+DI_ENTRY(step_begin, di_cuda_step_begin)
+DI_ENTRY(step_rows, di_cuda_step_rows)
+DI_ENTRY(step_decide, di_cuda_step_decide)
 
 #endif
