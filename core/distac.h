@@ -931,6 +931,13 @@ DISTAC_API distac_status distac_dataset_subset(const distac_dataset *dataset, in
 /* [new] Images start … start+count-1 as F32 [count,C,H,W], normalised. Errors: EINVAL, EFORMAT. */
 DISTAC_API distac_status distac_dataset_images(const distac_dataset *dataset, int64_t start, int64_t count,
                                                distac_tensor **out);
+/* [new] The same images as U8 [count,C,H,W], not normalised. Errors: EINVAL, EFORMAT. */
+DISTAC_API distac_status distac_dataset_pixels(const distac_dataset *dataset, int64_t start, int64_t count,
+                                               distac_tensor **out);
+/* [new] The same samples, labels, names and normalisation with other pixels, U8 [N,C,H,W], which are shared and must
+ * not change any more. Errors: EDTYPE, ESHAPE. */
+DISTAC_API distac_status distac_dataset_with_pixels(const distac_dataset *dataset, distac_tensor *pixels,
+                                                    distac_dataset **out);
 /* [new] Their labels, I64 [count]. Errors: EINVAL, ESTATE (unlabelled). */
 DISTAC_API distac_status distac_dataset_labels(const distac_dataset *dataset, int64_t start, int64_t count,
                                                distac_tensor **out);

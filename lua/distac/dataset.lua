@@ -7,6 +7,7 @@ local errors = require "distac.error"
 local losses = require "distac.loss"
 local paths = require "distac.paths"
 local tensor = require "distac.tensor"
+local transform = require "distac.transform"
 
 local M = {}
 local methods, meta = {}, {}
@@ -202,8 +203,40 @@ function methods.images(ds, first, count)
     return raw.dataset_images(ds, range(ds, "Dataset:images", first, count))
 end
 
+-- The same images as u8 [count,C,H,W], as they are before normalisation.
+function methods.pixels(ds, first, count)
+    return raw.dataset_pixels(ds, range(ds, "Dataset:pixels", first, count))
+end
+
+-- Labels of images first, first + 1, ... as i64 [count], class numbers from 0.
 function methods.labels(ds, first, count)
     return raw.dataset_labels(ds, range(ds, "Dataset:labels", first, count))
+end
+
+-- map(fn [, { batch = 256 }]): the data set with its images changed by fn(pixels, n, where), held in memory as bytes;
+-- the one it comes from stays as it is. pixels[1] to pixels[n] are the numbers 0 to 255 of one image, channel by
+-- channel, row by row, to be changed in place: under LuaJIT a pointer into the images themselves, on Lua 5.4 a table.
+-- where has index, label (nil without labels), channels, height and width.
+function methods.map(ds, fn, options)
+    local fname = "Dataset:map"
+    if type(fn) ~= "function" then
+        check.wanted(fname, "fn", "a function(pixels, n, where)", fn)
+    end
+    local o = check.options(fname, options, { batch = { "integer", min = 1, default = 256 } })
+    local size, shape = raw.dataset_size(ds), methods.shape(ds)
+    local labels = methods.labelled(ds) and tensor.read(raw.dataset_labels(ds, 0, size))
+    local out = raw.tensor_create(context.get(), raw.U8, { size, shape[1], shape[2], shape[3] })
+    for first = 0, size - 1, o.batch do
+        local count = math.min(o.batch, size - first)
+        local part = raw.tensor_narrow(out, 0, first, count)
+        local pixels = raw.dataset_pixels(ds, first, count)
+        raw.tensor_copy(part, pixels)
+        raw.release(pixels)
+        transform.each(fname, part, fn, function(where, i)
+            where.index, where.label = first + i, labels and labels[first + i] or nil
+        end)
+    end
+    return raw.dataset_with_pixels(ds, out)
 end
 
 -- SHA-256 over pixels, labels, shape and normalisation.
@@ -280,18 +313,24 @@ check.class("dataset", methods, meta)
 
 local loader_methods, loader_meta = {}, {}
 local labelled = setmetatable({}, { __mode = "k" })
+local mapped = setmetatable({}, { __mode = "k" }) -- the functions that change batches
 
 -- loader(dataset, { batch = 64, seed = 0, crops = { scale = { 0.9, 1 }, ratio = { 3/4, 4/3 } }, workers = 0,
--- ahead = 2 }): shuffled batches without end, the same on any number of threads and workers. crops (true: CLIP's):
--- random crops of the original images, as in training. workers: threads that decode `ahead` batches ahead.
+-- ahead = 2, map = nil }): shuffled batches without end, the same on any number of threads and workers. crops (true:
+-- CLIP's): random crops of the original images, as in training. workers: threads that decode `ahead` batches ahead.
+-- map: fn(values, n, where) changes each image of a batch, as in Dataset:map, but the f32 numbers after normalisation;
+-- where has index, label, step, channels, height and width.
 function M.loader(ds, options)
     local fname = "distac.loader"
     check.handle(fname, "dataset", ds, "dataset")
     local o = check.options(fname, options, {
         batch = { "integer", min = 1, default = 64 }, seed = { "integer", min = 0 }, crops = { "any" },
         workers = { "integer", min = 0, max = 256, default = 0 },
-        ahead = { "integer", min = 1, max = 256, default = 2 },
+        ahead = { "integer", min = 1, max = 256, default = 2 }, map = { "any" },
     })
+    if o.map ~= nil and type(o.map) ~= "function" then
+        check.wanted(fname, "map", "a function(values, n, where)", o.map)
+    end
     local loader = raw.loader_create(ds, o.batch, o.seed or context.seed())
     if o.crops then
         local c = o.crops == true and {} or check.options(fname .. ": crops", o.crops, {
@@ -305,6 +344,7 @@ function M.loader(ds, options)
         raw.loader_workers(loader, o.workers, o.ahead)
     end
     labelled[loader] = methods.labelled(ds)
+    mapped[loader] = o.map
     return loader
 end
 
@@ -317,11 +357,18 @@ function loader_methods.batch(loader, step)
         values[i] = values[i] + 1
     end
     raw.tensor_write(indices, values)
-    return {
+    local batch = {
         images = raw.loader_images(loader, step),
         labels = labelled[loader] and raw.loader_labels(loader, step) or nil,
         indices = indices,
     }
+    if mapped[loader] then
+        local labels = batch.labels and tensor.read(batch.labels)
+        transform.each("Loader:batch", batch.images, mapped[loader], function(where, i)
+            where.index, where.label, where.step = values[i], labels and labels[i] or nil, step
+        end)
+    end
+    return batch
 end
 
 -- for batch, step in loader:batches(n [, first]) do ... end: n batches from step `first` (default 0).
