@@ -1,0 +1,87 @@
+-- A merge operator as a Lua loop beside the engine's own, the sum of task vectors: end to end from warm files to a file,
+-- and a thread in memory.
+--   luajit spec/bench/lua_operator.lua FOLDER OUT [THREADS [REPEATS]]     FOLDER: base.safetensors, m1 … m8.safetensors
+-- Prints seconds (the smallest of REPEATS) and the share of the engine's speed. LUA_PATH as for any script, or
+-- distac spec/bench/lua_operator.lua with the program built for LuaJIT. The three files must be the same.
+local distac = require "distac"
+local folder, out, threads, repeats = arg[1], arg[2], tonumber(arg[3] or 2), tonumber(arg[4] or 3)
+distac.configure { threads = threads }
+
+local base, models = distac.load(folder .. "/base.safetensors"), {}
+while distac.fs.kind(("%s/m%d.safetensors"):format(folder, #models + 1)) == "file" do
+    models[#models + 1] = distac.load(("%s/m%d.safetensors"):format(folder, #models + 1))
+end
+local values = 0
+for _, name in ipairs(base:names()) do values = values + base[name]:numel() end
+print(("%d models of %.1f million values, %s, %d threads"):format(#models, values / 1e6,
+    distac.runtime == "luajit" and (jit.status() and jit.version or jit.version .. " -joff") or _VERSION, threads))
+
+-- Over whole tensors: t:data() is a typed pointer into each.
+local function over_data(_, taus)
+    local sum = distac.zeros(taus[1]:shape())
+    local n, o = sum:numel(), sum:data()
+    local a, b, c, d = taus[1]:data(), taus[2]:data(), taus[3]:data(), taus[4]:data()
+    local e, f, g, h = taus[5]:data(), taus[6]:data(), taus[7]:data(), taus[8]:data()
+    for i = 0, n - 1 do
+        o[i] = a[i] + b[i] + c[i] + d[i] + e[i] + f[i] + g[i] + h[i]
+    end
+    return sum
+end
+
+-- Over chunks that the engine reads ahead: pointers to doubles.
+local function over_chunks(tau, sum, n)
+    local a, b, c, d, e, f, g, h = tau[1], tau[2], tau[3], tau[4], tau[5], tau[6], tau[7], tau[8]
+    for i = 1, n do
+        sum[i] = a[i] + b[i] + c[i] + d[i] + e[i] + f[i] + g[i] + h[i]
+    end
+end
+
+local own = distac.merge.task_arithmetic { lambda = 0.3 }
+local data = distac.merge.custom(over_data, { lambda = 0.3 })
+local chunks = distac.merge.elementwise(over_chunks, { lambda = 0.3 })
+
+local function best(f)
+    local least = math.huge
+    for _ = 1, repeats do
+        collectgarbage()
+        local start = distac.clock()
+        f()
+        least = math.min(least, distac.clock() - start)
+    end
+    return least
+end
+
+local function show(what, seconds, reference)
+    print(("%-44s %7.3f s   %3.0f %%"):format(what, seconds, 100 * reference / seconds))
+end
+
+local function files(operator, name)
+    return best(function() operator:files(base, models, out .. "/" .. name .. ".safetensors") end)
+end
+files(own, "c") -- warms the files
+local c, lua, lua_chunks = files(own, "c"), files(data, "data"), files(chunks, "chunks")
+show("files to file, C", c, c)
+show("files to file, Lua over t:data()", lua, c)
+show("files to file, Lua over chunks", lua_chunks, c)
+for _, name in ipairs { "data", "chunks" } do
+    local worst = 0
+    local one, other = distac.load(out .. "/c.safetensors"), distac.load(("%s/%s.safetensors"):format(out, name))
+    for _, tensor in ipairs(one:names()) do
+        if one[tensor]:dtype() == "f32" then
+            worst = math.max(worst, (one[tensor] - other[tensor]):abs():max():item())
+        end
+    end
+    print(("   %s: differs from C's by at most %.2g"):format(name, worst))
+    assert(worst < 1e-5)
+end
+
+-- In memory, a thread: the same sum over 8 vectors of 8 million values.
+distac.configure { threads = 1 }
+local taus = {}
+for k = 1, 8 do taus[k] = distac.randn({ 8000000 }, { seed = k }) end
+local named = {}
+for k = 1, 8 do named[k] = require("distac.checkpoint").taskvector(distac.checkpoint { w = taus[k] }) end
+local sum = distac.merge.task_arithmetic {}
+local in_c = best(function() sum:delta(named) end)
+show("in memory, a thread, C", in_c, in_c)
+show("in memory, a thread, Lua over t:data()", best(function() over_data(nil, taus) end), in_c)
