@@ -105,7 +105,7 @@ function docs.collect(api, files)
     -- distac.*, as init.lua puts it together
     local init = by_module.init or by_module[""] or { text = "" }
     local required = {}
-    for name, module in init.text:gmatch 'local ([%w_]+) = require "distac%.([%w_]+)"' do required[name] = module end
+    for name, module in init.text:gmatch 'local ([%w_]+) = %l+ "distac%.([%w_]+)"' do required[name] = module end
     local makers = init.text:match 'local makers = strict%("distac.tensor", {(.-)}%)' or ""
     local body = init.text:match "\nlocal distac = {\n(.-)\n}\n" or ""
     -- one entry a piece: lines that go deeper belong to the one before

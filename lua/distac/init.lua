@@ -8,16 +8,73 @@ local errors = require "distac.error"
 local tensor = require "distac.tensor"
 local adopt = require "distac.adopt"
 local checkpoint = require "distac.checkpoint"
-local model = require "distac.model"
-local head = require "distac.head"
-local tokenizer = require "distac.tokenizer"
-local text = require "distac.text"
-local loss = require "distac.loss"
-local optimizer = require "distac.optimizer"
-local steps = require "distac.steps"
-local dataset = require "distac.dataset"
-local metrics = require "distac.metrics"
 local fs = require "distac.fs"
+
+-- ---- What is loaded when it is first asked for --------------------------------------------------------
+
+local places = {} -- what stands in the tables below until then: { module, name in it or nil }
+
+local function place(module, name)
+    local stand_in = {}
+    places[stand_in] = { module, name }
+    return stand_in
+end
+
+-- later "distac.x" as require "distac.x", for the tables below only.
+local function later(module)
+    return setmetatable(place(module), { __index = function(_, name) return place(module, name) end })
+end
+
+local function resolve(value)
+    local at = places[value]
+    if at then
+        local module = require(at[1])
+        if at[2] then
+            return module[at[2]]
+        end
+        return module
+    end
+    for key, member in next, value do -- a group is loaded as a whole, so that its names can be listed
+        if places[member] then
+            value[key] = resolve(member)
+        end
+    end
+    return value
+end
+
+-- Takes what is for later out of a table: { name = stand-in or group }.
+local function set_aside(functions)
+    local waiting = {}
+    for key, value in next, functions do
+        local wait = places[value] ~= nil
+        if type(value) == "table" and not wait then
+            for _, member in next, value do
+                wait = wait or places[member] ~= nil
+            end
+        end
+        if wait then
+            waiting[key] = value
+        end
+    end
+    for key in next, waiting do
+        functions[key] = nil
+    end
+    return waiting
+end
+
+local model = later "distac.model"
+local head = later "distac.head"
+local tokenizer = later "distac.tokenizer"
+local text = later "distac.text"
+local loss = later "distac.loss"
+local optimizer = later "distac.optimizer"
+local steps = later "distac.steps"
+local dataset = later "distac.dataset"
+local metrics = later "distac.metrics"
+local merge = later "distac.merge"
+local image = later "distac.image"
+local plot = later "distac.plot"
+local rng = later "distac.rng"
 
 -- A table of functions whose unknown names are errors that tell the nearest.
 local function strict(name, functions)
@@ -93,10 +150,10 @@ local distac = {
     reliability = metrics.reliability,
     temperature = metrics.temperature,
 
-    merge = require "distac.merge",
-    image = require "distac.image",
-    plot = require("distac.plot").plot,
-    rng = require("distac.rng").rng,
+    merge = merge,
+    image = image,
+    plot = plot.plot,
+    rng = rng.rng,
     fs = fs,
     hash = fs.hash,
 }
@@ -112,27 +169,31 @@ end
 -- Frees an object's memory now instead of at the next collection; later use raises.
 distac.release = raw.release
 
--- Recipes and what belongs to them are loaded when first asked for.
+-- Recipes and what belongs to them.
 local LATER = { prompts = "distac.prompts", json = "distac.json", report = "distac.report", suites = "distac.suites" }
 local PARTS = { grid = true, match_norm = true, folder_suite = true }
 
+local waiting = set_aside(distac)
+for key, module in pairs(LATER) do
+    waiting[key] = place(module)
+end
+for key in pairs(PARTS) do
+    waiting[key] = place("distac.parts", key)
+end
+waiting.zero_shot_head = place("distac.zero_shot", "zero_shot_head")
+waiting.recipe = place "distac.recipe"
+waiting.suite = place("distac.suites", "open")
+
 return setmetatable(distac, {
+    waiting = waiting, -- for those who list the names
     __index = function(_, key)
-        local value
-        if LATER[key] then
-            value = require(LATER[key])
-        elseif PARTS[key] then
-            value = require("distac.parts")[key]
-        elseif key == "zero_shot_head" then
-            value = require("distac.zero_shot").zero_shot_head
-        elseif key == "recipe" then
-            value = require("distac.recipe")
-        elseif key == "suite" then
-            value = require("distac.suites").open
+        local value = waiting[key]
+        if value == nil then
+            return nil
         end
-        if value ~= nil then
-            rawset(distac, key, value)
-        end
+        value = resolve(value)
+        rawset(distac, key, value)
+        waiting[key] = nil
         return value
     end,
 })

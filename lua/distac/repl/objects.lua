@@ -44,9 +44,6 @@ function objects.methods(value)
     return nil
 end
 
-local LATER = { "recipe", "suite", "suites", "prompts", "json", "report", "grid", "match_norm", "folder_suite",
-                "zero_shot_head" }
-
 -- Names of what follows a dot (methods_only: a colon), sorted.
 function objects.names(value, methods_only)
     local seen, list = {}, {}
@@ -62,7 +59,7 @@ function objects.names(value, methods_only)
     if type(value) == "table" then
         take(value, methods_only)
         if value == engine() then
-            for _, key in ipairs(LATER) do take { [key] = true } end
+            for key in next, debug.getmetatable(value).waiting do take { [key] = true } end
         elseif engine() and value == rawget(engine(), "merge") then
             for _, entry in ipairs(require("distac.merge_methods").list()) do take { [entry.name] = true } end
         end
