@@ -1,7 +1,7 @@
-/* draw.c: lays a chart out and draws it with cairo: grid, bars, bands, lines, levels, legend, texts. */
+/* draw.c: lays a chart out and draws it with cairo (cairo.h): grid, bars, bands, lines, levels, legend, texts. */
+#include "cairo.h"
 #include "plot.h"
 
-#include <cairo.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -11,17 +11,22 @@ static const double palette[8][3] = {
     {0.80, 0.47, 0.65}, {0.34, 0.71, 0.91}, {0.45, 0.45, 0.45}, {0.75, 0.70, 0.10},
 };
 
+struct pen {
+    const di_cairo *cairo;
+    cairo_t *cr;
+};
+
 typedef struct page {
     const distac_plot *plot;
-    cairo_t *cr;
+    struct pen pen;
     double left, top, width, height; /* of the plotting area, pixels */
     di_axis x, y;
 } page;
 
-static void color(cairo_t *cr, int32_t index, double alpha)
+static void color(const struct pen *pen, int32_t index, double alpha)
 {
     const double *rgb = palette[index % 8];
-    cairo_set_source_rgba(cr, rgb[0], rgb[1], rgb[2], alpha);
+    pen->cairo->set_source_rgba(pen->cr, rgb[0], rgb[1], rgb[2], alpha);
 }
 
 /* Number of coloured lines before line `index`: dashed ones are grey and use up no colour. */
@@ -32,26 +37,26 @@ static int32_t line_color(const distac_plot *plot, int32_t index)
     return colored;
 }
 
-static void grey(cairo_t *cr, double level)
+static void grey(const struct pen *pen, double level)
 {
-    cairo_set_source_rgb(cr, level, level, level);
+    pen->cairo->set_source_rgb(pen->cr, level, level, level);
 }
 
 /* Text with its anchor at (x, y): align 0 left, 0.5 centre, 1 right; y is the middle of the line. */
-static void text_at(cairo_t *cr, const char *text, double x, double y, double align)
+static void text_at(const struct pen *pen, const char *text, double x, double y, double align)
 {
     cairo_text_extents_t box;
     cairo_font_extents_t font;
-    cairo_text_extents(cr, text, &box);
-    cairo_font_extents(cr, &font);
-    cairo_move_to(cr, x - align * box.x_advance, y + font.ascent / 2.0 - font.descent / 2.0);
-    cairo_show_text(cr, text);
+    pen->cairo->text_extents(pen->cr, text, &box);
+    pen->cairo->font_extents(pen->cr, &font);
+    pen->cairo->move_to(pen->cr, x - align * box.x_advance, y + font.ascent / 2.0 - font.descent / 2.0);
+    pen->cairo->show_text(pen->cr, text);
 }
 
-static double text_width(cairo_t *cr, const char *text)
+static double text_width(const struct pen *pen, const char *text)
 {
     cairo_text_extents_t box;
-    cairo_text_extents(cr, text, &box);
+    pen->cairo->text_extents(pen->cr, text, &box);
     return box.x_advance;
 }
 
@@ -112,35 +117,35 @@ static void scale_axes(page *p)
 
 static void draw_grid(page *p)
 {
-    cairo_t *cr = p->cr;
-    cairo_set_line_width(cr, 1.0);
-    cairo_set_font_size(cr, 13.0);
+    const struct pen *pen = &p->pen;
+    pen->cairo->set_line_width(pen->cr, 1.0);
+    pen->cairo->set_font_size(pen->cr, 13.0);
     for (int32_t i = 0; i < p->y.tick_count; i++) {
         double y = floor(place_y(p, p->y.ticks[i])) + 0.5;
-        grey(cr, 0.88);
-        cairo_move_to(cr, p->left, y);
-        cairo_line_to(cr, p->left + p->width, y);
-        cairo_stroke(cr);
-        grey(cr, 0.25);
-        text_at(cr, p->y.labels[i], p->left - 8.0, y, 1.0);
+        grey(pen, 0.88);
+        pen->cairo->move_to(pen->cr, p->left, y);
+        pen->cairo->line_to(pen->cr, p->left + p->width, y);
+        pen->cairo->stroke(pen->cr);
+        grey(pen, 0.25);
+        text_at(pen, p->y.labels[i], p->left - 8.0, y, 1.0);
     }
     for (int32_t i = 0; i < p->plot->category_count; i++)
-        text_at(cr, p->plot->categories[i], place_x(p, i + 0.5), p->top + p->height + 16.0, 0.5);
+        text_at(pen, p->plot->categories[i], place_x(p, i + 0.5), p->top + p->height + 16.0, 0.5);
     for (int32_t i = 0; !p->plot->category_count && i < p->x.tick_count; i++) {
         double x = floor(place_x(p, p->x.ticks[i])) + 0.5;
-        grey(cr, 0.93);
-        cairo_move_to(cr, x, p->top);
-        cairo_line_to(cr, x, p->top + p->height);
-        cairo_stroke(cr);
-        grey(cr, 0.25);
-        text_at(cr, p->x.labels[i], x, p->top + p->height + 16.0, 0.5);
+        grey(pen, 0.93);
+        pen->cairo->move_to(pen->cr, x, p->top);
+        pen->cairo->line_to(pen->cr, x, p->top + p->height);
+        pen->cairo->stroke(pen->cr);
+        grey(pen, 0.25);
+        text_at(pen, p->x.labels[i], x, p->top + p->height + 16.0, 0.5);
     }
 }
 
 static void draw_bars(page *p)
 {
     const distac_plot *plot = p->plot;
-    cairo_t *cr = p->cr;
+    const struct pen *pen = &p->pen;
     double slot = p->width / (plot->category_count > 0 ? plot->category_count : 1);
     double width = slot * 0.8 / (plot->bar_count > 0 ? plot->bar_count : 1);
     double floor_y = p->y.log ? p->top + p->height : place_y(p, p->y.low > 0.0 ? p->y.low : 0.0);
@@ -150,68 +155,68 @@ static void draw_bars(page *p)
             double value = plot->bars[i].y[k];
             if (!drawable(p, value)) continue;
             double x = p->left + slot * k + slot * 0.1 + width * i, y = place_y(p, value);
-            color(cr, i, 0.95);
-            cairo_rectangle(cr, x + 0.5, fmin(y, floor_y), width - 1.0, fabs(floor_y - y));
-            cairo_fill(cr);
+            color(pen, i, 0.95);
+            pen->cairo->rectangle(pen->cr, x + 0.5, fmin(y, floor_y), width - 1.0, fabs(floor_y - y));
+            pen->cairo->fill(pen->cr);
             if (!numbers) continue;
             char label[32];
             snprintf(label, sizeof label, fabs(value) >= 10.0 ? "%.1f" : "%.2f", value);
             di_plain_point(label);
-            cairo_set_font_size(cr, 11.0);
-            grey(cr, 0.25);
-            text_at(cr, label, x + width / 2.0, y + (value < 0.0 ? 9.0 : -8.0), 0.5);
+            pen->cairo->set_font_size(pen->cr, 11.0);
+            grey(pen, 0.25);
+            text_at(pen, label, x + width / 2.0, y + (value < 0.0 ? 9.0 : -8.0), 0.5);
         }
 }
 
 static void draw_band(page *p, const di_series *line, int32_t index)
 {
-    cairo_t *cr = p->cr;
+    const struct pen *pen = &p->pen;
     bool open = false;
     for (int32_t k = 0; k < line->count; k++)
         if (drawable(p, line->y[k] + line->band[k])) {
             double y = place_y(p, line->y[k] + line->band[k]);
-            (open ? cairo_line_to : cairo_move_to)(cr, place_x(p, line->x[k]), y);
+            (open ? pen->cairo->line_to : pen->cairo->move_to)(pen->cr, place_x(p, line->x[k]), y);
             open = true;
         }
     for (int32_t k = line->count - 1; k >= 0 && open; k--)
         if (drawable(p, line->y[k] + line->band[k])) {
             double low = line->y[k] - line->band[k];
-            cairo_line_to(cr, place_x(p, line->x[k]), drawable(p, low) ? place_y(p, low) : p->top + p->height);
+            pen->cairo->line_to(pen->cr, place_x(p, line->x[k]), drawable(p, low) ? place_y(p, low) : p->top + p->height);
         }
     if (!open) return;
-    cairo_close_path(cr);
-    color(cr, index, 0.18);
-    cairo_fill(cr);
+    pen->cairo->close_path(pen->cr);
+    color(pen, index, 0.18);
+    pen->cairo->fill(pen->cr);
 }
 
 static void draw_line(page *p, const di_series *line, int32_t index)
 {
     static const double dashes[2] = {6.0, 4.0};
-    cairo_t *cr = p->cr;
+    const struct pen *pen = &p->pen;
     bool open = false;
     for (int32_t k = 0; k < line->count; k++) {
         if (!drawable(p, line->y[k])) {
             open = false; /* a gap, not a bridge */
             continue;
         }
-        (open ? cairo_line_to : cairo_move_to)(cr, place_x(p, line->x[k]), place_y(p, line->y[k]));
+        (open ? pen->cairo->line_to : pen->cairo->move_to)(pen->cr, place_x(p, line->x[k]), place_y(p, line->y[k]));
         open = true;
     }
     if (line->style == DI_STYLE_DASHED) {
-        grey(cr, 0.45);
-        cairo_set_dash(cr, dashes, 2, 0.0);
-        cairo_set_line_width(cr, 1.5);
+        grey(pen, 0.45);
+        pen->cairo->set_dash(pen->cr, dashes, 2, 0.0);
+        pen->cairo->set_line_width(pen->cr, 1.5);
     } else {
-        color(cr, index, 1.0);
-        cairo_set_line_width(cr, 2.2);
+        color(pen, index, 1.0);
+        pen->cairo->set_line_width(pen->cr, 2.2);
     }
-    cairo_stroke(cr);
-    cairo_set_dash(cr, NULL, 0, 0.0);
+    pen->cairo->stroke(pen->cr);
+    pen->cairo->set_dash(pen->cr, NULL, 0, 0.0);
     for (int32_t k = 0; line->style == DI_STYLE_POINTS && k < line->count; k++) {
         if (!drawable(p, line->y[k])) continue;
-        cairo_arc(cr, place_x(p, line->x[k]), place_y(p, line->y[k]), 3.4, 0.0, 6.283185307179586);
-        color(cr, index, 1.0);
-        cairo_fill(cr);
+        pen->cairo->arc(pen->cr, place_x(p, line->x[k]), place_y(p, line->y[k]), 3.4, 0.0, 6.283185307179586);
+        color(pen, index, 1.0);
+        pen->cairo->fill(pen->cr);
     }
 }
 
@@ -220,8 +225,8 @@ static void label_levels(page *p)
 {
     const double apart = 13.0;
     double place = INFINITY;
-    grey(p->cr, 0.3);
-    cairo_set_font_size(p->cr, 12.0);
+    grey(&p->pen, 0.3);
+    p->pen.cairo->set_font_size(p->pen.cr, 12.0);
     for (int32_t last = -1, next;; last = next) {
         next = -1;
         for (int32_t i = 0; i < p->plot->level_count; i++) {
@@ -231,25 +236,25 @@ static void label_levels(page *p)
         }
         if (next < 0) return;
         place = fmin(floor(place_y(p, p->plot->levels[next].y)) + 0.5, place - apart);
-        text_at(p->cr, p->plot->levels[next].label, p->left + p->width + 6.0, place, 0.0);
+        text_at(&p->pen, p->plot->levels[next].label, p->left + p->width + 6.0, place, 0.0);
     }
 }
 
 static void draw_levels(page *p)
 {
     static const double dashes[2] = {5.0, 4.0};
-    cairo_t *cr = p->cr;
+    const struct pen *pen = &p->pen;
     for (int32_t i = 0; i < p->plot->level_count; i++) {
         const di_level *level = &p->plot->levels[i];
         if (!drawable(p, level->y)) continue;
         double y = floor(place_y(p, level->y)) + 0.5;
-        grey(cr, 0.3);
-        cairo_set_line_width(cr, 1.2);
-        cairo_set_dash(cr, dashes, 2, 0.0);
-        cairo_move_to(cr, p->left, y);
-        cairo_line_to(cr, p->left + p->width, y);
-        cairo_stroke(cr);
-        cairo_set_dash(cr, NULL, 0, 0.0);
+        grey(pen, 0.3);
+        pen->cairo->set_line_width(pen->cr, 1.2);
+        pen->cairo->set_dash(pen->cr, dashes, 2, 0.0);
+        pen->cairo->move_to(pen->cr, p->left, y);
+        pen->cairo->line_to(pen->cr, p->left + p->width, y);
+        pen->cairo->stroke(pen->cr);
+        pen->cairo->set_dash(pen->cr, NULL, 0, 0.0);
     }
     label_levels(p);
 }
@@ -257,30 +262,30 @@ static void draw_levels(page *p)
 /* One row of colour keys under the title; returns the pixels it took. */
 static double draw_legend(page *p, double y)
 {
-    cairo_t *cr = p->cr;
+    const struct pen *pen = &p->pen;
     double x = p->left, rows = 0.0;
     int32_t all = p->plot->bar_count + p->plot->line_count;
-    cairo_set_font_size(cr, 13.0);
+    pen->cairo->set_font_size(pen->cr, 13.0);
     for (int32_t i = 0; i < all; i++) {
         bool bar = i < p->plot->bar_count;
         const di_series *series = bar ? &p->plot->bars[i] : &p->plot->lines[i - p->plot->bar_count];
         if (!series->label[0]) continue;
-        double wide = 26.0 + text_width(cr, series->label) + 18.0;
+        double wide = 26.0 + text_width(pen, series->label) + 18.0;
         if (x > p->left && x + wide > p->left + p->width) {
             x = p->left;
             rows += 1.0;
         }
         if (!bar && series->style == DI_STYLE_DASHED)
-            grey(cr, 0.45);
+            grey(pen, 0.45);
         else
-            color(cr, bar ? i : line_color(p->plot, i - p->plot->bar_count), 1.0);
+            color(pen, bar ? i : line_color(p->plot, i - p->plot->bar_count), 1.0);
         if (bar)
-            cairo_rectangle(cr, x, y + rows * 20.0 - 6.0, 18.0, 12.0);
+            pen->cairo->rectangle(pen->cr, x, y + rows * 20.0 - 6.0, 18.0, 12.0);
         else
-            cairo_rectangle(cr, x, y + rows * 20.0 - 1.5, 18.0, 3.0);
-        cairo_fill(cr);
-        grey(cr, 0.15);
-        text_at(cr, series->label, x + 24.0, y + rows * 20.0, 0.0);
+            pen->cairo->rectangle(pen->cr, x, y + rows * 20.0 - 1.5, 18.0, 3.0);
+        pen->cairo->fill(pen->cr);
+        grey(pen, 0.15);
+        text_at(pen, series->label, x + 24.0, y + rows * 20.0, 0.0);
         x += wide;
     }
     return rows * 20.0 + 22.0;
@@ -288,36 +293,36 @@ static double draw_legend(page *p, double y)
 
 static void draw_frame_texts(page *p)
 {
-    cairo_t *cr = p->cr;
-    grey(cr, 0.35);
-    cairo_set_line_width(cr, 1.0);
-    cairo_rectangle(cr, floor(p->left) + 0.5, floor(p->top) + 0.5, floor(p->width), floor(p->height));
-    cairo_stroke(cr);
-    grey(cr, 0.1);
-    cairo_set_font_size(cr, 14.0);
-    text_at(cr, p->plot->x_label, p->left + p->width / 2.0, p->plot->height - 14.0, 0.5);
-    cairo_save(cr);
-    cairo_translate(cr, 18.0, p->top + p->height / 2.0);
-    cairo_rotate(cr, -1.5707963267948966);
-    text_at(cr, p->plot->y_label, 0.0, 0.0, 0.5);
-    cairo_restore(cr);
+    const struct pen *pen = &p->pen;
+    grey(pen, 0.35);
+    pen->cairo->set_line_width(pen->cr, 1.0);
+    pen->cairo->rectangle(pen->cr, floor(p->left) + 0.5, floor(p->top) + 0.5, floor(p->width), floor(p->height));
+    pen->cairo->stroke(pen->cr);
+    grey(pen, 0.1);
+    pen->cairo->set_font_size(pen->cr, 14.0);
+    text_at(pen, p->plot->x_label, p->left + p->width / 2.0, p->plot->height - 14.0, 0.5);
+    pen->cairo->save(pen->cr);
+    pen->cairo->translate(pen->cr, 18.0, p->top + p->height / 2.0);
+    pen->cairo->rotate(pen->cr, -1.5707963267948966);
+    text_at(pen, p->plot->y_label, 0.0, 0.0, 0.5);
+    pen->cairo->restore(pen->cr);
 }
 
 static void lay_out(page *p)
 {
     const distac_plot *plot = p->plot;
-    cairo_t *cr = p->cr;
+    const struct pen *pen = &p->pen;
     double labels = 0.0, levels = 0.0;
-    cairo_set_font_size(cr, 13.0);
-    for (int32_t i = 0; i < p->y.tick_count; i++) labels = fmax(labels, text_width(cr, p->y.labels[i]));
-    for (int32_t i = 0; i < plot->level_count; i++) levels = fmax(levels, text_width(cr, plot->levels[i].label));
+    pen->cairo->set_font_size(pen->cr, 13.0);
+    for (int32_t i = 0; i < p->y.tick_count; i++) labels = fmax(labels, text_width(pen, p->y.labels[i]));
+    for (int32_t i = 0; i < plot->level_count; i++) levels = fmax(levels, text_width(pen, plot->levels[i].label));
     p->left = 18.0 + (plot->y_label[0] ? 18.0 : 0.0) + labels + 8.0;
     p->width = plot->width - p->left - fmax(24.0, levels + 14.0);
     double y = 14.0;
     if (plot->title[0]) {
-        grey(cr, 0.05);
-        cairo_set_font_size(cr, 18.0);
-        text_at(cr, plot->title, p->left, y + 8.0, 0.0);
+        grey(pen, 0.05);
+        pen->cairo->set_font_size(pen->cr, 18.0);
+        text_at(pen, plot->title, p->left, y + 8.0, 0.0);
         y += 32.0;
     }
     y += draw_legend(p, y + 4.0);
@@ -339,12 +344,14 @@ static cairo_status_t put(void *closure, const unsigned char *bytes, unsigned in
 
 distac_status di_plot_draw(const distac_plot *plot, const char *path)
 {
-    cairo_surface_t *surface = cairo_image_surface_create(CAIRO_FORMAT_RGB24, plot->width, plot->height);
-    cairo_t *cr = cairo_create(surface);
-    page p = {.plot = plot, .cr = cr};
-    cairo_set_source_rgb(cr, 1.0, 1.0, 1.0);
-    cairo_paint(cr);
-    cairo_select_font_face(cr, "sans-serif", CAIRO_FONT_SLANT_NORMAL, CAIRO_FONT_WEIGHT_NORMAL);
+    const di_cairo *cairo;
+    DI_TRY(di_cairo_load(&cairo));
+    cairo_surface_t *surface = cairo->image_surface_create(CAIRO_FORMAT_RGB24, plot->width, plot->height);
+    page p = {.plot = plot, .pen = {cairo, cairo->create(surface)}};
+    const struct pen *pen = &p.pen;
+    pen->cairo->set_source_rgb(pen->cr, 1.0, 1.0, 1.0);
+    pen->cairo->paint(pen->cr);
+    pen->cairo->select_font_face(pen->cr, "sans-serif", CAIRO_FONT_SLANT_NORMAL, CAIRO_FONT_WEIGHT_NORMAL);
     scale_axes(&p);
     lay_out(&p);
     draw_grid(&p);
@@ -354,27 +361,27 @@ distac_status di_plot_draw(const distac_plot *plot, const char *path)
     for (int32_t i = 0; i < plot->line_count; i++) draw_line(&p, &plot->lines[i], line_color(plot, i));
     draw_levels(&p);
     draw_frame_texts(&p);
-    cairo_status_t drawn = cairo_status(cr);
-    cairo_destroy(cr);
+    cairo_status_t drawn = pen->cairo->status(pen->cr);
+    pen->cairo->destroy(pen->cr);
 
     distac_status status = DISTAC_OK;
     if (drawn != CAIRO_STATUS_SUCCESS) {
         status = di_fail(drawn == CAIRO_STATUS_NO_MEMORY ? DISTAC_ENOMEM : DISTAC_EINVAL, "%s: %s", path,
-                         cairo_status_to_string(drawn));
+                         cairo->status_to_string(drawn));
     } else {
         sink s = {0};
         status = di_writer_open(path, &s.writer);
         if (status == DISTAC_OK) {
-            drawn = cairo_surface_write_to_png_stream(surface, put, &s);
+            drawn = cairo->surface_write_to_png_stream(surface, put, &s);
             if (drawn == CAIRO_STATUS_SUCCESS) {
                 status = di_writer_commit(s.writer);
             } else {
                 status = s.status ? s.status
-                                  : di_fail(DISTAC_EIO, "%s: %s", path, cairo_status_to_string(drawn));
+                                  : di_fail(DISTAC_EIO, "%s: %s", path, cairo->status_to_string(drawn));
                 di_writer_abort(s.writer);
             }
         }
     }
-    cairo_surface_destroy(surface);
+    cairo->surface_destroy(surface);
     return status;
 }
