@@ -10,6 +10,7 @@
 #include <string.h>
 
 enum { FLOAT_FROM = 256 }; /* below, rounding has no price to save */
+enum { GLANCE = 192 };     /* slices that tell whether a spectrum is flat */
 /* least ratio of squared singular values a Gram matrix is trusted with */
 static const double triplet_floor = 1e-8;
 /* A float Gram matrix costs σ1 / 2σr roundings of a vector where a decomposition in float, as others do it, costs about
@@ -95,8 +96,10 @@ static distac_status leading(distac_context *context, int64_t k, int64_t r, doub
             memcpy(w, all, (size_t)r * sizeof *w);
             for (int64_t i = 0; i < k; i++) block[i] = 1;
             split[0] = n;
-            *fine = LAPACKE_dstein_work(LAPACK_COL_MAJOR, n, d, e, count, all, block, split, z, n, more, list,
-                                        failed) == 0 &&
+            status = di_tridiagonal_vectors(context, k, r, d, e, all, z, fine);
+            *fine = *fine || LAPACKE_dstein_work(LAPACK_COL_MAJOR, n, d, e, count, all, block, split, z, n, more, list,
+                                                 failed) == 0;
+            *fine = *fine && status == DISTAC_OK &&
                     LAPACKE_dormtr_work(LAPACK_COL_MAJOR, 'L', 'L', 'N', n, count, g, n, tau, z, n, more,
                                         (WIDTH + 5) * n) == 0;
         }
@@ -107,13 +110,11 @@ static distac_status leading(distac_context *context, int64_t k, int64_t r, doub
 }
 
 /* g = a aT, lower triangle; block holds SLICES slices. False if a number is not finite. */
-static bool gram_of(const di_slices *a, double *g, double *block) {
-    int k = (int)a->near;
+static bool gram_of(distac_context *context, const di_slices *a, double *g, double *block, double *panels) {
     for (int64_t first = 0; first < a->length; first += SLICES) {
         int64_t count = a->length - first < SLICES ? a->length - first : SLICES;
         if (!a->load(a->arg, first, count, block)) return false;
-        cblas_dsyrk(CblasColMajor, CblasLower, a->turned ? CblasTrans : CblasNoTrans, k, (int)count, 1, block,
-                    a->turned ? (int)count : k, first > 0, g, k);
+        di_square(context, a, block, count, first > 0, g, panels);
     }
     return true;
 }
@@ -137,11 +138,11 @@ static distac_status triplets_gram(distac_context *context, const di_slices *a, 
                                    double *values, double *far, bool *finite, bool *fine) {
     int64_t k = a->near;
     room all;
-    DI_TRY(room_open(&all, context, k * k + k * SLICES));
-    double *gram = all.memory, *block = gram + k * k;
+    DI_TRY(room_open(&all, context, k * k + k * SLICES + di_square_room(k)));
+    double *gram = all.memory, *block = gram + k * k, *panels = block + k * SLICES;
     distac_status status = DISTAC_OK;
     *fine = false;
-    *finite = gram_of(a, gram, block);
+    *finite = gram_of(context, a, gram, block, panels);
     if (*finite) status = leading(context, k, r, gram, values, near, fine);
     if (status == DISTAC_OK && *fine) {
         *fine = values[0] >= triplet_floor * values[r - 1] && values[0] > DBL_MIN / DBL_EPSILON &&
@@ -180,7 +181,8 @@ typedef struct float_room {
 
 enum { FLOAT_WORK = 80 };
 
-static distac_status leading_float(int64_t k, int64_t r, const float_room *m, lapack_int *list, bool *fine) {
+static distac_status leading_float(distac_context *context, int64_t k, int64_t r, const float_room *m,
+                                   lapack_int *list, bool *fine) {
     lapack_int n = (lapack_int)k, count = (lapack_int)r;
     lapack_int *block = list, *split = block + k, *more = split + k, *failed = more + k;
     float *d = m->tau + k, *e = d + k;
@@ -194,9 +196,11 @@ static distac_status leading_float(int64_t k, int64_t r, const float_room *m, la
     *fine = *fine && connected(k, m->d, m->e);
     if (!*fine) return DISTAC_OK;
     di_bisect(k, r, m->d, m->e, m->e2, m->all);
-    *fine = m->all[0] * float_span > m->all[r - 1] &&
-            LAPACKE_dstein_work(LAPACK_COL_MAJOR, n, m->d, m->e, count, m->all, block, split, m->wide, n, m->more,
-                                more, failed) == 0;
+    *fine = m->all[0] * float_span > m->all[r - 1];
+    if (!*fine) return DISTAC_OK;
+    DI_TRY(di_tridiagonal_vectors(context, k, r, m->d, m->e, m->all, m->wide, fine));
+    *fine = *fine || LAPACKE_dstein_work(LAPACK_COL_MAJOR, n, m->d, m->e, count, m->all, block, split, m->wide, n,
+                                         m->more, more, failed) == 0;
     if (!*fine) return DISTAC_OK;
     for (int64_t i = 0; i < k * r; i++) m->vectors[i] = (float)m->wide[i];
     *fine = LAPACKE_sormtr_work(LAPACK_COL_MAJOR, 'L', 'L', 'N', n, count, m->gram, n, m->tau, m->vectors, n,
@@ -243,16 +247,15 @@ static distac_status triplets_float(distac_context *context, const di_slices *a,
             m.all = m.e2 + k;
             m.more = m.all + k;
             bool flat = true;
-            for (int64_t first = 0; first < a->length && *finite && flat; first += SLICES) {
-                int64_t count = a->length - first < SLICES ? a->length - first : SLICES;
-                *finite = load_float(a, first, count, m.wide, m.block);
+            for (int64_t first = 0, count = GLANCE; first < a->length && *finite && flat; first += count, count = SLICES) {
+                if (count > a->length - first) count = a->length - first;
+                *finite = a->load(a->arg, first, count, m.wide);
                 if (!*finite) break;
-                cblas_ssyrk(CblasColMajor, CblasLower, a->turned ? CblasTrans : CblasNoTrans, (int)k, (int)count, 1,
-                            m.block, a->turned ? (int)count : (int)k, first > 0, m.gram, (int)k);
+                di_square_float(context, a, m.wide, count, first > 0, m.gram, m.block);
                 if (first == 0) flat = looks_flat(k, r, m.gram);
             }
             if (*finite && flat)
-                status = leading_float(k, r, &m, (lapack_int *)(void *)integers.memory, fine);
+                status = leading_float(context, k, r, &m, (lapack_int *)(void *)integers.memory, fine);
             if (status == DISTAC_OK && *fine) {
                 *finite = other_side_float(a, r, &m, values, far, m.gram);
                 for (int64_t i = 0; i < k * r; i++) near[i] = (double)m.vectors[i];

@@ -23,6 +23,9 @@ distac_status di_triplets(distac_context *context, const di_slices *a, int64_t r
 /* The r largest eigenvalues, ascending, of the tridiagonal matrix with diagonal d [n] and off-diagonal e [n-1], to
  * working precision of the largest; e2 [n] is room. All finite. (bisect.c) */
 void di_bisect(int64_t n, int64_t r, const double *d, const double *e, double *e2, double *w);
+/* Their vectors z [n,r], orthonormal, w as di_bisect leaves it (inverse.c). *fine false: eigenvalues lie too close. */
+distac_status di_tridiagonal_vectors(distac_context *context, int64_t n, int64_t r, const double *d, const double *e,
+                                     const double *w, double *z, bool *fine);
 /* The orthogonal polar factor of x [rows,c], rows >= c, replaces x. Directions in which x vanishes to working
  * precision are left out. exact: by a singular value decomposition, always. */
 distac_status di_polar(distac_context *context, int64_t rows, int64_t c, double *x, bool exact);
