@@ -15,9 +15,13 @@ local function open(model_path, head_path)
         local pixels = config.channels == 3 and distac.image.clip(picture, config.image)
             or picture:fit(config.image):tensor()
         local batch = pixels:reshape(1, config.channels, config.image, config.image)
-        local shares = head:logits(model:features(batch)):softmax()
+        local features = model:features(batch)
+        local shares = head:logits(features):softmax()
         local best = shares:argmax():item()
-        return { class = best - 1, name = names and names[best], share = shares[{ 1, best }] }
+        local answer = { class = best - 1, name = names and names[best], share = shares[{ 1, best }] }
+        -- A collector cannot see how large these are, and a server has the next request waiting.
+        for _, object in ipairs { picture, pixels, batch, features, shares } do distac.release(object) end
+        return answer
     end
 end
 

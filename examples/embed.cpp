@@ -1,7 +1,7 @@
-// embed.cpp: a C++ host: conditions a fine-tuned model on a folder of unlabelled pictures (Algorithm 1 of the paper).
+// embed.cpp: a C++ host: conditions a fine-tuned model on a folder of unlabelled pictures (the paper's Algorithm 1).
 //
 //   c++ -std=c++17 embed.cpp $(pkg-config --cflags --libs distac) -o embed_cpp
-//   ./embed_cpp base.safetensors model.safetensors head.safetensors pictures/ conditioned.safetensors [KAPPA] [STEPS]
+//   ./embed_cpp base.safetensors model.safetensors head.safetensors pictures/ out.safetensors [KAPPA] [STEPS]
 //
 // Handles are owned by unique_ptr and failures are exceptions; that is all a C++ host needs on top of distac.h.
 #include <distac.h>
@@ -66,7 +66,8 @@ void condition(distac_context *context, char **paths, double kappa, int steps) {
     check(distac_vit_get_config(student.get(), &shape));
     auto pictures = make<Dataset>(distac_dataset_folder, context, paths[3], shape.image, shape.channels);
     if (shape.channels == 3) { // CLIP's normalisation
-        const double mean[] = {0.48145466, 0.4578275, 0.40821073}, deviation[] = {0.26862954, 0.26130258, 0.27577711};
+        const double mean[] = {0.48145466, 0.4578275, 0.40821073};
+        const double deviation[] = {0.26862954, 0.26130258, 0.27577711};
         check(distac_dataset_normalize(pictures.get(), 3, mean, 3, deviation));
     }
     auto loader = make<Loader>(distac_loader_create, pictures.get(), int64_t{32}, uint64_t{0});

@@ -4,8 +4,8 @@
     python3 embed.py MODEL PICTURE PICTURE...
 
 prints each picture's nearest other one by the cosine of their features. libdistac.so is found as the system finds
-libraries; DISTAC_LIBRARY=/path/to/libdistac.so names another one. ctypes gives up Python's lock during calls, so other
-Python threads run on while the engine works.
+libraries; DISTAC_LIBRARY=/path/to/libdistac.so names another one. ctypes gives up Python's lock during calls, so
+other Python threads run on while the engine works.
 """
 import ctypes
 import os

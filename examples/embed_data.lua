@@ -1,9 +1,9 @@
--- embed_data.lua: makes what the embedding examples are shown with: two fine-tuned models, their heads and some pictures.
+-- embed_data.lua: makes what the embedding examples are shown with: two fine-tuned models, their heads, some pictures.
 --
 --   distac examples/embed_data.lua FOLDER [STEPS]
 --
--- The models begin at the embedded benchmark's backbone; one learns Latin letters, the other Hebrew ones. Pictures come
--- from fonts that the training never saw.
+-- The models begin at the embedded benchmark's backbone; one learns Latin letters, the other Hebrew ones. Pictures
+-- come from fonts that the training never saw.
 local distac = require "distac"
 
 local out, steps = arg[1], tonumber(arg[2] or 60)
@@ -29,7 +29,8 @@ for seed, task in ipairs { "latin", "hebrew" } do
     local model = distac.vit(base)
     local tune = distac.finetune_step { model = model, head = head, loss = distac.loss.cross_entropy {},
                                         optimizer = distac.adamw { lr = 4e-4 } }
-    for batch in distac.loader(train, { batch = 64, seed = seed }):batches(steps) do tune(batch.images, batch.labels) end
+    local loader = distac.loader(train, { batch = 64, seed = seed })
+    for batch in loader:batches(steps) do tune(batch.images, batch.labels) end
 
     local folder = out .. "/" .. task
     distac.fs.make(folder)

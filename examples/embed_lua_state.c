@@ -1,10 +1,10 @@
-/* embed_lua_state.c: a program that has a Lua of its own and gives its scripts the engine: nothing but `require "distac"`.
+/* embed_lua_state.c: a program with a Lua of its own gives its scripts the engine: nothing but `require "distac"`.
  *
- *   cc embed_lua_state.c $(pkg-config --cflags --libs lua5.4) -o embed_lua_state       (or luajit instead of lua5.4)
+ *   cc embed_lua_state.c $(pkg-config --cflags --libs lua5.4) -o embed_lua_state     (or luajit instead of lua5.4)
  *   ./embed_lua_state model.safetensors head.safetensors picture.png...
  *
- * The module is found where Lua looks for modules: LUA_PATH and LUA_CPATH for an installation that is not the system's.
- * Everything that it opens belongs to the state and goes with lua_close. */
+ * The module is found where Lua looks for modules; LUA_PATH and LUA_CPATH say where else. Everything that it opens
+ * belongs to the state and goes with lua_close. */
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>

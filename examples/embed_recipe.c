@@ -1,5 +1,5 @@
-/* embed_recipe.c: a host that runs a recipe in a thread of its own, shows the progress as it likes, cancels it from
- * another thread and reads the results as JSON.
+/* embed_recipe.c: a host that runs a recipe in a thread of its own, shows the progress as it likes, cancels it
+ * from another thread and reads the results as JSON.
  *
  *   cc embed_recipe.c $(pkg-config --cflags --libs distac-script) -pthread -o embed_recipe
  *   ./embed_recipe recipe.lua results/ [SECONDS]
@@ -21,7 +21,8 @@ static const char job[] =
     "local results = recipe:run { out = out }\n"
     "table.sort(results.merges, function(a, b) return a.mean_accuracy > b.mean_accuracy end)\n"
     "local best = results.merges[1]\n"
-    "return { method = best.method, lambda = best.lambda, mean_accuracy = best.mean_accuracy, tasks = #results.tasks }";
+    "return { method = best.method, lambda = best.lambda, mean_accuracy = best.mean_accuracy,\n"
+    "         tasks = #results.tasks }\n";
 
 typedef struct worker {
     distac_script *script;
@@ -63,7 +64,8 @@ static void watch(worker *w, double seconds) {
         distac_script_get_progress(w->script, &now);
         if (now.total > 0) {
             int percent = (int)(100 * now.done / now.total);
-            fprintf(stderr, "\r\033[K%3d %% |%-25.*s| %s", percent, percent / 4, "=========================", now.what);
+            const char *bar = "=========================";
+            fprintf(stderr, "\r\033[K%3d %% |%-25.*s| %s", percent, percent / 4, bar, now.what);
         }
         if (!cancelled && (interrupted || (seconds > 0 && distac_clock() - begun > seconds))) {
             distac_script_cancel(w->script); /* from any thread, at any time */

@@ -7,9 +7,10 @@ packages="
   gcc g++ libc6-dev cmake ninja-build pkg-config
   lua5.4 liblua5.4-dev luajit libluajit-5.1-dev
   liblapacke-dev libopenblas-dev
-  libpng-dev libjpeg-dev zlib1g-dev libjansson-dev libunistring-dev libxxhash-dev libcairo2-dev libmd-dev libedit-dev
+  libpng-dev libjpeg-dev zlib1g-dev libunistring-dev libxxhash-dev libcairo2-dev libmd-dev libedit-dev
   fonts-dejavu-core dataset-fashion-mnist
   lua-busted libcmocka-dev clang libclang-rt-14-dev
+  python3 curl tmux
 "
 
 missing=""

@@ -28,47 +28,78 @@ describe("distac merge", function()
     setup(function() root = tiny.folder() end)
     teardown(function() tiny.remove(root) end)
 
-    -- DISTAC_KILLS: how many; the lanes take few.
-    it("killed at any moment leaves the older file or the new one, whole", function()
-        for i, name in ipairs { "base", "a", "b" } do
-            distac.save(root .. "/" .. name .. ".safetensors", distac.checkpoint {
-                x = distac.randn { 1200, 1000, seed = i }, y = distac.randn { 300, seed = 9 + i } })
-        end
+    -- Merges again and again over out, killed at random moments. Returns the arguments of the last that was whole.
+    local function kill_often(kills, out, more, content_of)
         local function words(lambda)
-            return { "merge", "--force", "--quiet", "--base", "base.safetensors", "--method", "ties", "--lambda", lambda,
-                     "-o", "out.safetensors", "a.safetensors", "b.safetensors" }
+            local list = { "merge", "--force", "--quiet", "--base", "base.safetensors", "--method", "ties", "--lambda", lambda,
+                           "-o", out, "a.safetensors", "b.safetensors" }
+            for _, word in ipairs(more) do list[#list + 1] = word end
+            return list
         end
         local content = {}
         for _, lambda in ipairs { "0.25", "0.5" } do
             local begun = distac.clock()
             local status, _, err = tiny.run(words(lambda), root)
             assert.equal(0, status, err)
-            content[lambda], content.seconds = tiny.read(root .. "/out.safetensors"), distac.clock() - begun
+            content[lambda], content.seconds = content_of(), distac.clock() - begun
         end
         assert.truthy(content["0.25"] ~= content["0.5"])
         local now, killed, replaced, left = "0.5", 0, 0, 0
         local random = distac.rng(11, 0)
-        local kills = tonumber(os.getenv "DISTAC_KILLS" or "") or 10
         for _ = 1, kills do
             local lambda = now == "0.5" and "0.25" or "0.5"
             local wait = content.seconds * 1.1 * random:uniform()
             os.execute(string.format("cd %s && timeout --foreground -s KILL %.4f %s >/dev/null 2>&1", tiny.quote(root), wait + 0.001,
                 tiny.command(words(lambda))))
-            local there = tiny.read(root .. "/out.safetensors")
-            assert.truthy(there == content[now] or there == content[lambda], "a broken file after " .. wait)
+            local there = content_of()
+            assert.truthy(there == content[now] or there == content[lambda], "broken after " .. wait)
             if there == content[now] then killed = killed + 1 else now, replaced = lambda, replaced + 1 end
             local stale = #temporaries()
             assert.truthy(stale <= 1, stale)
             left = left + stale
         end
         assert.truthy(killed > kills / 10, killed)
-        -- A writer that was killed before it wrote anything leaves an empty file, which the next of its name removes
-        -- once the system has buried the dead one.
+        -- A writer that was killed before it wrote anything leaves an empty file or folder, which the next of its name
+        -- removes once the system has buried the dead one.
         for _ = 1, 10 do
             assert.equal(0, (tiny.run(words(now), root)))
             if #temporaries() == 0 then break end
         end
         assert.same({}, temporaries())
+        assert.equal(content[now], content_of())
+        if os.getenv "DISTAC_KILLS" then
+            print(string.format("# %s: %d killed, %d had finished, %d temporaries were left and removed", out, killed, replaced,
+                left))
+        end
+    end
+
+    local function make_inputs()
+        for i, name in ipairs { "base", "a", "b" } do
+            distac.save(root .. "/" .. name .. ".safetensors", distac.checkpoint {
+                x = distac.randn { 600, 1000, seed = i }, y = distac.randn { 300, seed = 9 + i },
+                z = distac.randn { 600, 1000, seed = 20 + i } })
+        end
+    end
+
+    -- DISTAC_KILLS: how many; the lanes take few.
+    local kills = tonumber(os.getenv "DISTAC_KILLS" or "") or 10
+
+    it("into several files, killed at any moment, leaves the older folder or the new one, whole", function()
+        make_inputs()
+        kill_often(kills / 2, "folder", { "--shard", "1MB" }, function()
+            local files = {}
+            for i, name in ipairs(distac.fs.list(root .. "/folder")) do
+                files[i] = name .. ":" .. tiny.read(root .. "/folder/" .. name)
+            end
+            assert.equal(3, #distac.load(root .. "/folder"):names())
+            assert.equal(4, #files)
+            return table.concat(files)
+        end)
+    end)
+
+    it("killed at any moment leaves the older file or the new one, whole", function()
+        make_inputs()
+        kill_often(kills, "out.safetensors", {}, function() return tiny.read(root .. "/out.safetensors") end)
         -- A writer of another file in the folder tidies up as well. What is empty may belong to one that begins.
         tiny.write(root .. "/.other.safetensors.1.0.distac-tmp", "what a writer with a number in use again left")
         tiny.write(root .. "/.new.safetensors.1.0.distac-tmp", "")
@@ -77,9 +108,6 @@ describe("distac merge", function()
             "another.safetensors", "a.safetensors")
         assert.equal(0, status, err)
         assert.same({ ".mine.distac-tmp", ".new.safetensors.1.0.distac-tmp" }, temporaries())
-        if os.getenv "DISTAC_KILLS" then
-            print(string.format("# %d killed, %d had finished, %d temporaries were left and removed", killed, replaced, left))
-        end
     end)
 
     it("refuses every hostile file for its reason and writes nothing", function()

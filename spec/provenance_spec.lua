@@ -60,6 +60,31 @@ describe("provenance", function()
         assert.equal(distac.load(root .. "/" .. B):fingerprint(), record.models[2].fingerprint)
     end)
 
+    it("has the fingerprints of files that are larger than what a merge reads at once", function()
+        for i, name in ipairs { "w-base.safetensors", "w-a.safetensors", "w-b.safetensors" } do
+            distac.save(root .. "/" .. name, distac.checkpoint {
+                left = distac.randn({ 530, 1000 }, { seed = i }), bias = distac.randn({ 1000 }, { seed = i + 3 }),
+                half = distac.randn({ 611, 997 }, { seed = i + 6 }):to "bf16",
+                more = distac.randn({ i == 1 and 3 or 5 }, { seed = 1 }):to "i64", -- the merge does not look at it
+            })
+        end
+        local want = {}
+        for i, name in ipairs { "w-base", "w-a", "w-b" } do
+            want[i] = distac.load(root .. "/" .. name .. ".safetensors"):fingerprint()
+        end
+        for _, words in ipairs { { "average", "--threads", "1" }, { "average", "--except", "left" },
+            { "ties", "--threads", "3" }, { "tsvm" }, { "model_stock", "--shard", "1MB" } } do
+            local all = { "merge", "--force", "--base", "w-base.safetensors", "-o", "w", "w-a.safetensors",
+                "w-b.safetensors", "--method" }
+            for _, word in ipairs(words) do all[#all + 1] = word end
+            local status, _, err = run((table.unpack or unpack)(all))
+            assert.equal(0, status, err)
+            local record = assert(provenance.read(distac.load(root .. "/w"):metadata()))
+            assert.same(want, { record.base.fingerprint, record.models[1].fingerprint, record.models[2].fingerprint })
+            tiny.remove(root .. "/w")
+        end
+    end)
+
     it("is shown by inspect", function()
         merge("m.safetensors", "--method", "ties", "--keep", "0.5", "--scale", "mat*=0.5")
         local status, out, err = run("inspect", "m.safetensors")

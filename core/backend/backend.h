@@ -25,6 +25,11 @@ typedef struct di_targets {
     double lambda;         /* weight of labels; 1 - lambda is the others' */
 } di_targets;
 
+/* Half a transformer block: x += out(between(in(LayerNorm(x)))). in_weight [between,W], out_weight [W,…]. */
+typedef struct di_half {
+    const void *gamma, *beta, *in_weight, *in_bias, *out_weight, *out_bias;
+} di_half;
+
 typedef struct di_kernels {
     const char *name; /* "cpu/avx512/f32" */
     int32_t dtype;
@@ -67,10 +72,20 @@ typedef struct di_kernels {
     /* The same where token i sees tokens 0 … i only, for inference. */
     distac_status (*attention_causal)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H,
                                       const void *qkv, void *out);
+    /* out [B,W]: row 0 of each image's attention, from what the linear layer makes qkv of: x [B,N,W], weight [3W,W],
+     * bias [3W]. For inference, in products of the element type; NULL: the backend has no shorter way. */
+    distac_status (*attention_first)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H, const void *x,
+                                     const void *weight, const void *bias, void *out);
     /* dqkv [B,N,3W] is overwritten; kept and out as the forward pass left them. */
     distac_status (*attention_backward)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H,
                                         const void *qkv, const void *kept, const void *out, const void *dout,
                                         void *dqkv);
+
+    /* ---- halves of a transformer block in one call, for inference on many rows; the bits of the separate entries.
+     * NULL: the backend gains nothing by them ---- */
+    /* x [M,W] += out(act(in(LayerNorm(x)))); in_weight [hidden,W], out_weight [W,hidden] */
+    distac_status (*mlp)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p,
+                         void *x);
 
     /* ---- embedding ---- */
     /* images [B,C,S,S] -> patches [B*G*G, C*p*p], G = S/p, order (channel, ky, kx). */

@@ -40,6 +40,8 @@ unsigned di_error_count(void);
 void di_error_restore(const char *text);
 /* A value for a text: a NaN loses its sign, which x86 sets and %g prints. */
 double di_shown(double value);
+/* The status of a call of the system that left this errno: ENOMEM, or EIO for all others. */
+distac_status di_system_status(int error);
 #define DI_REQUIRE(condition, what)                                                                             \
     do {                                                                                                        \
         if (!(condition)) return di_fail(DISTAC_EINVAL, "%s", (what));                                          \
@@ -69,8 +71,10 @@ struct distac_context {
 void di_context_retain(distac_context *context);
 /* 64-byte aligned, counted against the context's limit, huge pages advised from 2 MiB on, NOT zeroed. NULL
  * with the error set if over the limit or out of memory. bytes 0 gives a valid pointer. */
-void *di_alloc(distac_context *context, size_t bytes);
-void *di_alloc_zeroed(distac_context *context, size_t bytes);
+void *di_alloc_at(const char *function, distac_context *context, size_t bytes);
+void *di_alloc_zeroed_at(const char *function, distac_context *context, size_t bytes);
+#define di_alloc(context, bytes)        di_alloc_at(__func__, (context), (bytes))
+#define di_alloc_zeroed(context, bytes) di_alloc_zeroed_at(__func__, (context), (bytes))
 /* bytes as given to di_alloc; NULL is fine. */
 void di_free(distac_context *context, void *memory, size_t bytes);
 /* Counts memory that somebody else owns (a device) as used; false with the error set if it passes the limit. */
@@ -82,10 +86,13 @@ di_cache *di_cache_create(void);
 void di_cache_trim(di_cache *cache, size_t keep);
 void di_cache_destroy(di_cache *cache);
 /* Small bookkeeping (structs, names): plain libc memory, not counted. NULL sets the error. */
-void *di_new(size_t bytes); /* zeroed; free() it */
+#define di_new(bytes) di_new_at(__func__, (bytes)) /* zeroed; free() it */
 /* The list of di_new with another size, what is new in it not zeroed; NULL with the error set, then it is as it was. */
-void *di_grow(void *list, size_t bytes);
-char *di_strdup(const char *text);
+#define di_grow(list, bytes) di_grow_at(__func__, (list), (bytes))
+#define di_strdup(text)      di_strdup_at(__func__, (text))
+void *di_new_at(const char *function, size_t bytes);
+void *di_grow_at(const char *function, void *list, size_t bytes);
+char *di_strdup_at(const char *function, const char *text);
 /* DISTAC_ECANCELED with the error set after distac_cancel, else OK. Long work calls it between pieces. */
 distac_status di_poll(distac_context *context);
 

@@ -23,11 +23,11 @@ distac_status di_open_regular(const char *path, int *out, int64_t *bytes) {
     int fd;
     do fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     while (fd < 0 && errno == EINTR);
-    if (fd < 0) return di_fail_at(DISTAC_EIO, "open", "cannot open '%s': %s", path, strerror(errno));
+    if (fd < 0) return di_fail_at(di_system_status(errno), "open", "cannot open '%s': %s", path, strerror(errno));
     if (fstat(fd, &info) != 0) {
         int error = errno;
         close(fd);
-        return di_fail_at(DISTAC_EIO, "open", "cannot ask about '%s': %s", path, strerror(error));
+        return di_fail_at(di_system_status(error), "open", "cannot ask about '%s': %s", path, strerror(error));
     }
     if (!S_ISREG(info.st_mode)) {
         close(fd);
@@ -53,7 +53,9 @@ distac_status di_map_open(const char *path, di_map *out) {
         if (data == MAP_FAILED) error = errno;
     }
     close(fd); /* the mapping holds the file */
-    if (error) return di_fail_at(DISTAC_EIO, "open", "cannot map '%s': %s", path, strerror(error));
+    if (error)
+        return di_fail_at(di_system_status(error), "open", "cannot map '%s': %s", path,
+                          strerror(error));
     *out = (di_map){data, (size_t)bytes};
     return DISTAC_OK;
 }
@@ -94,7 +96,7 @@ distac_status distac_path_make(const char *path) {
         *c = '/';
     }
     distac_status status = DISTAC_OK;
-    if (error) status = di_fail(DISTAC_EIO, "cannot make folder '%s': %s", part, strerror(error));
+    if (error) status = di_fail(di_system_status(error), "cannot make folder '%s': %s", part, strerror(error));
     free(part);
     return status;
 }
@@ -104,14 +106,14 @@ distac_status distac_path_list(const char *path, distac_strings **out) {
     *out = NULL;
     DI_REQUIRE(path, "path is NULL");
     DIR *folder = opendir(path);
-    if (!folder) return di_fail(DISTAC_EIO, "cannot list '%s': %s", path, strerror(errno));
+    if (!folder) return di_fail(di_system_status(errno), "cannot list '%s': %s", path, strerror(errno));
     distac_strings *names = di_strings_new();
     distac_status status = names ? DISTAC_OK : DISTAC_ENOMEM;
     while (status == DISTAC_OK) {
         errno = 0;
         struct dirent *entry = readdir(folder);
         if (!entry) {
-            if (errno) status = di_fail(DISTAC_EIO, "cannot list '%s': %s", path, strerror(errno));
+            if (errno) status = di_fail(di_system_status(errno), "cannot list '%s': %s", path, strerror(errno));
             break;
         }
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
@@ -159,12 +161,17 @@ static int exchange(const char *from, const char *to) {
 
 distac_status distac_path_rename(const char *from, const char *to) {
     DI_REQUIRE(from && to, "from and to are needed");
+    char *parent = di_strdup(to);
+    if (!parent) return DISTAC_ENOMEM;
     bool folders = distac_path_kind(from) == 2 && distac_path_kind(to) == 2;
     int error = folders ? exchange(from, to) : rename(from, to) != 0 ? errno : 0;
-    if (error) return di_fail(DISTAC_EIO, "cannot rename '%s' to '%s': %s", from, to, strerror(error));
-    const char *slash = strrchr(to, '/');
-    char *parent = slash ? strndup(to, slash == to ? 1 : (size_t)(slash - to)) : strdup(".");
-    int fd = parent ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (error) {
+        free(parent);
+        return di_fail(di_system_status(error), "cannot rename '%s' to '%s': %s", from, to, strerror(error));
+    }
+    char *slash = strrchr(parent, '/');
+    if (slash) slash[slash == parent ? 1 : 0] = 0;
+    int fd = open(slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     free(parent);
     if (fd < 0) return DISTAC_OK; /* renamed; that it is durable cannot be asked for here */
     bool durable = fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP;
@@ -195,7 +202,7 @@ distac_status distac_path_absolute(const char *path, distac_strings **out) {
     *out = NULL;
     DI_REQUIRE(path, "path is NULL");
     char *full = absolute(path);
-    if (!full) return di_fail(DISTAC_EIO, "cannot find '%s': %s", path, strerror(errno));
+    if (!full) return di_fail(di_system_status(errno), "cannot find '%s': %s", path, strerror(errno));
     distac_strings *list = di_strings_new();
     distac_status status = list ? di_strings_add(list, full) : DISTAC_ENOMEM;
     free(full);

@@ -167,6 +167,10 @@ static size_t cache_bytes(di_cache *cache) {
 
 /* ---- counting ---- */
 
+static void refused(const char *function, size_t bytes) {
+    di_fail_at(DISTAC_ENOMEM, function, "out of memory: the system has no %zu bytes left", bytes);
+}
+
 /* Adds bytes to what is used unless that passes the limit. */
 static bool charge(distac_context *context, size_t bytes) {
     long long limit = atomic_load(&context->memory_limit);
@@ -180,14 +184,14 @@ static bool charge(distac_context *context, size_t bytes) {
     return true;
 }
 
-static void over_limit(distac_context *context, size_t bytes) {
-    di_fail_at(DISTAC_ENOMEM, "memory", "%zu bytes wanted, %lld in use, limit %lld (0: none)", bytes,
+static void over_limit(const char *function, distac_context *context, size_t bytes) {
+    di_fail_at(DISTAC_ENOMEM, function, "out of memory: %zu bytes wanted, %lld in use, limit %lld (0: none)", bytes,
                (long long)atomic_load(&context->memory_used), (long long)atomic_load(&context->memory_limit));
 }
 
 bool di_memory_charge(distac_context *context, size_t bytes) {
     if (bytes <= MOST && charge(context, bytes)) return true;
-    over_limit(context, bytes);
+    over_limit("memory", context, bytes);
     return false;
 }
 
@@ -195,11 +199,11 @@ void di_memory_discharge(distac_context *context, size_t bytes) {
     atomic_fetch_sub(&context->memory_used, (long long)bytes);
 }
 
-static void *allocate(distac_context *context, size_t bytes, bool *zeroed) {
+static void *allocate(const char *function, distac_context *context, size_t bytes, bool *zeroed) {
     *zeroed = false;
     size_t capacity = capacity_of(bytes);
     if (capacity == 0 || !charge(context, bytes)) {
-        over_limit(context, bytes);
+        over_limit(function, context, bytes);
         return NULL;
     }
     void *memory = NULL;
@@ -220,19 +224,19 @@ static void *allocate(distac_context *context, size_t bytes, bool *zeroed) {
     }
     if (!memory) {
         atomic_fetch_sub(&context->memory_used, (long long)bytes);
-        di_fail_at(DISTAC_ENOMEM, "memory", "the system has no %zu bytes left", bytes);
+        refused(function, bytes);
     }
     return memory;
 }
 
-void *di_alloc(distac_context *context, size_t bytes) {
+void *di_alloc_at(const char *function, distac_context *context, size_t bytes) {
     bool zeroed;
-    return allocate(context, bytes, &zeroed);
+    return allocate(function, context, bytes, &zeroed);
 }
 
-void *di_alloc_zeroed(distac_context *context, size_t bytes) {
+void *di_alloc_zeroed_at(const char *function, distac_context *context, size_t bytes) {
     bool zeroed;
-    void *memory = allocate(context, bytes, &zeroed);
+    void *memory = allocate(function, context, bytes, &zeroed);
     if (memory && !zeroed) memset(memory, 0, bytes);
     return memory;
 }
@@ -247,21 +251,21 @@ void di_free(distac_context *context, void *memory, size_t bytes) {
 
 /* ---- small bookkeeping ---- */
 
-void *di_new(size_t bytes) {
+void *di_new_at(const char *function, size_t bytes) {
     void *memory = calloc(1, bytes ? bytes : 1);
-    if (!memory) di_fail_at(DISTAC_ENOMEM, "memory", "the system has no %zu bytes left", bytes);
+    if (!memory) refused(function, bytes);
     return memory;
 }
 
-void *di_grow(void *list, size_t bytes) {
+void *di_grow_at(const char *function, void *list, size_t bytes) {
     void *memory = realloc(list, bytes ? bytes : 1);
-    if (!memory) di_fail_at(DISTAC_ENOMEM, "memory", "the system has no %zu bytes left", bytes);
+    if (!memory) refused(function, bytes);
     return memory;
 }
 
-char *di_strdup(const char *text) {
+char *di_strdup_at(const char *function, const char *text) {
     size_t bytes = strlen(text) + 1;
-    char *copy = di_new(bytes);
+    char *copy = di_new_at(function, bytes);
     if (copy) memcpy(copy, text, bytes);
     return copy;
 }

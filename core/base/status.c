@@ -2,6 +2,7 @@
  * failure can be reported when there is no memory left. */
 #include "base.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,6 +26,8 @@ distac_status di_fail_at(distac_status code, const char *function, const char *f
     error_count++;
     return code;
 }
+
+distac_status di_system_status(int error) { return error == ENOMEM ? DISTAC_ENOMEM : DISTAC_EIO; }
 
 unsigned di_error_count(void) { return error_count; }
 

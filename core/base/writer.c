@@ -37,7 +37,7 @@ struct di_writer {
 };
 
 static distac_status refuse(const di_writer *writer, const char *what, int error) {
-    return di_fail_at(DISTAC_EIO, "write", "cannot %s '%s': %s", what, writer->target, strerror(error));
+    return di_fail_at(di_system_status(error), "write", "cannot %s '%s': %s", what, writer->target, strerror(error));
 }
 
 /* ---- leftovers ---- */

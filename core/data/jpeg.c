@@ -109,9 +109,9 @@ static distac_status failure(const di_jpeg *j) {
 
 static bool read_header(di_jpeg *j) {
     if (setjmp(j->leave)) return false;
-    jpeg_create_decompress(&j->info);
+    j->info.client_data = j; /* it may fail at once, and then has something to destroy */
     j->created = true;
-    j->info.client_data = j;
+    jpeg_create_decompress(&j->info);
     j->info.src = &j->source;
     j->info.progress = &j->progress;
     jpeg_read_header(&j->info, TRUE);

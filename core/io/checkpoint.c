@@ -1,9 +1,9 @@
 /* checkpoint.c: the checkpoint object: a sorted list of named tensors with metadata, from a mapped file or in
  * memory. */
 #include "io.h"
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistr.h>
 
 /* ---- mapped files ---- */
 
@@ -204,9 +204,7 @@ distac_status distac_checkpoint_get_info(const distac_checkpoint *checkpoint, in
 /* ---- building ---- */
 
 distac_status di_check_text(const char *what, const char *text) {
-    json_t *probe = json_string(text);
-    if (!probe) return di_fail(DISTAC_EINVAL, "%s is not valid UTF-8", what);
-    json_decref(probe);
+    if (u8_check((const uint8_t *)text, strlen(text))) return di_fail(DISTAC_EINVAL, "%s is not valid UTF-8", what);
     return DISTAC_OK;
 }
 

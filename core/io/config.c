@@ -2,7 +2,6 @@
  * tensors do not: the activation and the number of heads. What both say must agree. */
 #include "index.h"
 #include "layout.h"
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,21 +44,21 @@ char *di_path_folder(const char *path) {
 /* ---- reading fields ---- */
 
 /* A whole number, or the format's own default where it is not written. */
-static distac_status number(const config *c, const json_t *object, const char *key, int64_t otherwise,
+static distac_status number(const config *c, const di_json *object, const char *key, int64_t otherwise,
                             int64_t *out) {
-    const json_t *value = json_object_get(object, key);
+    const di_json *value = di_json_get(object, key);
     *out = otherwise;
-    if (!value || json_is_null(value)) return DISTAC_OK;
-    if (!json_is_integer(value) || json_integer_value(value) < 1 || json_integer_value(value) > INT32_MAX)
+    if (!value || value->kind == DI_JSON_NULL) return DISTAC_OK;
+    if (value->kind != DI_JSON_INTEGER || value->integer < 1 || value->integer > INT32_MAX)
         return di_fail_at(DISTAC_EFORMAT, "open", "%s: %s must be a whole number from 1 on", c->path, key);
-    *out = (int64_t)json_integer_value(value);
+    *out = value->integer;
     return DISTAC_OK;
 }
 
-static distac_status word(const config *c, const json_t *object, const char *key, const char *otherwise,
+static distac_status word(const config *c, const di_json *object, const char *key, const char *otherwise,
                           char out[32]) {
-    const json_t *value = json_object_get(object, key);
-    const char *text = value && !json_is_null(value) ? json_string_value(value) : otherwise;
+    const di_json *value = di_json_get(object, key);
+    const char *text = value && value->kind != DI_JSON_NULL ? di_json_text(value) : otherwise;
     if (!text || strlen(text) > 31)
         return di_fail_at(DISTAC_EFORMAT, "open", "%s: %s must be a short text", c->path, key);
     memcpy(out, text, strlen(text) + 1);
@@ -69,14 +68,14 @@ static distac_status word(const config *c, const json_t *object, const char *key
 /* ---- transformers ---- */
 
 /* A tower's own object. Old files have it twice; the one that ends in _dict counts, as transformers has it. */
-static const json_t *section(const json_t *root, const char *name, const char *old) {
-    const json_t *found = json_object_get(root, old);
-    if (!json_is_object(found)) found = json_object_get(root, name);
-    return json_is_object(found) ? found : NULL;
+static const di_json *section(const di_json *root, const char *name, const char *old) {
+    const di_json *found = di_json_get(root, old);
+    if (!di_json_is(found, DI_JSON_OBJECT)) found = di_json_get(root, name);
+    return di_json_is(found, DI_JSON_OBJECT) ? found : NULL;
 }
 
 /* Values that are not written are the format's defaults: its writer leaves them out. */
-static distac_status hf_tower(config *c, const json_t *object, int32_t tower) {
+static distac_status hf_tower(config *c, const di_json *object, int32_t tower) {
     facts *f = &c->towers[tower];
     bool vision = tower == DI_VISION;
     f->said = true;
@@ -84,23 +83,22 @@ static distac_status hf_tower(config *c, const json_t *object, int32_t tower) {
     DI_TRY(number(c, object, "num_attention_heads", vision ? 12 : 8, &f->heads));
     DI_TRY(number(c, object, "hidden_size", vision ? 768 : 512, &f->width));
     DI_TRY(number(c, object, "num_hidden_layers", 12, &f->layers));
-    const json_t *eps = json_object_get(object, "layer_norm_eps");
-    if (json_is_number(eps) && json_number_value(eps) != 1e-5)
+    const di_json *eps = di_json_get(object, "layer_norm_eps");
+    if (di_json_is_number(eps) && eps->real != 1e-5)
         return di_fail_at(DISTAC_EUNSUPPORTED, "open", "%s: layer_norm_eps is %g; CLIP's is 1e-05", c->path,
-                          json_number_value(eps));
+                          eps->real);
     if (!vision) return DISTAC_OK;
     DI_TRY(number(c, object, "image_size", 224, &f->image));
     return number(c, object, "patch_size", 32, &f->patch);
 }
 
-static distac_status read_hf(config *c, const json_t *root) {
-    const char *type = json_string_value(json_object_get(root, "model_type"));
-    json_t *empty = json_object();
-    if (!empty) return di_fail(DISTAC_ENOMEM, "out of memory");
+static distac_status read_hf(config *c, const di_json *root) {
+    const char *type = di_json_text(di_json_get(root, "model_type"));
+    const di_json none = {.kind = DI_JSON_OBJECT}, *empty = &none;
     distac_status status = DISTAC_OK;
     if (type && strcmp(type, "clip") == 0) {
-        const json_t *vision = section(root, "vision_config", "vision_config_dict");
-        const json_t *text = section(root, "text_config", "text_config_dict");
+        const di_json *vision = section(root, "vision_config", "vision_config_dict");
+        const di_json *text = section(root, "text_config", "text_config_dict");
         status = hf_tower(c, vision ? vision : empty, DI_VISION);
         if (status == DISTAC_OK) status = hf_tower(c, text ? text : empty, DI_TEXT);
     } else if (type && strcmp(type, "clip_vision_model") == 0) {
@@ -108,19 +106,18 @@ static distac_status read_hf(config *c, const json_t *root) {
     } else if (type && strcmp(type, "clip_text_model") == 0) {
         status = hf_tower(c, root, DI_TEXT);
     }
-    json_decref(empty);
     return status;
 }
 
 /* ---- open_clip ---- */
 
-static distac_status read_open_clip(config *c, const json_t *root) {
-    const json_t *model = json_object_get(root, "model_cfg");
-    const json_t *vision = json_object_get(model, "vision_cfg"), *text = json_object_get(model, "text_cfg");
-    if (!json_is_object(model))
+static distac_status read_open_clip(config *c, const di_json *root) {
+    const di_json *model = di_json_get(root, "model_cfg");
+    const di_json *vision = di_json_get(model, "vision_cfg"), *text = di_json_get(model, "text_cfg");
+    if (!di_json_is(model, DI_JSON_OBJECT))
         return di_fail_at(DISTAC_EFORMAT, "open", "%s: model_cfg must be an object", c->path);
-    const char *activation = json_is_true(json_object_get(model, "quick_gelu")) ? "quick_gelu" : "gelu";
-    if (json_is_object(vision) && !json_object_get(vision, "timm_model_name")) {
+    const char *activation = di_json_is(di_json_get(model, "quick_gelu"), DI_JSON_TRUE) ? "quick_gelu" : "gelu";
+    if (di_json_is(vision, DI_JSON_OBJECT) && !di_json_get(vision, "timm_model_name")) {
         facts *f = &c->towers[DI_VISION];
         int64_t head_width;
         f->said = true;
@@ -132,7 +129,7 @@ static distac_status read_open_clip(config *c, const json_t *root) {
         DI_TRY(number(c, vision, "patch_size", 16, &f->patch));
         f->heads = f->width / head_width;
     }
-    if (json_is_object(text) && !json_object_get(text, "hf_model_name")) {
+    if (di_json_is(text, DI_JSON_OBJECT) && !di_json_get(text, "hf_model_name")) {
         facts *f = &c->towers[DI_TEXT];
         f->said = true;
         memcpy(f->activation, activation, strlen(activation) + 1);
@@ -170,9 +167,9 @@ static void compare(const char *what, int64_t said, int64_t is, di_text *text) {
 static distac_status check_shapes(const config *c, const distac_checkpoint *checkpoint) {
     distac_clip_info is;
     const facts *vision = &c->towers[DI_VISION], *words = &c->towers[DI_TEXT];
-    if (strcmp(distac_checkpoint_layout(checkpoint), "plain") == 0 ||
-        distac_checkpoint_clip(checkpoint, &is) != DISTAC_OK)
-        return DISTAC_OK;
+    if (strcmp(distac_checkpoint_layout(checkpoint), "plain") == 0) return DISTAC_OK;
+    distac_status clip = distac_checkpoint_clip(checkpoint, &is);
+    if (clip != DISTAC_OK) return clip == DISTAC_ENOMEM ? clip : DISTAC_OK;
     di_text text = {0};
     compare("the image tower's width", vision->width, is.width, &text);
     compare("the image tower's layers", vision->layers, is.layers, &text);
@@ -180,8 +177,8 @@ static distac_status check_shapes(const config *c, const distac_checkpoint *chec
     compare("the patches' side", vision->patch, is.patch, &text);
     compare("the text tower's width", words->width, is.text_width, &text);
     compare("the text tower's layers", words->layers, is.text_layers, &text);
-    distac_status status = DISTAC_OK;
-    if (text.length)
+    distac_status status = text.failed ? di_fail_at(DISTAC_ENOMEM, "open", "%s: out of memory", c->path) : DISTAC_OK;
+    if (status == DISTAC_OK && text.length)
         status = di_fail_at(DISTAC_ESHAPE, "open", "%s is not the configuration of these tensors:%s", c->path,
                             text.bytes);
     di_text_free(&text);
@@ -205,23 +202,23 @@ static distac_status put(const config *c, distac_checkpoint *checkpoint) {
 }
 
 static distac_status apply(distac_checkpoint *checkpoint, const char *path,
-                           distac_status (*read)(config *c, const json_t *root)) {
+                           distac_status (*read)(config *c, const di_json *root)) {
     config c = {.path = path};
     di_map map;
-    json_t *root;
+    di_json_document document;
     DI_TRY(di_map_open(path, &map));
-    distac_status status = di_json_parse(path, map.data, map.bytes, &root);
+    distac_status status = di_json_parse(path, map.data, map.bytes, &document);
     di_map_close(&map);
     DI_TRY(status);
-    status = read(&c, root);
-    json_decref(root);
+    status = read(&c, document.root);
+    di_json_free(&document);
     return status == DISTAC_OK ? put(&c, checkpoint) : status;
 }
 
 distac_status di_config_apply(distac_checkpoint *checkpoint, const char *folder, bool needed) {
     static const struct {
         const char *name;
-        distac_status (*read)(config *c, const json_t *root);
+        distac_status (*read)(config *c, const di_json *root);
     } files[] = {{"config.json", read_hf}, {"open_clip_config.json", read_open_clip}};
     bool any = false;
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {

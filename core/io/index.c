@@ -1,7 +1,6 @@
 /* index.c: *.safetensors.index.json and *.bin.index.json: which tensor lies in which file. An index is taken at
  * its word only where the files agree with it. */
 #include "index.h"
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,22 +8,16 @@ enum { LISTED = 12 };
 
 /* ---- JSON ---- */
 
-distac_status di_json_parse(const char *path, const uint8_t *data, size_t bytes, json_t **out) {
-    json_error_t error;
+distac_status di_json_parse(const char *path, const uint8_t *data, size_t bytes, di_json_document *out) {
+    size_t at;
+    const char *rule;
     if (bytes > DI_ST_MAX_HEADER)
         return di_fail_at(DISTAC_EFORMAT, "open", "%s: %zu bytes, at most %u are allowed", path, bytes,
                           DI_ST_MAX_HEADER);
-    *out = json_loadb((const char *)data, bytes, JSON_REJECT_DUPLICATES, &error);
-    if (!*out) {
-        if (json_error_code(&error) == json_error_out_of_memory) return di_fail(DISTAC_ENOMEM, "out of memory");
-        const char *rule = "not JSON";
-        if (json_error_code(&error) == json_error_duplicate_key) rule = "a name appears twice in one object";
-        if (json_error_code(&error) == json_error_invalid_utf8) rule = "not valid UTF-8";
-        return di_fail_at(DISTAC_EFORMAT, "open", "%s: byte %d: %s: %s", path, error.position, rule, error.text);
-    }
-    if (json_is_object(*out)) return DISTAC_OK;
-    json_decref(*out);
-    *out = NULL;
+    distac_status status = di_json_read((const char *)data, bytes, out, &at, &rule);
+    if (status == DISTAC_EFORMAT) return di_fail_at(status, "open", "%s: byte %zu: %s", path, at, rule);
+    if (status != DISTAC_OK || di_json_is(out->root, DI_JSON_OBJECT)) return status;
+    di_json_free(out);
     return di_fail_at(DISTAC_EFORMAT, "open", "%s: not a JSON object", path);
 }
 
@@ -62,22 +55,20 @@ static int by_name(const void *a, const void *b) {
 }
 
 /* The shards' names, each once. */
-static distac_status take_shards(const char *path, json_t *map, const char *ending, di_index *out) {
-    const char *key;
-    json_t *value;
+static distac_status take_shards(const char *path, const di_json *map, const char *ending, di_index *out) {
     char buffer[80], name[80];
-    size_t count = json_object_size(map), n = 0;
+    size_t count = map->count, n = 0;
     out->shards = di_new((count ? count : 1) * sizeof *out->shards);
     if (!out->shards) return DISTAC_ENOMEM;
-    json_object_foreach(map, key, value) {
-        if (!json_is_string(value))
+    for (const di_json *value = map->first; value; value = value->next) {
+        if (value->kind != DI_JSON_TEXT)
             return di_fail_at(DISTAC_EFORMAT, "open", "%s: weight_map: the file of \"%s\" must be a text", path,
-                              shown(key, buffer));
-        const char *why = wrong_shard(json_string_value(value), ending);
+                              shown(value->key, buffer));
+        const char *why = wrong_shard(value->text, ending);
         if (why)
             return di_fail_at(DISTAC_EFORMAT, "open", "%s: weight_map: the file \"%s\" of \"%s\" %s", path,
-                              shown(json_string_value(value), name), shown(key, buffer), why);
-        out->shards[n++] = (char *)(uintptr_t)json_string_value(value);
+                              shown(value->text, name), shown(value->key, buffer), why);
+        out->shards[n++] = (char *)(uintptr_t)value->text;
     }
     /* Sorted and made unique while they are still the JSON's; then copied. */
     if (n) qsort(out->shards, n, sizeof *out->shards, by_text);
@@ -95,22 +86,21 @@ static distac_status take_shards(const char *path, json_t *map, const char *endi
     return DISTAC_OK;
 }
 
-static distac_status take_items(const char *path, json_t *map, di_index *out) {
-    const char *key;
-    json_t *value;
+static distac_status take_items(const char *path, const di_json *map, di_index *out) {
     char buffer[80];
-    size_t count = json_object_size(map);
+    size_t count = map->count;
     if (count == 0) return di_fail_at(DISTAC_EFORMAT, "open", "%s: weight_map is empty", path);
     if (count > DI_ST_MAX_TENSORS)
         return di_fail_at(DISTAC_EFORMAT, "open", "%s: more than %d tensors", path, DI_ST_MAX_TENSORS);
     out->items = di_new(count * sizeof *out->items);
     if (!out->items) return DISTAC_ENOMEM;
-    json_object_foreach(map, key, value) {
+    for (const di_json *value = map->first; value; value = value->next) {
+        const char *key = value->key;
         if (strlen(key) > DI_ST_MAX_NAME)
             return di_fail_at(DISTAC_EFORMAT, "open",
                               "%s: the tensor name \"%s\" has %zu bytes, at most %u are allowed", path,
                               shown(key, buffer), strlen(key), DI_ST_MAX_NAME);
-        const char *shard = json_string_value(value);
+        const char *shard = value->text;
         char **at = bsearch(&shard, out->shards, (size_t)out->shard_count, sizeof *out->shards, by_text);
         di_index_item *item = &out->items[out->count];
         item->name = di_strdup(key);
@@ -123,35 +113,32 @@ static distac_status take_items(const char *path, json_t *map, di_index *out) {
 }
 
 /* Some writers put a float there. */
-static distac_status take_total(const char *path, const json_t *metadata, di_index *out) {
+static distac_status take_total(const char *path, const di_json *metadata, di_index *out) {
     out->total = -1;
     if (!metadata) return DISTAC_OK;
-    if (!json_is_object(metadata))
+    if (metadata->kind != DI_JSON_OBJECT)
         return di_fail_at(DISTAC_EFORMAT, "open", "%s: metadata must be an object", path);
-    const json_t *total = json_object_get(metadata, "total_size");
+    const di_json *total = di_json_get(metadata, "total_size");
     if (!total) return DISTAC_OK;
-    double value = json_number_value(total);
-    if (!json_is_number(total) || !(value >= 0 && value < 0x1p62) ||
-        (json_is_real(total) && value != (double)(int64_t)value))
+    double value = total->real;
+    if (!di_json_is_number(total) || !(value >= 0 && value < 0x1p62) || value != (double)(int64_t)value)
         return di_fail_at(DISTAC_EFORMAT, "open", "%s: metadata: total_size must be a number of bytes", path);
-    out->total = json_is_integer(total) ? (int64_t)json_integer_value(total) : (int64_t)value;
+    out->total = total->kind == DI_JSON_INTEGER ? total->integer : (int64_t)value;
     return DISTAC_OK;
 }
 
-static distac_status take(const char *path, json_t *root, const char *ending, di_index *out) {
-    const char *key;
-    json_t *value;
+static distac_status take(const char *path, const di_json *root, const char *ending, di_index *out) {
     char buffer[80];
-    json_object_foreach(root, key, value) {
-        if (strcmp(key, "metadata") != 0 && strcmp(key, "weight_map") != 0)
+    for (const di_json *field = root->first; field; field = field->next) {
+        if (strcmp(field->key, "metadata") != 0 && strcmp(field->key, "weight_map") != 0)
             return di_fail_at(DISTAC_EFORMAT, "open",
                               "%s: unknown field \"%s\"; an index has metadata and weight_map", path,
-                              shown(key, buffer));
+                              shown(field->key, buffer));
     }
-    json_t *map = json_object_get(root, "weight_map");
-    if (!json_is_object(map))
+    const di_json *map = di_json_get(root, "weight_map");
+    if (!di_json_is(map, DI_JSON_OBJECT))
         return di_fail_at(DISTAC_EFORMAT, "open", "%s: weight_map must be an object of texts", path);
-    DI_TRY(take_total(path, json_object_get(root, "metadata"), out));
+    DI_TRY(take_total(path, di_json_get(root, "metadata"), out));
     DI_TRY(take_shards(path, map, ending, out));
     return take_items(path, map, out);
 }
@@ -166,11 +153,11 @@ void di_index_close(di_index *index) {
 
 distac_status di_index_parse(const char *path, const uint8_t *data, size_t bytes, const char *ending,
                              di_index *out) {
-    json_t *root;
+    di_json_document document;
     *out = (di_index){0};
-    DI_TRY(di_json_parse(path, data, bytes, &root));
-    distac_status status = take(path, root, ending, out);
-    json_decref(root);
+    DI_TRY(di_json_parse(path, data, bytes, &document));
+    distac_status status = take(path, document.root, ending, out);
+    di_json_free(&document);
     if (status != DISTAC_OK) di_index_close(out);
     return status;
 }

@@ -2,8 +2,8 @@
 #ifndef DISTAC_INDEX_H
 #define DISTAC_INDEX_H
 
+#include "../base/json.h"
 #include "io.h"
-#include <jansson.h>
 
 enum { DI_INDEX_MAX_SHARDS = 100000, DI_SHARD_NAME = 255 };
 
@@ -41,7 +41,7 @@ distac_status di_config_apply(distac_checkpoint *checkpoint, const char *folder,
 char *di_path_join(const char *folder, const char *name);
 /* The folder of a file, "." where its path has none; free() it. NULL sets the error. */
 char *di_path_folder(const char *path);
-/* A JSON file as an object, without keys that stand twice. json_decref *out. */
-distac_status di_json_parse(const char *path, const uint8_t *data, size_t bytes, json_t **out);
+/* A JSON file as an object. di_json_free *out. */
+distac_status di_json_parse(const char *path, const uint8_t *data, size_t bytes, di_json_document *out);
 
 #endif

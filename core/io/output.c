@@ -50,12 +50,12 @@ static distac_status assign(const di_output_desc *desc, int64_t count, const di_
     if (!sorted) return DISTAC_ENOMEM;
     for (int64_t i = 0; i < count; i++) sorted[i] = &items[i];
     if (count) qsort(sorted, (size_t)count, sizeof *sorted, by_place);
-    int64_t held = 0, file = 0;
+    int64_t held = 0, file = 0, limit = desc->folder ? desc->shard : 0;
     for (int64_t i = 0; i < count;) {
         int64_t bytes = 0, end = i;
         do bytes += sorted[end++]->bytes;
-        while (end < count && desc->shard && sorted[end]->place / DI_LAZY_PARTS == sorted[i]->place / DI_LAZY_PARTS);
-        if (desc->shard && held > 0 && held > desc->shard - bytes) {
+        while (end < count && limit && sorted[end]->place / DI_LAZY_PARTS == sorted[i]->place / DI_LAZY_PARTS);
+        if (limit && held > 0 && held > limit - bytes) {
             file++;
             held = 0;
         }

@@ -1,8 +1,8 @@
 /* st_read.c: the strict safetensors reader. A file is 8 bytes of header length (little-endian), a JSON header,
  * and the data; every rule is checked before a tensor exists, and nothing is allocated for what a header
  * merely claims. */
+#include "../base/json.h"
 #include "st_scan.h"
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,29 +21,11 @@ typedef struct reader {
 } reader;
 
 /* Decodes one span of the header. */
-static distac_status decode(const di_scan *scan, size_t from, size_t to, json_t **out) {
-    json_error_t error;
-    *out = json_loadb(scan->text + from, to - from, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-    if (*out) return DISTAC_OK;
-    if (json_error_code(&error) == json_error_out_of_memory) return di_fail(DISTAC_ENOMEM, "out of memory");
-    size_t position = error.position > 0 ? (size_t)error.position - 1 : 0;
-    if (position > to - from) position = to - from;
-    const char *rule = "not JSON";
-    switch (json_error_code(&error)) {
-    case json_error_invalid_utf8:
-        rule = "not valid UTF-8";
-        break;
-    case json_error_duplicate_key:
-        rule = "a name appears twice in one object";
-        break;
-    case json_error_null_character:
-    case json_error_null_byte_in_key:
-        rule = "texts must not hold the character NUL";
-        break;
-    default:
-        break;
-    }
-    return di_scan_fail(scan, from + position, "%s: %s", rule, error.text);
+static distac_status decode(const di_scan *scan, size_t from, size_t to, di_json_document *out) {
+    size_t at;
+    const char *rule;
+    distac_status status = di_json_read(scan->text + from, to - from, out, &at, &rule);
+    return status == DISTAC_EFORMAT ? di_scan_fail(scan, from + at, "%s", rule) : status;
 }
 
 /* A decoded name, shortened and without control bytes, for a message. */
@@ -60,22 +42,20 @@ static int compare_pairs(const void *a, const void *b) {
 }
 
 /* Fills the checkpoint's list of pairs in one go: a million keys must not cost a million insertions. */
-static distac_status take_pairs(reader *r, const di_member *member, json_t *object) {
+static distac_status take_pairs(reader *r, const di_member *member, const di_json *object) {
     distac_checkpoint *c = r->checkpoint;
-    const char *key;
-    json_t *value;
     char buffer[80];
-    size_t count = json_object_size(object);
+    size_t count = object->count;
     c->pairs = di_new((count ? count : 1) * sizeof *c->pairs);
     if (!c->pairs) return DISTAC_ENOMEM;
     c->pair_capacity = (int64_t)(count ? count : 1);
-    json_object_foreach(object, key, value) {
-        if (!json_is_string(value))
+    for (const di_json *value = object->first; value; value = value->next) {
+        if (value->kind != DI_JSON_TEXT)
             return di_scan_fail(&r->scan, member->value, "__metadata__ must map texts to texts; \"%s\" does not",
-                                shown(key, buffer));
+                                shown(value->key, buffer));
         di_pair *pair = &c->pairs[c->pair_count++];
-        pair->key = di_strdup(key);
-        pair->value = di_strdup(json_string_value(value));
+        pair->key = di_strdup(value->key);
+        pair->value = di_strdup(value->text);
         if (!pair->key || !pair->value) return DISTAC_ENOMEM;
     }
     if (count) qsort(c->pairs, count, sizeof *c->pairs, compare_pairs);
@@ -83,32 +63,32 @@ static distac_status take_pairs(reader *r, const di_member *member, json_t *obje
 }
 
 static distac_status read_metadata(reader *r, const di_member *member) {
-    json_t *object;
+    di_json_document object;
     if (r->has_metadata) return di_scan_fail(&r->scan, member->key, "__metadata__ appears twice");
     r->has_metadata = true;
     DI_TRY(decode(&r->scan, member->value, member->value_end, &object));
-    distac_status status = json_is_object(object)
-                               ? take_pairs(r, member, object)
+    distac_status status = di_json_is(object.root, DI_JSON_OBJECT)
+                               ? take_pairs(r, member, object.root)
                                : di_scan_fail(&r->scan, member->value, "__metadata__ must be an object of texts");
-    json_decref(object);
+    di_json_free(&object);
     return status;
 }
 
-static distac_status read_shape(const reader *r, size_t at, const char *name, const json_t *shape,
+static distac_status read_shape(const reader *r, size_t at, const char *name, const di_json *shape,
                                 di_entry *entry) {
-    if (!json_is_array(shape))
+    if (!di_json_is(shape, DI_JSON_LIST))
         return di_scan_fail(&r->scan, at, "tensor \"%s\": shape must be a list of integers", name);
-    size_t rank = json_array_size(shape);
+    size_t rank = shape->count;
     if (rank > DI_MAX_RANK)
         return di_scan_fail(&r->scan, at, "tensor \"%s\": %zu dimensions, at most %d are allowed", name, rank,
                             DI_MAX_RANK);
     int64_t numel = 1, product = 1;
     entry->rank = (int32_t)rank;
-    for (size_t i = 0; i < rank; i++) {
-        const json_t *item = json_array_get(shape, i);
-        if (!json_is_integer(item))
+    const di_json *item = shape->first;
+    for (size_t i = 0; i < rank; i++, item = item->next) {
+        if (item->kind != DI_JSON_INTEGER)
             return di_scan_fail(&r->scan, at, "tensor \"%s\": shape must be a list of integers", name);
-        int64_t size = (int64_t)json_integer_value(item);
+        int64_t size = item->integer;
         if (size > DI_ST_MAX_SIZE)
             return di_scan_fail(&r->scan, at, "tensor \"%s\": dimension %lld is over 2^48-1", name,
                                 (long long)size);
@@ -122,12 +102,12 @@ static distac_status read_shape(const reader *r, size_t at, const char *name, co
     return DISTAC_OK;
 }
 
-static distac_status read_offsets(const reader *r, size_t at, const char *name, const json_t *offsets, span *out) {
-    if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !json_is_integer(json_array_get(offsets, 0)) ||
-        !json_is_integer(json_array_get(offsets, 1)))
+static distac_status read_offsets(const reader *r, size_t at, const char *name, const di_json *offsets, span *out) {
+    const di_json *begin = di_json_is(offsets, DI_JSON_LIST) && offsets->count == 2 ? offsets->first : NULL;
+    if (!di_json_is(begin, DI_JSON_INTEGER) || !di_json_is(begin->next, DI_JSON_INTEGER))
         return di_scan_fail(&r->scan, at, "tensor \"%s\": data_offsets must be two integers", name);
-    out->begin = (int64_t)json_integer_value(json_array_get(offsets, 0));
-    out->end = (int64_t)json_integer_value(json_array_get(offsets, 1));
+    out->begin = begin->integer;
+    out->end = begin->next->integer;
     if (out->begin > out->end)
         return di_scan_fail(&r->scan, at, "tensor \"%s\": data_offsets [%lld,%lld] run backwards", name,
                             (long long)out->begin, (long long)out->end);
@@ -135,32 +115,30 @@ static distac_status read_offsets(const reader *r, size_t at, const char *name, 
 }
 
 /* The fields of one tensor. */
-static distac_status read_fields(const reader *r, const di_member *member, const char *name, json_t *object,
+static distac_status read_fields(const reader *r, const di_member *member, const char *name, const di_json *object,
                                  di_entry *entry, span *out) {
-    const char *key;
-    json_t *value;
+    static const char *const fields[] = {"dtype", "shape", "data_offsets"};
     char buffer[80];
     size_t at = member->value;
-    if (!json_is_object(object))
+    if (!di_json_is(object, DI_JSON_OBJECT))
         return di_scan_fail(&r->scan, at, "tensor \"%s\" must be an object with dtype, shape and data_offsets",
                             name);
-    json_object_foreach(object, key, value) if (strcmp(key, "dtype") != 0 && strcmp(key, "shape") != 0 &&
-                                                strcmp(key, "data_offsets") !=
-                                                    0) return di_scan_fail(&r->scan, at,
-                                                                           "tensor \"%s\": unknown field \"%s\"",
-                                                                           name, shown(key, buffer));
-    static const char *const fields[] = {"dtype", "shape", "data_offsets"};
+    for (const di_json *field = object->first; field; field = field->next) {
+        bool known = false;
+        for (int i = 0; i < 3; i++) known = known || strcmp(field->key, fields[i]) == 0;
+        if (!known)
+            return di_scan_fail(&r->scan, at, "tensor \"%s\": unknown field \"%s\"", name, shown(field->key, buffer));
+    }
     for (int i = 0; i < 3; i++)
-        if (!json_object_get(object, fields[i]))
+        if (!di_json_get(object, fields[i]))
             return di_scan_fail(&r->scan, at, "tensor \"%s\": the field \"%s\" is missing", name, fields[i]);
-    const json_t *dtype = json_object_get(object, "dtype");
-    if (!json_is_string(dtype)) return di_scan_fail(&r->scan, at, "tensor \"%s\": dtype must be a text", name);
-    entry->type = di_file_type_named(json_string_value(dtype));
+    const char *dtype = di_json_text(di_json_get(object, "dtype"));
+    if (!dtype) return di_scan_fail(&r->scan, at, "tensor \"%s\": dtype must be a text", name);
+    entry->type = di_file_type_named(dtype);
     if (!entry->type)
-        return di_scan_fail(&r->scan, at, "tensor \"%s\": unknown dtype \"%s\"", name,
-                            shown(json_string_value(dtype), buffer));
-    DI_TRY(read_shape(r, at, name, json_object_get(object, "shape"), entry));
-    DI_TRY(read_offsets(r, at, name, json_object_get(object, "data_offsets"), out));
+        return di_scan_fail(&r->scan, at, "tensor \"%s\": unknown dtype \"%s\"", name, shown(dtype, buffer));
+    DI_TRY(read_shape(r, at, name, di_json_get(object, "shape"), entry));
+    DI_TRY(read_offsets(r, at, name, di_json_get(object, "data_offsets"), out));
     int64_t bits;
     if (__builtin_mul_overflow(entry->numel, (int64_t)entry->type->bits, &bits))
         return di_scan_fail(&r->scan, at, "tensor \"%s\": its size in bits overflows", name);
@@ -194,14 +172,14 @@ static distac_status read_tensor(reader *r, const di_member *member, const char 
     DI_TRY(grow_spans(r));
     di_entry *entry = di_new(sizeof *entry);
     if (!entry) return DISTAC_ENOMEM;
-    json_t *object = NULL;
+    di_json_document object = {0};
     span *out = &r->spans[r->count];
     distac_status status = DISTAC_ENOMEM;
     entry->name = di_strdup(name);
     if (entry->name) status = decode(&r->scan, member->value, member->value_end, &object);
-    if (status == DISTAC_OK) status = read_fields(r, member, shown(name, buffer), object, entry, out);
+    if (status == DISTAC_OK) status = read_fields(r, member, shown(name, buffer), object.root, entry, out);
     if (status == DISTAC_OK) status = di_checkpoint_append(r->checkpoint, entry);
-    json_decref(object);
+    di_json_free(&object);
     if (status != DISTAC_OK) {
         di_entry_free(entry);
         return status;
@@ -213,13 +191,12 @@ static distac_status read_tensor(reader *r, const di_member *member, const char 
 }
 
 static distac_status read_member(reader *r, const di_member *member) {
-    json_t *key;
+    di_json_document key;
     DI_TRY(decode(&r->scan, member->key, member->key_end, &key));
-    const char *name = json_string_value(key);
-    distac_status status = strcmp(name, "__metadata__") == 0
-                               ? read_metadata(r, member)
-                               : read_tensor(r, member, name, json_string_length(key));
-    json_decref(key);
+    const char *name = key.root->text;
+    distac_status status = strcmp(name, "__metadata__") == 0 ? read_metadata(r, member)
+                                                             : read_tensor(r, member, name, key.root->count);
+    di_json_free(&key);
     return status;
 }
 

@@ -5,16 +5,21 @@
  * A matrix [m,n] by rows is the matrix [n,m] by columns, which is what LAPACK sees: "left" below is the side of n.
  * The method treats both sides alike, so nothing is turned.
  *
- * Memory for a matrix [m,n] with k = min(m,n), beside the 8 m n bytes of the result: 8 k (m + n + 2 k) bytes of
- * vectors, and per thread at most 32 k^2 + 7000 k bytes; the models' own numbers are read in slices. Where the leading
- * singular values span more than four orders of magnitude, and with precision = exact, a thread holds the matrix and
- * its decomposition instead: 8 (2 m n + 6 k^2) bytes and LAPACK's workspace. */
+ * Triplets are found in double where that shows, and the vectors' polar factors begin in double; from there on it is
+ * float, whose roundings are not multiplied by anything any more. precision = exact is double throughout.
+ *
+ * Memory for a matrix [m,n] with k = min(m,n), beside the 8 m n bytes of the result: 12 k (m + n) + 16 k^2 bytes of
+ * vectors, and per thread at most 40 k^2 + 7000 k bytes; the models' own numbers are read in slices. Where singular
+ * values reach too far for Gram matrices, and with precision = exact, a thread holds the matrix and its decomposition
+ * instead: 8 (2 m n + 6 k^2) bytes and LAPACK's workspace. */
 #include "spectral.h"
 #include "../tensor/walk.h"
 #include <cblas.h>
 #include <string.h>
 
 enum { BLOCK = 128 }; /* columns of the result per task: fixed, so the bits do not depend on the threads */
+enum { FEW = 64 };    /* up to so many vectors all is done in double: there is no time to save */
+static const double loose = 0.1;  /* least ratio of singular values that a Gram matrix in float is trusted with */
 enum { PRECISION };
 
 static const di_merge_param params[] = {
@@ -22,22 +27,25 @@ static const di_merge_param params[] = {
               "fast exact"),
 };
 
-/* The vectors of one side, [rows,T*r]. */
+/* The vectors of one side, [rows,T*r], then their polar factor. */
 typedef struct side {
     int64_t rows;
     double *vectors;
+    float *factor; /* NULL: it replaces the vectors */
 } side;
 
 typedef struct job {
     di_merge_run *run;
     int64_t entry, p, q, r; /* p = n, q = m; r triplets per model */
     int64_t columns;        /* triplets that are there */
-    bool exact, rooted;     /* rooted: the far side's polar factor is far.vectors times root */
+    bool exact;
     side left, right;       /* of p and of q */
     side *near, *far;       /* the shorter and the longer of the two */
     double *values;         /* [T*r] */
-    double *root;           /* [T*r,T*r] */
-    double *product;        /* [near,T*r] */
+    bool parted;            /* the far side's factor is far.factor inverse(lowerT) turn: both go to the near side */
+    double *lower;          /* [T*r,T*r] */
+    float *turn;            /* the same */
+    float *product;         /* [near,T*r] */
     double *out;
 } job;
 
@@ -88,25 +96,102 @@ static void compact(job *j) {
     j->columns = kept;
 }
 
-/* The longer side's vectors are many and close to orthogonal: only the root that makes them so is found, and
- * multiplied into the shorter side. */
-static distac_status whiten_side(void *arg, int32_t lane, int64_t which) {
-    (void)lane;
-    job *j = arg;
-    distac_context *context = j->run->context;
-    if (which == 0) return di_polar(context, j->near->rows, j->columns, j->near->vectors, j->exact);
-    if (!j->exact)
-        DI_TRY(di_polar_root(context, j->far->rows, j->columns, j->far->vectors, j->root, &j->rooted));
-    return j->rooted ? DISTAC_OK : di_polar(context, j->far->rows, j->columns, j->far->vectors, j->exact);
+/* To float: the near side times the values. */
+static void to_float(const side *s, int64_t columns, const double *values) {
+    for (int64_t j = 0; j < columns; j++) {
+        double factor = values ? values[j] : 1;
+        for (int64_t i = j * s->rows; i < (j + 1) * s->rows; i++) s->factor[i] = (float)(factor * s->vectors[i]);
+    }
 }
 
-/* Rows of the shorter side times root. */
-static distac_status root_block(void *arg, int32_t lane, int64_t index) {
+static distac_status whiten_near(job *j) {
+    distac_context *context = j->run->context;
+    side *s = j->near;
+    bool fine = false;
+    if (s->factor) DI_TRY(di_polar_float(context, s->rows, j->columns, s->vectors, s->factor, &fine));
+    if (!fine) DI_TRY(di_polar(context, s->rows, j->columns, s->vectors, j->exact));
+    for (int64_t i = 0; i < j->columns; i++)
+        if (fine) cblas_sscal((int)s->rows, (float)j->values[i], s->factor + i * s->rows, 1);
+        else cblas_dscal((int)s->rows, j->values[i], s->vectors + i * s->rows, 1);
+    if (s->factor && !fine) to_float(s, j->columns, NULL);
+    return DISTAC_OK;
+}
+
+/* Whether the first two models' vectors of the far side are close to orthogonal to each other. A guess: what makes
+ * use of it finds out. */
+static bool looks_free(const job *j, float *products) {
+    int n = (int)j->r, rows = (int)j->far->rows;
+    double total = 0;
+    if (j->columns != j->r * j->run->models || j->run->models < 2) return false;
+    cblas_sgemm(CblasColMajor, CblasTrans, CblasNoTrans, n, n, rows, 1, j->far->factor, rows,
+                j->far->factor + j->r * j->far->rows, rows, 0, products, n);
+    for (int64_t i = 0; i < j->r * j->r; i++) total += (double)products[i] * (double)products[i];
+    return total * (double)rows < 2.0 * (double)n * (double)n;
+}
+
+/* A side much longer than its vectors are many is as a rule close to orthogonal: what makes it so is found from their
+ * Gram matrix, and multiplied into the shorter side. */
+static distac_status whiten_long(job *j) {
+    distac_context *context = j->run->context;
+    side *s = j->far;
+    distac_status status = DISTAC_OK;
+    int n = (int)j->columns, rows = (int)s->rows;
+    size_t bytes = (size_t)j->columns * (size_t)j->columns * sizeof(double);
+    double *gram = di_alloc(context, bytes);
+    if (!gram) return DISTAC_ENOMEM;
+    to_float(s, j->columns, NULL);
+    if (looks_free(j, j->turn)) {
+        cblas_ssyrk(CblasColMajor, CblasLower, CblasTrans, n, rows, 1, s->factor, rows, 0, j->turn, n);
+        for (int64_t i = 0; i < (int64_t)n * n; i++) gram[i] = (double)j->turn[i];
+        status = di_polar_parts(context, j->columns, gram, loose, j->lower, j->turn, &j->parted);
+    }
+    if (status == DISTAC_OK && !j->parted) {
+        cblas_dsyrk(CblasColMajor, CblasLower, CblasTrans, n, rows, 1, s->vectors, rows, 0, gram, n);
+        status = di_polar_parts(context, j->columns, gram, 0, j->lower, j->turn, &j->parted);
+    }
+    di_free(context, gram, bytes);
+    return status;
+}
+
+static distac_status whiten_far(job *j) {
+    distac_context *context = j->run->context;
+    side *s = j->far;
+    bool fine = false;
+    if (s->factor && s->rows >= 2 * j->columns) {
+        DI_TRY(whiten_long(j));
+        fine = j->parted;
+    } else if (s->factor) {
+        DI_TRY(di_polar_float(context, s->rows, j->columns, s->vectors, s->factor, &fine));
+    }
+    if (fine) return DISTAC_OK;
+    DI_TRY(di_polar(context, s->rows, j->columns, s->vectors, j->exact));
+    if (s->factor) to_float(s, j->columns, NULL);
+    return DISTAC_OK;
+}
+
+static distac_status whiten_side(void *arg, int32_t lane, int64_t which) {
+    (void)lane;
+    return which == 0 ? whiten_near(arg) : whiten_far(arg);
+}
+
+/* Rows of the shorter side's factor, times what the longer one's lacks. */
+static distac_status turn_block(void *arg, int32_t lane, int64_t index) {
     (void)lane;
     job *j = arg;
     int64_t rows = j->near->rows, first = index * BLOCK, n = rows - first < BLOCK ? rows - first : BLOCK;
-    cblas_dsymm(CblasColMajor, CblasRight, CblasLower, (int)n, (int)j->columns, 1, j->root, (int)j->columns,
-                j->near->vectors + first, (int)rows, 0, j->product + first, (int)rows);
+    int64_t c = j->columns;
+    size_t bytes = (size_t)(n * c) * sizeof(double);
+    double *part = di_alloc(j->run->context, bytes);
+    if (!part) return DISTAC_ENOMEM;
+    cblas_sgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)n, (int)c, (int)c, 1, j->near->factor + first, (int)rows,
+                j->turn, (int)c, 0, j->product + first, (int)rows);
+    for (int64_t k = 0; k < c; k++)
+        for (int64_t i = 0; i < n; i++) part[k * n + i] = (double)j->product[k * rows + first + i];
+    cblas_dtrsm(CblasColMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, (int)n, (int)c, 1, j->lower, (int)c,
+                part, (int)n);
+    for (int64_t k = 0; k < c; k++)
+        for (int64_t i = 0; i < n; i++) j->product[k * rows + first + i] = (float)part[k * n + i];
+    di_free(j->run->context, part, bytes);
     return DISTAC_OK;
 }
 
@@ -114,8 +199,19 @@ static distac_status multiply_block(void *arg, int32_t lane, int64_t index) {
     (void)lane;
     job *j = arg;
     int64_t first = index * BLOCK, n = j->q - first < BLOCK ? j->q - first : BLOCK;
-    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)j->p, (int)n, (int)j->columns, 1, j->left.vectors,
-                (int)j->p, j->right.vectors + first, (int)j->q, 0, j->out + first * j->p, (int)j->p);
+    double *out = j->out + first * j->p;
+    if (!j->near->factor) {
+        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)j->p, (int)n, (int)j->columns, 1, j->left.vectors,
+                    (int)j->p, j->right.vectors + first, (int)j->q, 0, out, (int)j->p);
+        return DISTAC_OK;
+    }
+    size_t bytes = (size_t)(n * j->p) * sizeof(float);
+    float *part = di_alloc(j->run->context, bytes);
+    if (!part) return DISTAC_ENOMEM;
+    cblas_sgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)j->p, (int)n, (int)j->columns, 1, j->left.factor,
+                (int)j->p, j->right.factor + first, (int)j->q, 0, part, (int)j->p);
+    for (int64_t i = 0; i < n * j->p; i++) out[i] = (double)part[i];
+    di_free(j->run->context, part, bytes);
     return DISTAC_OK;
 }
 
@@ -127,11 +223,9 @@ static distac_status merge_matrix(job *j) {
         return DISTAC_OK;
     }
     DI_TRY(di_run_lanes(j->run, 2, whiten_side, j));
-    for (int64_t i = 0; i < j->columns; i++)
-        cblas_dscal((int)j->near->rows, j->values[i], j->near->vectors + i * j->near->rows, 1);
-    if (j->rooted) {
-        DI_TRY(di_run_lanes(j->run, (j->near->rows + BLOCK - 1) / BLOCK, root_block, j));
-        j->near->vectors = j->product;
+    if (j->parted) {
+        DI_TRY(di_run_lanes(j->run, (j->near->rows + BLOCK - 1) / BLOCK, turn_block, j));
+        j->near->factor = j->product;
     }
     return di_run_lanes(j->run, (j->q + BLOCK - 1) / BLOCK, multiply_block, j);
 }
@@ -160,16 +254,24 @@ static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     di_lapack_ready();
     j.exact = di_run_param(run, PRECISION, 0) == 1;
     int64_t columns = j.r * run->models;
-    size_t bytes = (size_t)((j.p + j.q + least + columns + 1) * columns) * sizeof(double);
+    bool floats = !j.exact && columns > FEW;
+    int64_t doubles = (j.p + j.q + 1) * columns, more = (j.p + j.q + least + columns) * columns;
+    if (floats) doubles += columns * columns + (more + 1) / 2;
+    size_t bytes = (size_t)doubles * sizeof(double);
     double *memory = di_alloc(run->context, bytes);
     if (!memory) return DISTAC_ENOMEM;
-    j.left = (side){j.p, memory};
-    j.right = (side){j.q, memory + j.p * columns};
+    j.left = (side){j.p, memory, NULL};
+    j.right = (side){j.q, memory + j.p * columns, NULL};
     j.near = j.p <= j.q ? &j.left : &j.right;
     j.far = j.p <= j.q ? &j.right : &j.left;
-    j.product = j.right.vectors + j.q * columns;
-    j.root = j.product + least * columns;
-    j.values = j.root + columns * columns;
+    j.values = j.right.vectors + j.q * columns;
+    if (floats) {
+        j.lower = j.values + columns;
+        j.left.factor = (float *)(void *)(j.lower + columns * columns);
+        j.right.factor = j.left.factor + j.p * columns;
+        j.product = j.right.factor + j.q * columns;
+        j.turn = j.product + least * columns;
+    }
     distac_status status = merge_matrix(&j);
     di_free(run->context, memory, bytes);
     return status;

@@ -9,7 +9,6 @@
 
 static const double polar_floor = 1e-12;  /* least ratio of squared singular values a Gram matrix is trusted with */
 static const double polar_refine = 1e-9;  /* below this the factor is refined */
-static const double root_floor = 1e-7;    /* the same for its root, which is not refined */
 static const double polar_null = 1e-12;   /* singular values below this share of the largest count as zero */
 
 static distac_status polar_exact(distac_context *context, int64_t rows, int64_t c, double *x) {
@@ -87,18 +86,6 @@ static distac_status inverse_root(distac_context *context, int64_t rows, int64_t
     for (int64_t j = 0; j < c; j++) cblas_dscal((int)c, pow(w[j], -0.25), gram + j * c, 1);
     cblas_dsyrk(CblasColMajor, CblasLower, CblasNoTrans, (int)c, (int)c, 1, gram, (int)c, 0, root, (int)c);
     return DISTAC_OK;
-}
-
-distac_status di_polar_root(distac_context *context, int64_t rows, int64_t c, const double *x, double *root,
-                            bool *fine) {
-    room all;
-    *fine = false;
-    if (c <= SMALL) return DISTAC_OK;
-    DI_TRY(room_open(&all, context, c * c + c));
-    distac_status status =
-        inverse_root(context, rows, c, x, root_floor, all.memory, all.memory + c * c, root, fine);
-    room_close(&all);
-    return status;
 }
 
 distac_status di_polar(distac_context *context, int64_t rows, int64_t c, double *x, bool exact) {

@@ -29,11 +29,14 @@ distac_status di_tridiagonal_vectors(distac_context *context, int64_t n, int64_t
 /* The orthogonal polar factor of x [rows,c], rows >= c, replaces x. Directions in which x vanishes to working
  * precision are left out. exact: by a singular value decomposition, always. */
 distac_status di_polar(distac_context *context, int64_t rows, int64_t c, double *x, bool exact);
-/* root [c,c], lower triangle: x root is the polar factor. *fine false: x is too far from orthogonal for that; take
- * di_polar. */
-distac_status di_polar_root(distac_context *context, int64_t rows, int64_t c, const double *x, double *root,
-                            bool *fine);
-
+/* The same to float's precision, by products (halley.c). *fine false: x is too far from orthogonal. */
+distac_status di_polar_float(distac_context *context, int64_t rows, int64_t c, const double *x, float *out,
+                             bool *fine);
+/* The polar factor of x in parts: x inverse(lowerT) factor, by its Gram matrix [c,c] = lower lowerT, lower triangle,
+ * which is destroyed; above lower's diagonal stands anything. floor: the least ratio of x's singular values that the
+ * Gram matrix is trusted with. */
+distac_status di_polar_parts(distac_context *context, int64_t c, double *gram, double floor, double *lower,
+                             float *factor, bool *fine);
 /* Eigenvalues w [c], ascending, and vectors, replacing g [c,c], lower triangle. */
 distac_status di_eigen(distac_context *context, int64_t c, double *g, double *w);
 

@@ -180,8 +180,9 @@ static void check_param(const distac_vit *vit, const distac_checkpoint *ck, cons
         return;
     }
     distac_tensor *t = NULL;
-    if (distac_checkpoint_tensor(ck, found, &t) != DISTAC_OK) {
-        misfit(m, DISTAC_ENOTFOUND);
+    distac_status status = distac_checkpoint_tensor(ck, found, &t);
+    if (status != DISTAC_OK) {
+        misfit(m, status);
         if (m->count <= LISTED) di_text_add(&m->text, "\"%s\": %s", p->name, distac_last_error());
         return;
     }
@@ -212,13 +213,11 @@ static void check_extra(const distac_vit *vit, const distac_checkpoint *ck, cons
     const char *name = distac_checkpoint_name(ck, index);
     if (strncmp(name, PREFIX, sizeof PREFIX - 1) != 0) return;
     if (bsearch(&name, sorted, (size_t)vit->param_count, sizeof *sorted, by_name)) return;
-    distac_tensor *t = NULL;
-    if (distac_checkpoint_tensor(ck, index, &t) != DISTAC_OK) return;
-    if (di_dtype_is_float(t->dtype)) {
-        misfit(m, DISTAC_ENOTFOUND);
-        if (m->count <= LISTED) di_text_add(&m->text, "\"%s\" has no place in this architecture", name);
-    }
-    distac_tensor_release(t);
+    distac_checkpoint_info info;
+    if (distac_checkpoint_get_info(ck, index, &info) != DISTAC_OK || info.dtype < 0 || !di_dtype_is_float(info.dtype))
+        return;
+    misfit(m, DISTAC_ENOTFOUND);
+    if (m->count <= LISTED) di_text_add(&m->text, "\"%s\" has no place in this architecture", name);
 }
 
 static distac_status check_all(const distac_vit *vit, const distac_checkpoint *ck) {

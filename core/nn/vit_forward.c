@@ -2,6 +2,8 @@
  * Sizes: B images, N tokens each, W width, M = B N rows. */
 #include "nn.h"
 
+enum { MANY = 256 }; /* rows from which halves of a block are worth a call of their own */
+
 typedef struct sizes {
     int64_t B, N, W, M, mlp, D, patches, patch_size;
 } sizes;
@@ -102,18 +104,29 @@ static distac_status block_infer(const distac_vit *vit, const sizes *s, int64_t 
     void *x = a->x, *mixed = a->rows;
     DI_TRY(k->layernorm(c, s->M, s->W, x, s->W, p.ln_1_weight, p.ln_1_bias, a->rows, NULL, NULL));
     DI_TRY(seen(a, linear, rows, s->W, a->rows));
-    DI_TRY(k->linear(c, s->M, 3 * s->W, s->W, a->rows, p.in_proj_weight, p.in_proj_bias, DI_ACT_NONE, NULL, NULL,
-                     a->wide));
-    DI_TRY(k->attention(c, s->B, s->N, s->W, vit->config.heads, a->wide, NULL, mixed));
-    if (layer == vit->config.layers - 1 && !a->all_rows) {
+    bool last = layer == vit->config.layers - 1 && !a->all_rows, first = last && k->attention_first;
+    if (first) {
+        mixed = a->wide;
+        DI_TRY(k->attention_first(c, s->B, s->N, s->W, vit->config.heads, a->rows, p.in_proj_weight, p.in_proj_bias,
+                                  mixed));
+    } else {
+        DI_TRY(k->linear(c, s->M, 3 * s->W, s->W, a->rows, p.in_proj_weight, p.in_proj_bias, DI_ACT_NONE, NULL,
+                         NULL, a->wide));
+        DI_TRY(k->attention(c, s->B, s->N, s->W, vit->config.heads, a->wide, NULL, mixed));
+    }
+    if (last) {
         DI_TRY(k->rows_first(c, s->B, s->N, s->W, x, a->row_x));
         x = a->row_x;
-        DI_TRY(k->rows_first(c, s->B, s->N, s->W, mixed, a->wide));
+        if (!first) DI_TRY(k->rows_first(c, s->B, s->N, s->W, mixed, a->wide));
         mixed = a->wide;
         rows = s->B;
     }
     DI_TRY(seen(a, linear + 1, rows, s->W, mixed));
     DI_TRY(k->linear(c, rows, s->W, s->W, mixed, p.out_proj_weight, p.out_proj_bias, DI_ACT_NONE, NULL, x, x));
+    if (k->mlp && !a->see && rows >= MANY) {
+        const di_half half = {p.ln_2_weight, p.ln_2_bias, p.c_fc_weight, p.c_fc_bias, p.c_proj_weight, p.c_proj_bias};
+        return k->mlp(c, rows, s->W, s->mlp, vit->config.activation, &half, x);
+    }
     DI_TRY(k->layernorm(c, rows, s->W, x, s->W, p.ln_2_weight, p.ln_2_bias, a->rows, NULL, NULL));
     DI_TRY(seen(a, linear + 2, rows, s->W, a->rows));
     DI_TRY(k->linear(c, rows, s->mlp, s->W, a->rows, p.c_fc_weight, p.c_fc_bias, vit->config.activation, NULL,

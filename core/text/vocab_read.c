@@ -1,9 +1,9 @@
 /* vocab_read.c: vocabularies from files: CLIP's bpe_simple_vocab_16e6.txt (plain or gzip), which numbers its
  * symbols itself, or vocab.json and merges.txt as Hugging Face writes them. */
+#include "../base/json.h"
 #include "../data/data.h"
 #include "text.h"
 #include <errno.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -171,14 +171,13 @@ typedef struct named_id {
     size_t bytes;
 } named_id;
 
-static distac_status place_ids(distac_tokenizer *t, const char *name, json_t *root, named_id *by_id,
+static distac_status place_ids(distac_tokenizer *t, const char *name, const di_json *root, named_id *by_id,
                                size_t count) {
-    const char *key;
-    json_t *value;
-    json_object_foreach(root, key, value) {
+    for (const di_json *value = root->first; value; value = value->next) {
+        const char *key = value->key;
         size_t n = strlen(key);
-        json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
-        if (id < 0 || id >= (json_int_t)count)
+        int64_t id = value->kind == DI_JSON_INTEGER ? value->integer : -1;
+        if (id < 0 || id >= (int64_t)count)
             return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: '%.80s' has no id from 0 to %zu", name, key,
                               count - 1);
         if (n == 0 || n > DI_SYMBOL_BYTES)
@@ -194,23 +193,23 @@ static distac_status place_ids(distac_tokenizer *t, const char *name, json_t *ro
 }
 
 static distac_status read_json(distac_tokenizer *t, const char *name, const char *text, size_t count) {
-    json_error_t error;
-    json_t *root = json_loadb(text, count, JSON_REJECT_DUPLICATES, &error);
-    if (!root)
-        return di_fail_at(json_error_code(&error) == json_error_out_of_memory ? DISTAC_ENOMEM : DISTAC_EFORMAT,
-                          FUNCTION, "%s, byte %d: %s", name, error.position, error.text);
-    size_t symbols = json_is_object(root) ? json_object_size(root) : 0;
-    distac_status status;
+    di_json_document document;
+    size_t at;
+    const char *rule;
+    distac_status status = di_json_read(text, count, &document, &at, &rule);
+    if (status == DISTAC_EFORMAT) return di_fail_at(status, FUNCTION, "%s, byte %zu: %s", name, at, rule);
+    DI_TRY(status);
+    size_t symbols = di_json_is(document.root, DI_JSON_OBJECT) ? document.root->count : 0;
     if (symbols == 0 || symbols > DI_SYMBOL_LIMIT) {
         status = di_fail_at(DISTAC_EFORMAT, FUNCTION,
                             "%s: wanted an object of 1 to %d symbols and their ids, it has %zu", name,
                             (int)DI_SYMBOL_LIMIT, symbols);
     } else {
         named_id *by_id = di_new(symbols * sizeof *by_id);
-        status = by_id ? place_ids(t, name, root, by_id, symbols) : DISTAC_ENOMEM;
+        status = by_id ? place_ids(t, name, document.root, by_id, symbols) : DISTAC_ENOMEM;
         free(by_id);
     }
-    json_decref(root);
+    di_json_free(&document);
     return status;
 }
 

@@ -36,7 +36,7 @@ local function find(source_name, installed_name)
     }
     for _, path in ipairs(candidates) do
         if raw.path_kind(path) == 2 then
-            return check.strings(raw.path_absolute(tidy(path)))[1]
+            return check.strings(raw.path_absolute(path))[1] -- links resolved: what ".." is depends on them
         end
     end
     return tidy(candidates[1])

@@ -86,10 +86,17 @@ static distac_status attention(distac_context *c, int64_t B, int64_t N, int64_t 
                                void *probs, void *out) {
     TIMED(attention(c, B, N, W, H, qkv, probs, out), 2 * product(B * N, N, W), "attention", B, N, W);
 }
+static distac_status attention_first(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H, const void *x,
+                                     const void *weight, const void *bias, void *out) {
+    TIMED(attention_first(c, B, N, W, H, x, weight, bias, out), 0, "attention of class tokens", B, W, 0);
+}
 static distac_status attention_backward(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H, const void *qkv,
                                         const void *probs, const void *dout, void *dqkv) {
     TIMED(attention_backward(c, B, N, W, H, qkv, probs, dout, dqkv), 4 * product(B * N, N, W), "gradient of attention",
           B, N, W);
+}
+static distac_status mlp(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p, void *x) {
+    TIMED(mlp(c, M, W, hidden, act, p, x), 2 * product(M, W, hidden), "MLP with LayerNorm and residual", M, hidden, W);
 }
 static distac_status patches(distac_context *c, int64_t B, int64_t C, int64_t S, int64_t p, const void *images, void *out) {
     TIMED(patches(c, B, C, S, p, images, out), 0, "patches", B, C * S * S, 0);
@@ -173,6 +180,8 @@ int main(int argc, char **argv) {
     timed.gemm = gemm, timed.linear = linear, timed.linear_backward_input = linear_input;
     timed.linear_backward_weight = linear_weight, timed.layernorm = layernorm;
     timed.layernorm_backward = layernorm_backward, timed.attention = attention;
+    if (k->attention_first) timed.attention_first = attention_first;
+    if (k->mlp) timed.mlp = mlp;
     timed.attention_backward = attention_backward, timed.patches = patches, timed.tokens = tokens;
     timed.tokens_backward = tokens_backward;
     vit->kernels = &timed;

@@ -276,7 +276,8 @@ static void memory(void **state) {
             double *x[T], *got = doubles(m * n);
             for (int t = 0; t < T; t++) x[t] = matrix((int)n, (int)m, kind ? 1 : -1, 90 + (uint64_t)t);
             run(context, "tsvm", NULL, 0, T, (int)m, (int)n, x, got, &peak);
-            int64_t bound = 12 * m * n + 8 * k * (m + n + 2 * k) + THREADS * (32 * k * k + 7000 * k + 8 * (T + 2) * 256);
+            int64_t vectors = 12 * k * (m + n) + 16 * k * k, lane = 40 * k * k + 7000 * k + 8 * (T + 2) * 256;
+            int64_t bound = 12 * m * n + vectors + THREADS * lane;
             if (peak > bound) fail_msg("[%d,%d]: peak %lld, promised %lld", (int)m, (int)n, (long long)peak, (long long)bound);
             assert_true(peak > 12 * m * n);
             for (int t = 0; t < T; t++) free(x[t]);

@@ -19,9 +19,9 @@ distac_status di_fail_at(distac_status code, const char *function, const char *f
     return di_cuda_host->fail(code, function, text);
 }
 
-void *di_new(size_t bytes) {
+void *di_new_at(const char *function, size_t bytes) {
     void *memory = calloc(1, bytes ? bytes : 1);
-    if (!memory) di_fail_at(DISTAC_ENOMEM, "memory", "the system has no %zu bytes left", bytes);
+    if (!memory) di_fail_at(DISTAC_ENOMEM, function, "out of memory: the system has no %zu bytes left", bytes);
     return memory;
 }
 

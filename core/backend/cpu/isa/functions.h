@@ -87,18 +87,16 @@ INLINE void NAME(normal)(double x, double *below, double *density) {
 
 #endif
 
-/* The logistic function of x and its derivative, from exp(-|x|): nothing overflows, nothing cancels. */
+/* The logistic function of x and its derivative: nothing cancels, and far out nothing overflows. */
 INLINE void NAME(logistic)(T x, T *value, T *slope) {
 #if DI_REAL == 32
-    float z = fabsf(x);
-    z = z > 87.0f ? 87.0f : z;
-    float e = NAME(exp_near)(-z, 0.0f);
+    float z = x > 87.0f ? 87.0f : x;
+    float e = NAME(exp_near)(-(z < -87.0f ? -87.0f : z), 0.0f);
 #else
-    double e = exp(-fabs(x));
+    double e = exp(-(x < -708.0 ? -708.0 : x));
 #endif
-    T large = (T)1 / ((T)1 + e), small = e * large;
-    *value = x < 0 ? small : large;
-    *slope = large * small;
+    *value = (T)1 / ((T)1 + e);
+    *slope = e * *value * *value;
 }
 INLINE T NAME(gelu)(T x) {
     T below, density;

@@ -1,10 +1,10 @@
-/* layernorm.c: LayerNorm over rows and its gradients. Variances are taken in a second pass over the row, which is
- * in the first-level cache by then, so that a large mean does not cancel. */
+/* layernorm.c: LayerNorm over rows and its gradients. */
 #ifndef DI_REAL
 #define DI_SELF "layernorm.c"
 #include "both.h"
 #else
 #include "kernels.h"
+#include "layernorm_row.h"
 
 typedef struct {
     int64_t M, C, x_stride, rows; /* rows of a tile */
@@ -19,16 +19,8 @@ static distac_status NAME(layernorm_tile)(void *arg, int64_t index) {
     int64_t C = j->C, end = di_cpu_min(j->M, (index + 1) * j->rows);
     const T *gamma = j->gamma, *beta = j->beta;
     for (int64_t r = index * j->rows; r < end; r++) {
-        const T *x = j->x + r * j->x_stride;
-        T *y = j->y + r * C;
-        T mean = NAME(sum)(C, x) / (T)C, shift;
-        T variance = NAME(spread)(C, x, mean, &shift) / (T)C;
-        shift /= (T)C; /* what the first sum lost: much of a row that is far from zero and nearly constant */
-        mean += shift;
-        variance -= shift * shift;
-        if (variance < 0) variance = 0;
-        T rstd = (T)(1 / sqrt((double)variance + 1e-5));
-        SIMD for (int64_t i = 0; i < C; i++) y[i] = (x[i] - mean) * rstd * gamma[i] + beta[i];
+        T mean, rstd;
+        NAME(layernorm_row)(C, j->x + r * j->x_stride, gamma, beta, j->y + r * C, &mean, &rstd);
         if (j->mean) j->mean[r] = mean;
         if (j->rstd) j->rstd[r] = rstd;
     }

@@ -323,6 +323,12 @@ static void NAME(micro_pair_columns)(int R, int64_t units, const T *A, int64_t l
     NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, 1, AHEAD, B, NR, next, lead, add, out, ldo);
 }
 #endif
+#if PAIRS
+LOCAL void NAME(micro_pair_bare)(int R, int64_t units, const T *A, int64_t lda, const T *B, const T *next,
+                     int64_t lead, bool add, T *out, int64_t ldo) {
+    NAME(micro_any)(R, PRODUCTS_PAIRS, units, A, lda, 1, B, NR, next, lead, add, out, ldo);
+}
+#endif
 static void NAME(micro_unpacked)(int R, int64_t units, const T *A, int64_t lda, const T *B, int64_t ldb,
                                  const T *next, bool add, T *out) {
     NAME(micro_any)(R, PRODUCTS_PLAIN, units, A, 1, lda, B, ldb, next, ldb, add, out, NR);
@@ -443,8 +449,15 @@ static distac_status NAME(packed_tile)(void *arg, int64_t index) {
 
 #include "unpacked.h"
 
+LOCAL void NAME(cut_depth)(NAME(packed_job) *j) {
+    int64_t K = j->K;
+    j->units = j->products == PRODUCTS_PAIRS ? di_cpu_ceil(K, 2) : K;
+    j->deep = K == 0 ? 1 : di_cpu_ceil(j->units, di_cpu_ceil(j->units, KC));
+    j->blocks = K == 0 ? 1 : di_cpu_ceil(j->units, j->deep); /* a block of nothing gives zeros */
+}
+
 /* All of it. */
-static distac_status NAME(packed)(distac_context *c, const char *kernel, int products, bool trans_a, bool trans_b,
+LOCAL distac_status NAME(packed)(distac_context *c, const char *kernel, int products, bool trans_a, bool trans_b,
                                   int64_t M, int64_t N, int64_t K, const T *A, int64_t lda, const T *B,
                                   int64_t ldb, NAME(finish) finish, const void *arg, const T *reads,
                                   T *writes, bool plain, int64_t ld) {
@@ -455,9 +468,7 @@ static distac_status NAME(packed)(distac_context *c, const char *kernel, int pro
     if (K == 0) j.trans_a = j.trans_b = false; /* no element is read */
     if (products == PRODUCTS_PLAIN && trans_a && !trans_b && N % NR == 0 && K >= 256)
         return NAME(unpacked)(c, kernel, &j);
-    j.units = products == PRODUCTS_PAIRS ? di_cpu_ceil(K, 2) : K;
-    j.deep = K == 0 ? 1 : di_cpu_ceil(j.units, di_cpu_ceil(j.units, KC));
-    j.blocks = K == 0 ? 1 : di_cpu_ceil(j.units, j.deep); /* a block of nothing gives zeros */
+    NAME(cut_depth)(&j);
     j.bare = products == PRODUCTS_PLAIN && !j.trans_a && j.blocks <= 2 && K > 0;
     int64_t panels = di_cpu_ceil(N, NR), tall = MR * PANELS;
     /* A packed B that stays in the second-level cache costs little to run through again, packing rows of A twice more:

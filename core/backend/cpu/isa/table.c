@@ -15,6 +15,7 @@
     .layernorm_backward = NAME(layernorm_backward),                                                               \
     .keeps_probs = true, .attention = NAME(attention),                                                                                 \
     .attention_causal = NAME(attention_causal),                                                                   \
+    .attention_first = NAME(attention_first),                                                                     \
     .attention_backward = NAME(attention_backward),                                                               \
     .patches = NAME(patches),                                                                                     \
     .tokens = NAME(tokens),                                                                                       \
@@ -34,6 +35,7 @@ const di_kernels NAME(kernels) = {
     .dtype = DI_REAL == 32 ? DISTAC_F32 : DISTAC_F64,
     .gemm = NAME(gemm),
     .linear = NAME(linear),
+    .mlp = NAME(mlp),
     .linear_backward_input = NAME(linear_backward_input),
     .linear_backward_weight = NAME(linear_backward_weight),
     COMMON};
@@ -43,6 +45,7 @@ const di_kernels PASTE3(di_kernels, bf16, DI_ISA) = {
     .dtype = DISTAC_F32,
     .gemm = NAME(gemm),
     .linear = NAME(linear_bf16),
+    .mlp = NAME(mlp_bf16),
     .linear_backward_input = NAME(linear_backward_input_bf16),
     .linear_backward_weight = NAME(linear_backward_weight_bf16),
     COMMON};
