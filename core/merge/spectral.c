@@ -1,6 +1,6 @@
 /* spectral.c: singular triplets by eigenproblems of the Gram matrix in double, which is about three times as fast as a
  * singular value decomposition and more exact than one in float. A Gram matrix squares the condition number, so where
- * that would show the decomposition itself is taken. */
+ * that would show the triplets are taken a few at a time, each time from what the ones before leave over. */
 #include "spectral_room.h"
 #include <cblas.h>
 #include <float.h>
@@ -10,9 +10,12 @@
 #include <string.h>
 
 enum { FLOAT_FROM = 256 }; /* below, rounding has no price to save */
+enum { LEVELS = 8 };       /* at most: each one takes two and a half digits of the singular values */
 enum { GLANCE = 192 };     /* slices that tell whether a spectrum is flat */
 /* least ratio of squared singular values a Gram matrix is trusted with */
 static const double triplet_floor = 1e-8;
+/* where they reach further: the same for what is taken at once, lower as the rest must not feel its roundings */
+static const double deflate_floor = 1e-5;
 /* A float Gram matrix costs σ1 / 2σr roundings of a vector where a decomposition in float, as others do it, costs about
  * ten: it is taken where the squared singular values wanted differ less than this, and in float's comfortable range. */
 static const double float_span = 100, float_least = 1e-18, float_most = 1e18;
@@ -75,12 +78,21 @@ static bool connected(int64_t k, const double *d, const double *e) {
     return true;
 }
 
-/* Largest r eigenvalues (ascending) and vectors z [k,r] of g [k,k], lower triangle, destroyed. *fine tells whether
- * LAPACK succeeded. */
+/* How many of the r largest eigenvalues w (ascending) a Gram matrix tells well enough: all of them, or if they reach
+ * too far those that are far above its roundings. */
+static int64_t trusted(int64_t r, const double *w) {
+    int64_t count = r;
+    if (w[0] >= triplet_floor * w[r - 1]) return r;
+    while (count > 0 && !(w[r - count] >= deflate_floor * w[r - 1])) count--;
+    return count;
+}
+
+/* Largest eigenvalues (ascending) and vectors z [k,*count] of g [k,k], lower triangle, destroyed: r of them or those
+ * that are to be trusted. *fine tells whether LAPACK succeeded. */
 static distac_status leading(distac_context *context, int64_t k, int64_t r, double *g, double *w, double *z,
-                             bool *fine) {
+                             int64_t *count, bool *fine) {
     enum { WIDTH = 64 }; /* of LAPACK's blocks */
-    lapack_int n = (lapack_int)k, count = (lapack_int)r;
+    lapack_int n = (lapack_int)k;
     room work, integers;
     *fine = false;
     DI_TRY(room_open(&work, context, (WIDTH + 5 + 5) * k));
@@ -89,18 +101,20 @@ static distac_status leading(distac_context *context, int64_t k, int64_t r, doub
         double *d = work.memory, *e = d + k, *tau = e + k, *e2 = tau + k, *all = e2 + k, *more = all + k;
         lapack_int *block = (lapack_int *)(void *)integers.memory, *split = block + k, *list = split + k;
         lapack_int *failed = list + k;
-        *fine = LAPACKE_dsytrd_work(LAPACK_COL_MAJOR, 'L', n, g, n, d, e, tau, more, (WIDTH + 5) * n) == 0 &&
-                connected(k, d, e);
+        *fine = LAPACKE_dsytrd_work(LAPACK_COL_MAJOR, 'L', n, g, n, d, e, tau, more, (WIDTH + 5) * n) == 0;
         if (*fine) {
             di_bisect(k, r, d, e, e2, all);
-            memcpy(w, all, (size_t)r * sizeof *w);
+            *count = trusted(r, all);
+            memcpy(w, all + (r - *count), (size_t)*count * sizeof *w);
+            memmove(all, all + (r - *count), (size_t)*count * sizeof *all);
             for (int64_t i = 0; i < k; i++) block[i] = 1;
             split[0] = n;
-            status = di_tridiagonal_vectors(context, k, r, d, e, all, z, fine);
-            *fine = *fine || LAPACKE_dstein_work(LAPACK_COL_MAJOR, n, d, e, count, all, block, split, z, n, more, list,
-                                                 failed) == 0;
-            *fine = *fine && status == DISTAC_OK &&
-                    LAPACKE_dormtr_work(LAPACK_COL_MAJOR, 'L', 'L', 'N', n, count, g, n, tau, z, n, more,
+            status = di_tridiagonal_vectors(context, k, *count, d, e, all, z, fine);
+            *fine = *fine || (connected(k, d, e) &&
+                              LAPACKE_dstein_work(LAPACK_COL_MAJOR, n, d, e, (lapack_int)*count, all, block, split, z, n,
+                                                  more, list, failed) == 0);
+            *fine = *fine && *count > 0 && status == DISTAC_OK &&
+                    LAPACKE_dormtr_work(LAPACK_COL_MAJOR, 'L', 'L', 'N', n, (lapack_int)*count, g, n, tau, z, n, more,
                                         (WIDTH + 5) * n) == 0;
         }
     }
@@ -109,12 +123,46 @@ static distac_status leading(distac_context *context, int64_t k, int64_t r, doub
     return status;
 }
 
+/* A matrix less what its first triplets make of it: slices minus their projection onto near [k,found]. */
+typedef struct rest {
+    const di_slices *a;
+    int64_t found;
+    const double *near;
+    double *part; /* [found,SLICES] */
+} rest;
+
+static bool load_rest(void *arg, int64_t first, int64_t count, double *out) {
+    const rest *l = arg;
+    int k = (int)l->a->near, n = (int)count, f = (int)l->found;
+    if (!l->a->load(l->a->arg, first, count, out)) return false;
+    if (f == 0) return true;
+    if (l->a->turned) {
+        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, n, f, k, 1, out, n, l->near, k, 0, l->part, n);
+        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, n, k, f, -1, l->part, n, l->near, k, 1, out, n);
+    } else {
+        cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, f, n, k, 1, l->near, k, out, k, 0, l->part, f);
+        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, k, n, f, -1, l->near, k, l->part, f, 1, out, k);
+    }
+    return true;
+}
+
 /* g = a aT, lower triangle; block holds SLICES slices. False if a number is not finite. */
 static bool gram_of(distac_context *context, const di_slices *a, double *g, double *block, double *panels) {
     for (int64_t first = 0; first < a->length; first += SLICES) {
         int64_t count = a->length - first < SLICES ? a->length - first : SLICES;
         if (!a->load(a->arg, first, count, block)) return false;
         di_square(context, a, block, count, first > 0, g, panels);
+    }
+    return true;
+}
+
+/* Whether there is nothing but zeros: products of tiny numbers are zeros too. */
+static bool all_zero(const di_slices *a, double *block) {
+    for (int64_t first = 0; first < a->length; first += SLICES) {
+        int64_t count = a->length - first < SLICES ? a->length - first : SLICES;
+        a->load(a->arg, first, count, block);
+        for (int64_t i = 0; i < count * a->near; i++)
+            if (block[i] != 0) return false;
     }
     return true;
 }
@@ -133,22 +181,56 @@ static bool other_side(const di_slices *a, int64_t r, const double *near, const 
     return true;
 }
 
-/* *fine false: the caller takes the exact way. */
+/* Columns behind the first `found` of x [n,found+more] lose what they have of those, and get length 1 again. */
+static void separate(int64_t n, int64_t found, int64_t more, double *x, double *part) {
+    int N = (int)n, f = (int)found, m = (int)more;
+    double *y = x + found * n;
+    cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, f, m, N, 1, x, N, y, N, 0, part, f);
+    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, N, m, f, -1, x, N, part, f, 1, y, N);
+    for (int64_t j = 0; j < more; j++) cblas_dscal(N, 1 / cblas_dnrm2(N, y + j * n, 1), y + j * n, 1);
+}
+
+static void nothing_more(const di_slices *a, int64_t found, int64_t r, double *near, double *values, double *far) {
+    memset(near + found * a->near, 0, (size_t)((r - found) * a->near) * sizeof *near);
+    memset(far + found * a->length, 0, (size_t)((r - found) * a->length) * sizeof *far);
+    memset(values + found, 0, (size_t)(r - found) * sizeof *values);
+}
+
+/* The leading triplets in one go, or where they reach too far for a Gram matrix, which squares them, in several: those
+ * at the top, then those of what these leave over. *fine false: the caller takes the exact way. */
 static distac_status triplets_gram(distac_context *context, const di_slices *a, int64_t r, double *near,
                                    double *values, double *far, bool *finite, bool *fine) {
-    int64_t k = a->near;
+    int64_t k = a->near, found = 0;
+    double zero = 0, trace;
     room all;
-    DI_TRY(room_open(&all, context, k * k + k * SLICES + di_square_room(k)));
+    DI_TRY(room_open(&all, context, k * k + k * SLICES + di_square_room(k) + r * (SLICES > r ? SLICES : r)));
     double *gram = all.memory, *block = gram + k * k, *panels = block + k * SLICES;
+    rest remaining = {a, 0, near, panels + di_square_room(k)};
+    di_slices seen = {a->near, a->length, a->turned, load_rest, &remaining};
     distac_status status = DISTAC_OK;
-    *fine = false;
-    *finite = gram_of(context, a, gram, block, panels);
-    if (*finite) status = leading(context, k, r, gram, values, near, fine);
-    if (status == DISTAC_OK && *fine) {
-        *fine = values[0] >= triplet_floor * values[r - 1] && values[0] > DBL_MIN / DBL_EPSILON &&
-                isfinite(values[r - 1]);
-        for (int64_t j = 0; j < r; j++) values[j] = sqrt(values[j]);
-        if (*fine) *finite = other_side(a, r, near, values, far, block);
+    *fine = true;
+    for (int level = 0; status == DISTAC_OK && *fine && found < r; level++) {
+        int64_t count = 0;
+        remaining.found = found;
+        *finite = gram_of(context, &seen, gram, block, panels);
+        if (!*finite) break;
+        trace = 0;
+        for (int64_t j = 0; j < k; j++) trace += gram[j * k + j];
+        if (level == 0) zero = sqrt(trace) * DBL_EPSILON * (double)a->length;
+        if (level > 0 ? sqrt(trace) <= zero : trace == 0 && all_zero(a, block)) {
+            nothing_more(a, found, r, near, values, far);
+            break;
+        }
+        *fine = level < LEVELS && trace > DBL_MIN / DBL_EPSILON && isfinite(trace);
+        if (*fine)
+            status = leading(context, k, r - found, gram, values + found, near + found * k, &count, fine);
+        if (status != DISTAC_OK || !*fine) break;
+        for (int64_t j = found; j < found + count; j++) values[j] = sqrt(values[j]);
+        if (found > 0) separate(k, found, count, near, remaining.part);
+        *finite = other_side(&seen, count, near + found * k, values + found, far + found * a->length, block);
+        if (!*finite) break;
+        if (found > 0) separate(a->length, found, count, far, remaining.part);
+        found += count;
     }
     room_close(&all);
     return status;

@@ -104,7 +104,7 @@ static void leading_triplets(void **state) {
         {300, 430, 37, -1, 2e-4, false}, {430, 300, 37, -1, 2e-4, false}, /* flat: in float */
         {300, 430, 37, 1, 1e-9, false},  {430, 300, 37, 1, 1e-9, false},  /* in double */
         {300, 300, 200, .5, 1e-9, false}, {40, 70, 5, 1, 1e-9, false},
-        {300, 300, 30, 4, 1e-9, false}, /* spans too much: by decomposition */
+        {300, 300, 30, 4, 1e-9, false}, {430, 300, 60, 6, 1e-9, false}, /* reaches too far: a few at a time */
         {60, 50, 9, -1, 1e-12, true},    {50, 60, 9, -1, 1e-12, true},
     };
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
@@ -126,6 +126,12 @@ static void leading_triplets(void **state) {
         char what[64];
         snprintf(what, sizeof what, "triplets, case %d", (int)c);
         close_to((int64_t)p * q, got, want, cases[c].tolerance, what);
+        /* All vectors alike, also those of small values. */
+        for (int j = 0; j < r; j++) cblas_dscal(p, 1 / values[j], left + (int64_t)j * p, 1);
+        for (int j = 0; j < r; j++) cblas_dscal(p, 1 / s[j], u + (int64_t)j * p, 1);
+        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, p, q, r, 1, u, p, vt, k, 0, want, p);
+        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, p, q, r, 1, left, p, right, q, 0, got, p);
+        close_to((int64_t)p * q, got, want, fmax(cases[c].tolerance, 2e-5), what);
         free(x), free(u), free(s), free(vt), free(near), free(values), free(want), free(got);
     }
 }
@@ -172,6 +178,36 @@ static void polar(int rows, int c, double *x) {
 }
 
 /* Iso-CTS as its authors state it; [m,n] by rows is [n,m] here, so their left side is the side of m. */
+/* The fast way beside the exact one: flat, steep and correlated spectra, deltas of low rank whose remaining values are the
+ * roundings of float, zeros; matrices of every shape that takes another way. */
+static void fast_and_exact(void **state) {
+    (void)state;
+    enum { T = 4, KINDS = 5 };
+    static const int sides[][2] = {{300, 430}, {430, 300}, {300, 300}, {1300, 300}};
+    static const char *const kinds[KINDS] = {"flat", "steep", "correlated", "low rank", "some zero"};
+    for (size_t s = 0; s < 4; s++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            int m = sides[s][0], n = sides[s][1];
+            int64_t numel = (int64_t)m * n;
+            double *x[T], *common = matrix(n, m, 1, 300), *fast = doubles(numel), *exact = doubles(numel);
+            for (int t = 0; t < T; t++) {
+                x[t] = matrix(n, m, kind == 0 ? -1 : kind == 3 ? 8 : 1, 200 + (uint64_t)t);
+                for (int64_t i = 0; i < numel; i++) {
+                    if (kind == 2) x[t][i] = 0.6 * common[i] + 0.4 * x[t][i];
+                    if (kind == 3) x[t][i] = (double)(float)x[t][i];
+                    if (kind == 4 && t % 2) x[t][i] = 0;
+                }
+            }
+            run(context, "tsvm", "precision", 0, T, m, n, x, fast, NULL);
+            run(context, "tsvm", "precision", 1, T, m, n, x, exact, NULL);
+            char what[80];
+            snprintf(what, sizeof what, "tsvm of [%d,%d], %s", m, n, kinds[kind]);
+            close_to(numel, fast, exact, 1e-4, what);
+            for (int t = 0; t < T; t++) free(x[t]);
+            free(common), free(fast), free(exact);
+        }
+}
+
 static void iso_cts(void **state) {
     (void)state;
     enum { T = 3, M = 41, N = 57, K = 41, EACH = 3, S = K - T * EACH }; /* int(0.8 * 41) = 32; round(9 / 3) = 3 */
@@ -288,6 +324,7 @@ static void memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bisection), cmocka_unit_test(leading_triplets), cmocka_unit_test(iso_cts),
+        cmocka_unit_test(fast_and_exact),
         cmocka_unit_test(wudi),      cmocka_unit_test(threads),          cmocka_unit_test(memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
