@@ -170,6 +170,9 @@ DISTAC_API distac_status distac_tensor_create(distac_context *context, int32_t d
                                               const int64_t *shape, distac_tensor **out);
 /* [any] Drops a reference. */
 DISTAC_API void distac_tensor_release(distac_tensor *tensor);
+/* [new] Zeros in the place and the context of another tensor. Errors: as distac_tensor_create. */
+DISTAC_API distac_status distac_tensor_create_beside(const distac_tensor *tensor, int32_t dtype, int32_t n_shape,
+                                                     const int64_t *shape, distac_tensor **out);
 DISTAC_API int32_t distac_tensor_dtype(const distac_tensor *tensor);
 DISTAC_API int32_t distac_tensor_rank(const distac_tensor *tensor);
 /* Size of dimension dim (0-based); -1 if there is no such dimension. */
@@ -181,7 +184,7 @@ DISTAC_API int64_t distac_tensor_numel(const distac_tensor *tensor);
 DISTAC_API int32_t distac_tensor_contiguous(const distac_tensor *tensor);
 /* 1 if writing is refused: the tensor lies in a mapped file. */
 DISTAC_API int32_t distac_tensor_readonly(const distac_tensor *tensor);
-/* [borrow] Name of the tensor's device, "cpu". */
+/* [borrow] Name of the tensor's device: "cpu", "cuda:0". */
 DISTAC_API const char *distac_tensor_device(const distac_tensor *tensor);
 /* [borrow] First element in host memory; NULL for a tensor on another device. */
 DISTAC_API void *distac_tensor_data(const distac_tensor *tensor);
@@ -220,6 +223,10 @@ DISTAC_API distac_status distac_tensor_transpose(const distac_tensor *tensor, in
 DISTAC_API distac_status distac_tensor_cast(const distac_tensor *tensor, int32_t dtype, distac_tensor **out);
 /* dst = src, converting; shapes equal. Errors: ESHAPE, ESTATE (read-only). */
 DISTAC_API distac_status distac_tensor_copy(distac_tensor *dst, const distac_tensor *src);
+/* [new] The same elements on "cpu" or a device, contiguous; the tensor itself if it lies so there. Its context then has
+ * that device for tensors beside what it computes models on. Both operands of an operation must lie in one place.
+ * Errors: EDEVICE (no such device), EUNSUPPORTED (the context uses another), ENOMEM. */
+DISTAC_API distac_status distac_tensor_to(const distac_tensor *tensor, const char *device, distac_tensor **out);
 /* All elements = value. Errors: ESTATE (read-only). */
 DISTAC_API distac_status distac_tensor_fill(distac_tensor *tensor, double value);
 /* Standard normal (kind 0) or uniform [0,1) (kind 1) numbers: element i is a pure function of

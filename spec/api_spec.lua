@@ -54,7 +54,7 @@ describe("the module", function()
         local ok, err = pcall(function() return distac.zeros({ 2 }):to "cuda:7" end)
         assert.is_false(ok)
         assert.equal("EDEVICE", err.code)
-        assert.truthy(err.message:find('there is "cpu"', 1, true))
+        assert.truthy(err.message:find("there is 'cpu'", 1, true))
     end)
 
     it("finds numbers in a checkpoint that are not finite", function()

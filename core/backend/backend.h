@@ -14,6 +14,7 @@
 #define DISTAC_BACKEND_H
 
 #include "../base/base.h"
+#include "arrays.h"
 #include "step.h"
 
 enum { DI_ACT_NONE = -1 }; /* or DISTAC_ACT_GELU, DISTAC_ACT_QUICK_GELU */
@@ -191,10 +192,10 @@ typedef struct di_device {
     char name[16];        /* "cuda:0" */
     const char *products; /* "f32", "tf32", "bf16" */
     const di_kernels *f32, *f64, *model;
+    const di_arrays *arrays;
 
-    /* 256-byte aligned, counted against the context's limit, not zeroed. NULL with the error set; out of memory, the
-     * device goes on. Freed memory may be in use by work given before: it is let go in order. */
-    void *(*alloc)(distac_context *c, size_t bytes);
+    /* 256-byte aligned, counted against the context's limit, not zeroed. Out of memory, the device goes on. Freed memory may be in use by work given before: it is let go in order. */
+    distac_status (*alloc)(distac_context *c, size_t bytes, void **out);
     void (*free)(distac_context *c, void *memory, size_t bytes);
     distac_status (*zero)(distac_context *c, void *dst, size_t bytes);
     distac_status (*copy)(distac_context *c, void *dst, const void *src, size_t bytes); /* no overlap */
@@ -204,7 +205,8 @@ typedef struct di_device {
     void (*close)(distac_context *c);         /* the context ends */
 } di_device;
 
-/* Memory where the context computes: the device's, or else the host's. The same calls for both. */
+/* Memory where the context's models are computed: the device's, or else the host's. The same calls for both; alloc gives
+ * NULL with the error set. */
 void *di_there_alloc(distac_context *c, size_t bytes);
 void di_there_free(distac_context *c, void *memory, size_t bytes); /* NULL is fine */
 distac_status di_there_zero(distac_context *c, void *dst, size_t bytes);
@@ -243,5 +245,7 @@ typedef const di_backend *(*di_backend_module_fn)(const di_host *host);
 /* ---- devices.c ---- */
 /* The backend and index behind "cpu", "cuda", "cuda:1" (NULL: the CPU); EDEVICE names what there is instead. */
 distac_status di_device_find(const char *name, const di_backend **backend, int32_t *index);
+/* Opens the device for tensors of a context that has none; models stay where they are computed. */
+distac_status di_device_attach(distac_context *context, const char *name);
 
 #endif

@@ -141,6 +141,17 @@ distac_status di_device_find(const char *name, const di_backend **backend, int32
     return di_fail_at(DISTAC_EDEVICE, function, "no such device '%.40s': there is 'cpu' (%s)", name, why);
 }
 
+distac_status di_device_attach(distac_context *context, const char *name) {
+    const di_backend *backend;
+    int32_t index;
+    DI_TRY(di_device_find(name, &backend, &index));
+    if (backend == &di_backend_cpu || (context->device && strcmp(name, context->device->name) == 0)) return DISTAC_OK;
+    if (!context->device) return backend->open(context, index, "auto", "f32");
+    if (strcmp(name, "cuda") == 0) return DISTAC_OK; /* the one that the context has */
+    return di_fail_at(DISTAC_EUNSUPPORTED, "distac_tensor_to", "this context uses %s; %.40s needs one of its own",
+                      context->device->name, name);
+}
+
 /* ---- what a context computes with ---- */
 
 const di_kernels *di_kernels_for(const distac_context *context, int32_t dtype) {
@@ -150,28 +161,30 @@ const di_kernels *di_kernels_for(const distac_context *context, int32_t dtype) {
 }
 
 const di_kernels *di_kernels_there(const distac_context *context, int32_t dtype) {
-    if (!context->device) return di_kernels_for(context, dtype);
+    if (!context->there) return di_kernels_for(context, dtype);
     return dtype == DISTAC_F32 ? context->device->f32 : dtype == DISTAC_F64 ? context->device->f64 : NULL;
 }
 
 const di_kernels *di_kernels_for_models(const distac_context *context, int32_t dtype) {
     if (dtype != DISTAC_F32) return di_kernels_there(context, dtype);
-    return context->device ? context->device->model : context->kernels_model;
+    return context->there ? context->device->model : context->kernels_model;
 }
 
 void *di_there_alloc(distac_context *c, size_t bytes) {
-    return c->device ? c->device->alloc(c, bytes) : di_alloc(c, bytes);
+    void *memory = NULL;
+    if (!c->there) return di_alloc(c, bytes);
+    return c->device->alloc(c, bytes, &memory) == DISTAC_OK ? memory : NULL;
 }
 
 void di_there_free(distac_context *c, void *memory, size_t bytes) {
-    if (memory && c->device)
+    if (memory && c->there)
         c->device->free(c, memory, bytes);
     else
         di_free(c, memory, bytes);
 }
 
 distac_status di_there_zero(distac_context *c, void *dst, size_t bytes) {
-    if (c->device) return c->device->zero(c, dst, bytes);
+    if (c->there) return c->device->zero(c, dst, bytes);
     if (bytes) memset(dst, 0, bytes);
     return DISTAC_OK;
 }
@@ -182,13 +195,13 @@ static distac_status host_copy(void *dst, const void *src, size_t bytes) {
 }
 
 distac_status di_there_copy(distac_context *c, void *dst, const void *src, size_t bytes) {
-    return c->device ? c->device->copy(c, dst, src, bytes) : host_copy(dst, src, bytes);
+    return c->there ? c->device->copy(c, dst, src, bytes) : host_copy(dst, src, bytes);
 }
 
 distac_status di_there_put(distac_context *c, void *dst, const void *src, size_t bytes) {
-    return c->device ? c->device->upload(c, dst, src, bytes) : host_copy(dst, src, bytes);
+    return c->there ? c->device->upload(c, dst, src, bytes) : host_copy(dst, src, bytes);
 }
 
 distac_status di_there_get(distac_context *c, void *dst, const void *src, size_t bytes) {
-    return c->device ? c->device->download(c, dst, src, bytes) : host_copy(dst, src, bytes);
+    return c->there ? c->device->download(c, dst, src, bytes) : host_copy(dst, src, bytes);
 }

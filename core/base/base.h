@@ -66,7 +66,8 @@ struct distac_context {
     const char *isa;                        /* "scalar", "avx2", "avx512" */
     const char *products;                   /* "f32", "bf16", "bf16 (emulated)" */
     struct di_events *events;
-    struct di_device *device;               /* where models are computed; NULL: the CPU */
+    struct di_device *device;               /* NULL: none beside the CPU; tensors can be moved there */
+    bool there;                             /* models are computed on it */
 };
 void di_context_retain(distac_context *context);
 /* 64-byte aligned, counted against the context's limit, huge pages advised from 2 MiB on, NOT zeroed. NULL

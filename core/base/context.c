@@ -67,6 +67,7 @@ distac_status distac_context_create(const distac_context_desc *desc, distac_cont
     if (context->pool && context->cache && context->events)
         status = di_backend_cpu.open(context, cpu ? index : 0, kernels, cpu ? products : "f32");
     if (status == DISTAC_OK && !cpu) status = backend->open(context, index, kernels, products);
+    context->there = status == DISTAC_OK && !cpu;
     if (status != DISTAC_OK) {
         destroy(context);
         return status;
@@ -92,9 +93,9 @@ distac_status distac_context_get_info(distac_context *context, distac_context_in
         .memory_used = atomic_load(&context->memory_used),
         .memory_peak = atomic_load(&context->memory_peak),
         .seed = context->seed,
-        .device = context->device ? context->device->name : "cpu",
+        .device = context->there ? context->device->name : "cpu",
         .kernels = context->isa ? context->isa : "scalar",
-        .products = context->device ? context->device->products : context->products,
+        .products = context->there ? context->device->products : context->products,
     };
     return DISTAC_OK;
 }

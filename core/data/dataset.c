@@ -100,6 +100,7 @@ static distac_status copy_labels(const distac_tensor *labels, int64_t n, int64_t
         return di_fail_at(DISTAC_ESHAPE, "distac_dataset_create", "labels have shape %s, wanted [%lld]",
                           di_shape_text(labels->rank, labels->shape, text, sizeof text), (long long)n);
     }
+    DI_TRY(di_tensor_expect_here("distac_dataset_create", "labels", labels));
     int64_t *copy = di_new((size_t)(n > 0 ? n : 1) * sizeof *copy);
     if (!copy) return DISTAC_ENOMEM;
     for (int64_t i = 0; i < n; i++) {
@@ -119,6 +120,7 @@ static distac_status copy_labels(const distac_tensor *labels, int64_t n, int64_t
 distac_status distac_dataset_create(const distac_tensor *images, const distac_tensor *labels, int64_t classes,
                                     distac_dataset **out) {
     DI_REQUIRE(images && out, "images and out are needed");
+    DI_TRY(di_tensor_expect_here(__func__, "images", images));
     if (images->dtype != DISTAC_U8)
         return di_fail(DISTAC_EDTYPE, "images are %s, wanted u8", distac_dtype_name(images->dtype));
     bool fits = images->rank == 4;

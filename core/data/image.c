@@ -119,6 +119,7 @@ distac_status distac_image_load(distac_context *context, const char *path, int32
 
 distac_status distac_image_from_tensor(const distac_tensor *pixels, distac_image **out) {
     DI_REQUIRE(pixels && out, "pixels and out are needed");
+    DI_TRY(di_tensor_expect_here(__func__, "pixels", pixels));
     if (pixels->dtype != DISTAC_U8)
         return di_fail(DISTAC_EDTYPE, "pixels are %s, wanted u8", distac_dtype_name(pixels->dtype));
     char text[128];

@@ -271,7 +271,12 @@ distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *n
     memcpy(entry->shape, tensor->shape, sizeof entry->shape);
     entry->numel = tensor->numel;
     entry->bytes = di_type_bytes(type, tensor->numel);
-    di_tensor_retain(tensor);
-    entry->tensor = tensor;
+    distac_status status = DISTAC_OK;
+    if (tensor->storage->there) status = di_tensor_bring(tensor, false, &entry->tensor); /* files are of the host */
+    else di_tensor_retain(entry->tensor = tensor);
+    if (status != DISTAC_OK) {
+        di_entry_free(entry);
+        return status;
+    }
     return di_checkpoint_insert(checkpoint, entry);
 }

@@ -451,9 +451,9 @@ distac_status distac_merge_stream_put(distac_merge_stream *s, const distac_tenso
     bool fits = tensor->rank == e->rank;
     for (int32_t k = 0; fits && k < e->rank; k++) fits = tensor->shape[k] == e->shape[k];
     if (!fits) return di_fail(DISTAC_ESHAPE, "the result for \"%s\" has another shape", e->name);
-    distac_tensor *dense = NULL;
-    if (!di_tensor_is_contiguous(tensor)) DI_TRY(distac_tensor_cast(tensor, tensor->dtype, &dense));
-    s->given = dense ? dense : tensor;
+    distac_tensor *dense;
+    DI_TRY(di_tensor_bring(tensor, false, &dense));
+    s->given = dense;
     s->waits = false;
     distac_status status = DISTAC_OK;
     while (status == DISTAC_OK && s->at < unit_count(s) && unit_at(s, s->at).entry == s->given_entry)

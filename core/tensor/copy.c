@@ -1,4 +1,5 @@
 /* copy.c: moving elements: dense copies of views, casts, copies into views, reading, writing and filling. */
+#include "../backend/backend.h"
 #include "walk.h"
 
 #include <stdlib.h>
@@ -144,14 +145,39 @@ static void move_elements(distac_context *context, int32_t dtype, int32_t rank, 
     di_walk_all(context, &walk, move_run, &job);
 }
 
+/* ---- the same wherever the elements lie ---- */
+
+static distac_status convert(distac_context *context, bool there, int32_t from, const void *src, int32_t to,
+                             void *dst, int64_t n) {
+    if (n == 0) return DISTAC_OK;
+    if (there) return context->device->arrays->convert(context, n, from, src, to, dst);
+    di_convert(context, from, src, to, dst, n);
+    return DISTAC_OK;
+}
+
+static distac_status move(distac_context *context, bool there, int32_t dtype, int32_t rank, const int64_t *shape,
+                          void *dst, const int64_t *dst_stride, const void *src, const int64_t *src_stride) {
+    if (!there) {
+        move_elements(context, dtype, rank, shape, dst, dst_stride, src, src_stride);
+        return DISTAC_OK;
+    }
+    di_walk walk;
+    const int64_t *strides[] = {dst_stride, src_stride};
+    di_walk_make(&walk, rank, shape, 2, strides);
+    if (walk.numel == 0) return DISTAC_OK;
+    return context->device->arrays->move(context, &walk, distac_dtype_bytes(dtype), dst, src);
+}
+
 void di_dense_free(di_dense *dense) {
-    if (dense->copy) di_free(dense->context, dense->copy, dense->bytes);
+    if (dense->copy && dense->there) dense->context->device->free(dense->context, dense->copy, dense->bytes);
+    else if (dense->copy) di_free(dense->context, dense->copy, dense->bytes);
     dense->copy = NULL;
 }
 
 static distac_status dense_alloc(di_dense *dense, int32_t dtype, int64_t n) {
     dense->bytes = (size_t)(n * distac_dtype_bytes(dtype));
-    dense->copy = di_alloc(dense->context, dense->bytes);
+    if (dense->there) DI_TRY(dense->context->device->alloc(dense->context, dense->bytes, &dense->copy));
+    else dense->copy = di_alloc(dense->context, dense->bytes);
     dense->data = dense->copy;
     return dense->copy ? DISTAC_OK : DISTAC_ENOMEM;
 }
@@ -162,25 +188,28 @@ static bool aligned(const distac_tensor *tensor) {
 
 distac_status di_dense_get(const distac_tensor *tensor, int32_t dtype, di_dense *out) {
     distac_context *context = tensor->context;
-    *out = (di_dense){.context = context, .data = tensor->data};
-    bool dense = di_tensor_is_contiguous(tensor);
+    bool dense = di_tensor_is_contiguous(tensor), there = tensor->storage->there;
+    *out = (di_dense){.context = context, .data = tensor->data, .there = there};
     if (dense && tensor->dtype == dtype && aligned(tensor)) return DISTAC_OK;
-    if (dense) {
-        DI_TRY(dense_alloc(out, dtype, tensor->numel));
-        di_convert(context, tensor->dtype, tensor->data, dtype, out->copy, tensor->numel);
-        return DISTAC_OK;
+    distac_status status = dense_alloc(out, dense ? dtype : tensor->dtype, tensor->numel);
+    if (status == DISTAC_OK && dense) {
+        status = convert(context, there, tensor->dtype, tensor->data, dtype, out->copy, tensor->numel);
+    } else if (status == DISTAC_OK) {
+        int64_t strides[DI_MAX_RANK];
+        di_strides(tensor->rank, tensor->shape, strides);
+        status = move(context, there, tensor->dtype, tensor->rank, tensor->shape, out->copy, strides, tensor->data,
+                      tensor->stride);
     }
-    int64_t strides[DI_MAX_RANK];
-    di_strides(tensor->rank, tensor->shape, strides);
-    DI_TRY(dense_alloc(out, tensor->dtype, tensor->numel));
-    move_elements(context, tensor->dtype, tensor->rank, tensor->shape, out->copy, strides, tensor->data,
-                  tensor->stride);
-    if (tensor->dtype == dtype) return DISTAC_OK;
-    di_dense wide = {.context = context};
-    distac_status status = dense_alloc(&wide, dtype, tensor->numel);
-    if (status == DISTAC_OK) di_convert(context, tensor->dtype, out->copy, dtype, wide.copy, tensor->numel);
-    di_dense_free(out);
-    if (status == DISTAC_OK) *out = wide;
+    if (status == DISTAC_OK && !dense && tensor->dtype != dtype) {
+        di_dense wide = {.context = context, .there = there};
+        status = dense_alloc(&wide, dtype, tensor->numel);
+        if (status == DISTAC_OK)
+            status = convert(context, there, tensor->dtype, out->copy, dtype, wide.copy, tensor->numel);
+        if (status != DISTAC_OK) di_dense_free(&wide);
+        di_dense_free(out);
+        if (status == DISTAC_OK) *out = wide;
+    }
+    if (status != DISTAC_OK) di_dense_free(out);
     return status;
 }
 
@@ -195,11 +224,19 @@ distac_status di_compute_dtype(const char *function, const char *name, const dis
 
 /* ---- public ---- */
 
-/* Contiguous src of dst's type into dst. */
-static void scatter(distac_tensor *dst, const void *src) {
+/* Contiguous src of dst's type, beside it, into dst. */
+static distac_status scatter(distac_tensor *dst, const void *src) {
     int64_t strides[DI_MAX_RANK];
     di_strides(dst->rank, dst->shape, strides);
-    move_elements(dst->context, dst->dtype, dst->rank, dst->shape, dst->data, dst->stride, src, strides);
+    return move(dst->context, dst->storage->there, dst->dtype, dst->rank, dst->shape, dst->data, dst->stride, src,
+                strides);
+}
+
+distac_status di_same_place(const char *function, const char *name_a, const distac_tensor *a, const char *name_b,
+                            const distac_tensor *b) {
+    if (a->storage->there == b->storage->there && (!a->storage->there || a->context == b->context)) return DISTAC_OK;
+    return di_fail_at(DISTAC_EDEVICE, function, "%s is on %s, %s on %s; move one of them", name_a,
+                      distac_tensor_device(a), name_b, distac_tensor_device(b));
 }
 
 distac_status distac_tensor_cast(const distac_tensor *tensor, int32_t dtype, distac_tensor **out) {
@@ -209,16 +246,18 @@ distac_status distac_tensor_cast(const distac_tensor *tensor, int32_t dtype, dis
     if (!distac_dtype_name(dtype)) return di_fail(DISTAC_EDTYPE, "dtype is %d, which is no element type", dtype);
     if (dtype != tensor->dtype) DI_TRY(settable(__func__, dtype));
     di_dense dense;
-    DI_TRY(di_tensor_new(tensor->context, dtype, tensor->rank, tensor->shape, false, out));
+    DI_TRY(di_tensor_new_beside(tensor, dtype, tensor->rank, tensor->shape, false, out));
     distac_status status = di_dense_get(tensor, tensor->dtype, &dense);
+    if (status == DISTAC_OK) {
+        status = convert(tensor->context, tensor->storage->there, tensor->dtype, dense.data, dtype, (*out)->data,
+                         tensor->numel);
+        di_dense_free(&dense);
+    }
     if (status != DISTAC_OK) {
         distac_tensor_release(*out);
         *out = NULL;
-        return status;
     }
-    di_convert(tensor->context, tensor->dtype, dense.data, dtype, (*out)->data, tensor->numel);
-    di_dense_free(&dense);
-    return DISTAC_OK;
+    return status;
 }
 
 /* Do two dense tensors share bytes? */
@@ -241,22 +280,22 @@ distac_status distac_tensor_copy(distac_tensor *dst, const distac_tensor *src) {
                        di_shape_text(src->rank, src->shape, from, sizeof from));
     if (dst->dtype != src->dtype) DI_TRY(settable(__func__, dst->dtype));
     if (dst->numel == 0 || dst == src) return DISTAC_OK;
+    bool there = dst->storage->there;
+    if (there != src->storage->there) return di_tensor_carry(dst, src);
     bool dense = di_tensor_is_contiguous(dst) && di_tensor_is_contiguous(src);
     bool apart = dst->storage != src->storage || (dense && !overlap(dst, src));
     if (apart && dense) {
-        di_convert(dst->context, src->dtype, src->data, dst->dtype, dst->data, dst->numel);
-        return DISTAC_OK;
+        return convert(dst->context, there, src->dtype, src->data, dst->dtype, dst->data, dst->numel);
     }
     if (apart && dst->dtype == src->dtype && aligned(src)) {
-        move_elements(dst->context, dst->dtype, dst->rank, dst->shape, dst->data, dst->stride, src->data,
-                      src->stride);
-        return DISTAC_OK;
+        return move(dst->context, there, dst->dtype, dst->rank, dst->shape, dst->data, dst->stride, src->data,
+                    src->stride);
     }
     distac_tensor *copy; /* they may overlap: all is read before any is written */
     DI_TRY(distac_tensor_cast(src, dst->dtype, &copy));
-    scatter(dst, copy->data);
+    distac_status status = scatter(dst, copy->data);
     distac_tensor_release(copy);
-    return DISTAC_OK;
+    return status;
 }
 
 distac_status distac_tensor_read(const distac_tensor *tensor, int64_t n_values, double *values) {
@@ -266,6 +305,13 @@ distac_status distac_tensor_read(const distac_tensor *tensor, int64_t n_values, 
     if (n_values != tensor->numel)
         return di_fail(DISTAC_ESHAPE, "%lld values wanted of a tensor with %lld elements", (long long)n_values,
                        (long long)tensor->numel);
+    if (tensor->storage->there) {
+        distac_tensor *here;
+        DI_TRY(di_tensor_bring(tensor, false, &here));
+        di_convert(tensor->context, tensor->dtype, here->data, DISTAC_F64, values, n_values);
+        distac_tensor_release(here);
+        return DISTAC_OK;
+    }
     DI_TRY(di_dense_get(tensor, tensor->dtype, &dense));
     di_convert(tensor->context, tensor->dtype, dense.data, DISTAC_F64, values, n_values);
     di_dense_free(&dense);
@@ -279,6 +325,14 @@ distac_status distac_tensor_write(distac_tensor *tensor, int64_t n_values, const
     if (n_values != tensor->numel)
         return di_fail(DISTAC_ESHAPE, "%lld values for a tensor with %lld elements", (long long)n_values,
                        (long long)tensor->numel);
+    if (tensor->storage->there) {
+        distac_tensor *here;
+        DI_TRY(di_tensor_new(tensor->context, tensor->dtype, tensor->rank, tensor->shape, false, &here));
+        di_convert(tensor->context, DISTAC_F64, values, tensor->dtype, here->data, n_values);
+        distac_status status = distac_tensor_copy(tensor, here);
+        distac_tensor_release(here);
+        return status;
+    }
     if (di_tensor_is_contiguous(tensor)) {
         di_convert(tensor->context, DISTAC_F64, values, tensor->dtype, tensor->data, n_values);
         return DISTAC_OK;
@@ -286,9 +340,9 @@ distac_status distac_tensor_write(distac_tensor *tensor, int64_t n_values, const
     di_dense dense = {.context = tensor->context};
     DI_TRY(dense_alloc(&dense, tensor->dtype, n_values));
     di_convert(tensor->context, DISTAC_F64, values, tensor->dtype, dense.copy, n_values);
-    scatter(tensor, dense.copy);
+    distac_status status = scatter(tensor, dense.copy);
     di_dense_free(&dense);
-    return DISTAC_OK;
+    return status;
 }
 
 distac_status distac_tensor_item(const distac_tensor *tensor, double *out) {
@@ -298,8 +352,7 @@ distac_status distac_tensor_item(const distac_tensor *tensor, double *out) {
     if (tensor->numel != 1)
         return di_fail(DISTAC_ESHAPE, "tensor is %s, wanted one element",
                        di_shape_text(tensor->rank, tensor->shape, text, sizeof text));
-    di_to_f64(tensor->dtype, tensor->data, out, 1);
-    return DISTAC_OK;
+    return distac_tensor_read(tensor, 1, out);
 }
 
 distac_status distac_tensor_fill(distac_tensor *tensor, double value) {
@@ -308,6 +361,14 @@ distac_status distac_tensor_fill(distac_tensor *tensor, double value) {
     DI_TRY(di_writable(__func__, "tensor", tensor));
     DI_TRY(settable(__func__, tensor->dtype));
     di_from_f64(tensor->dtype, &value, &element, 1);
+    if (tensor->storage->there) {
+        di_walk walk;
+        const int64_t *strides[] = {tensor->stride};
+        di_walk_make(&walk, tensor->rank, tensor->shape, 1, strides);
+        if (walk.numel == 0) return DISTAC_OK;
+        return tensor->context->device->arrays->fill(tensor->context, &walk, distac_dtype_bytes(tensor->dtype),
+                                                     element, tensor->data);
+    }
     move_elements(tensor->context, tensor->dtype, tensor->rank, tensor->shape, tensor->data, tensor->stride,
                   &element, none);
     return DISTAC_OK;

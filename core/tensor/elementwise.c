@@ -1,5 +1,6 @@
 /* elementwise.c: arithmetic element by element: two tensors with broadcasting, a tensor and a number, functions
  * of one tensor. In F32 or F64; half types are widened to F32. */
+#include "../backend/backend.h"
 #include "walk.h"
 
 #include <math.h>
@@ -86,8 +87,21 @@ static distac_status operand(const distac_tensor *tensor, int32_t dtype, distac_
     return distac_tensor_cast(tensor, dtype, out);
 }
 
+static distac_status compute_there(int32_t op, int32_t dtype, const di_walk *walk, const distac_tensor *a,
+                                   const distac_tensor *b, double number, distac_tensor **out) {
+    distac_context *context = (*out)->context;
+    if (walk->numel == 0) return DISTAC_OK;
+    distac_status status = context->device->arrays->binary(context, walk, dtype, op, a->data, b->data, number,
+                                                           (*out)->data);
+    if (status == DISTAC_OK) return status;
+    distac_tensor_release(*out);
+    *out = NULL;
+    return status;
+}
+
+/* On a device, where no host memory can be read, an operand that is a number has no data. */
 static distac_status compute(int32_t op, int32_t dtype, const distac_tensor *a, const distac_tensor *b,
-                             distac_tensor **out) {
+                             double number, distac_tensor **out) {
     int32_t rank;
     int64_t shape[DI_MAX_RANK], sa[DI_MAX_RANK], sb[DI_MAX_RANK];
     char ta[200], tb[200];
@@ -95,10 +109,12 @@ static distac_status compute(int32_t op, int32_t dtype, const distac_tensor *a, 
         return di_fail_at(DISTAC_ESHAPE, "distac_tensor_binary", "a is %s, b is %s",
                           di_shape_text(a->rank, a->shape, ta, sizeof ta),
                           di_shape_text(b->rank, b->shape, tb, sizeof tb));
-    DI_TRY(di_tensor_new(a->context, dtype, rank, shape, false, out));
+    const distac_tensor *real = a->data ? a : b; /* the other may be a number */
+    DI_TRY(di_tensor_new_beside(real, dtype, rank, shape, false, out));
     di_walk walk;
     const int64_t *strides[] = {(*out)->stride, sa, sb};
     di_walk_make(&walk, rank, shape, 3, strides);
+    if (real->storage->there) return compute_there(op, dtype, &walk, a, b, number, out);
     binary_job job = {op, a->data, b->data, (*out)->data};
     di_walk_all(a->context, &walk, dtype == DISTAC_F64 ? binary_f64 : binary_f32, &job);
     return DISTAC_OK;
@@ -116,9 +132,10 @@ distac_status distac_tensor_binary(int32_t op, const distac_tensor *a, const dis
     if (ta != tb)
         return di_fail(DISTAC_EDTYPE, "a is %s, b is %s; cast one of them", distac_dtype_name(a->dtype),
                        distac_dtype_name(b->dtype));
+    DI_TRY(di_same_place(__func__, "a", a, "b", b));
     DI_TRY(operand(a, ta, &wide_a));
     distac_status status = operand(b, ta, &wide_b);
-    if (status == DISTAC_OK) status = compute(op, ta, wide_a, wide_b, out);
+    if (status == DISTAC_OK) status = compute(op, ta, wide_a, wide_b, 0, out);
     distac_tensor_release(wide_b);
     distac_tensor_release(wide_a);
     return status;
@@ -135,9 +152,9 @@ distac_status distac_tensor_binary_scalar(int32_t op, const distac_tensor *a, do
     DI_TRY(di_compute_dtype(__func__, "a", a, &dtype));
     DI_TRY(operand(a, dtype, &wide));
     distac_tensor number = {.context = a->context, .storage = a->storage, .dtype = dtype, .numel = 1};
-    number.data = dtype == DISTAC_F64 ? (void *)&value : (void *)&single;
-    distac_status status =
-        swapped ? compute(op, dtype, &number, wide, out) : compute(op, dtype, wide, &number, out);
+    number.data = a->storage->there ? NULL : dtype == DISTAC_F64 ? (void *)&value : (void *)&single;
+    distac_status status = swapped ? compute(op, dtype, &number, wide, value, out)
+                                   : compute(op, dtype, wide, &number, value, out);
     distac_tensor_release(wide);
     return status;
 }
@@ -195,13 +212,20 @@ distac_status distac_tensor_unary(int32_t op, const distac_tensor *a, distac_ten
     DI_TRY(check_op(__func__, op, DISTAC_ISFINITE));
     DI_TRY(di_compute_dtype(__func__, "a", a, &dtype));
     DI_TRY(operand(a, dtype, &wide));
-    distac_status status = di_tensor_new(a->context, dtype, a->rank, a->shape, false, out);
+    distac_status status = di_tensor_new_beside(a, dtype, a->rank, a->shape, false, out);
     if (status == DISTAC_OK) {
         di_walk walk;
         const int64_t *strides[] = {(*out)->stride, wide->stride};
         di_walk_make(&walk, a->rank, a->shape, 2, strides);
         unary_job job = {op, wide->data, (*out)->data};
-        di_walk_all(a->context, &walk, dtype == DISTAC_F64 ? unary_f64 : unary_f32, &job);
+        if (!a->storage->there)
+            di_walk_all(a->context, &walk, dtype == DISTAC_F64 ? unary_f64 : unary_f32, &job);
+        else if (walk.numel > 0)
+            status = a->context->device->arrays->unary(a->context, &walk, dtype, op, job.a, job.out);
+    }
+    if (status != DISTAC_OK) {
+        distac_tensor_release(*out);
+        *out = NULL;
     }
     distac_tensor_release(wide);
     return status;

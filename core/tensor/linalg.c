@@ -58,8 +58,15 @@ static int64_t batch_offset(const distac_tensor *tensor, int64_t index) {
     return offset;
 }
 
+/* The table for arrays where the tensor lies. */
+static const di_kernels *kernels_at(const distac_tensor *tensor, int32_t dtype) {
+    if (!tensor->storage->there) return di_kernels_for(tensor->context, dtype);
+    const di_device *device = tensor->context->device;
+    return dtype == DISTAC_F32 ? device->f32 : dtype == DISTAC_F64 ? device->f64 : NULL;
+}
+
 static distac_status multiply(const matrix *a, const matrix *b, int64_t K, distac_tensor *out) {
-    const di_kernels *kernels = di_kernels_for(out->context, out->dtype);
+    const di_kernels *kernels = kernels_at(out, out->dtype);
     int64_t M = out->shape[out->rank - 2], N = out->shape[out->rank - 1];
     int64_t size = distac_dtype_bytes(out->dtype), batches = out->numel / (M * N);
     if (!kernels) return di_fail_at(DISTAC_EUNSUPPORTED, "distac_tensor_matmul", "no kernels for this type");
@@ -92,7 +99,8 @@ distac_status distac_tensor_matmul(const distac_tensor *a, const distac_tensor *
     int64_t shape[DI_MAX_RANK], K = a->shape[r - 1];
     memcpy(shape, a->shape, sizeof shape);
     shape[r - 1] = b->shape[r - 1];
-    DI_TRY(di_tensor_new(a->context, ta, r, shape, K == 0, out)); /* a sum of nothing is zero */
+    DI_TRY(di_same_place(__func__, "a", a, "b", b));
+    DI_TRY(di_tensor_new_beside(a, ta, r, shape, K == 0, out)); /* a sum of nothing is zero */
     if ((*out)->numel == 0 || K == 0) return DISTAC_OK;
     matrix ma = {0}, mb = {0};
     distac_status status = matrix_get(a, ta, &ma);
@@ -110,9 +118,9 @@ distac_status distac_tensor_softmax(const distac_tensor *a, int32_t log_space, d
     DI_REQUIRE(out, "out is NULL");
     *out = NULL;
     DI_TRY(di_compute_dtype(__func__, "a", a, &dtype));
-    const di_kernels *kernels = di_kernels_for(a->context, dtype);
-    if (!kernels) return di_fail(DISTAC_EUNSUPPORTED, "no kernels for %s", distac_dtype_name(dtype));
-    DI_TRY(di_tensor_new(a->context, dtype, a->rank, a->shape, false, out));
+    const di_kernels *kernels = kernels_at(a, dtype);
+    if (!kernels || !kernels->softmax) return di_fail(DISTAC_EUNSUPPORTED, "no kernels for %s", distac_dtype_name(dtype));
+    DI_TRY(di_tensor_new_beside(a, dtype, a->rank, a->shape, false, out));
     if (a->numel == 0) return DISTAC_OK;
     int64_t columns = a->rank ? a->shape[a->rank - 1] : 1;
     distac_status status = di_dense_get(a, dtype, &dense);
@@ -172,11 +180,11 @@ static distac_status check_matrix(const char *function, const distac_tensor *a, 
                       (long long)count, (long long)first);
 }
 
-/* New F64 tensor [rows, columns] (rank 2) or [rows] (rank 1). */
-static distac_status temporary(distac_context *context, int32_t rank, int64_t rows, int64_t columns,
+/* New F64 tensor [rows, columns] (rank 2) or [rows] (rank 1) beside another. */
+static distac_status temporary(const distac_tensor *beside, int32_t rank, int64_t rows, int64_t columns,
                                distac_tensor **out) {
     int64_t shape[] = {rows, columns};
-    return di_tensor_new(context, DISTAC_F64, rank, shape, false, out);
+    return di_tensor_new_beside(beside, DISTAC_F64, rank, shape, false, out);
 }
 
 /* LAPACK reads by columns what lies in rows, so it sees the transposed matrix: a = u s vt seen so is v s ut, and
@@ -190,7 +198,7 @@ static distac_status svd_double(distac_tensor *a, distac_tensor *u, distac_tenso
                                           NULL);
     if (info != 0 || !(best >= 1 && best <= INT_MAX))
         return di_fail_at(DISTAC_ESHAPE, "distac_tensor_svd", "a is [%d,%d], too large for LAPACK", (int)M, (int)N);
-    DI_TRY(temporary(a->context, 1, (int64_t)best, 0, &work));
+    DI_TRY(temporary(a, 1, (int64_t)best, 0, &work));
     distac_status status = di_tensor_new(a->context, DISTAC_I32, 1, &n_integers, false, &integers);
     if (status == DISTAC_OK) {
         info = LAPACKE_dgesdd_work(LAPACK_COL_MAJOR, 'S', N, M, a->data, N, s->data, vt->data, N, u->data, R,
@@ -211,12 +219,16 @@ distac_status distac_tensor_svd(const distac_tensor *a, distac_tensor *u, distac
     DI_TRY(check_result(__func__, "s", s, 1, R, 0));
     DI_TRY(check_result(__func__, "vt", vt, 2, R, N));
     if (R == 0) return DISTAC_OK;
-    di_lapack_ready();
+    if (!a->storage->there) di_lapack_ready();
     distac_status status = distac_tensor_cast(a, DISTAC_F64, &wide);
-    if (status == DISTAC_OK) status = temporary(a->context, 2, M, R, &wide_u);
-    if (status == DISTAC_OK) status = temporary(a->context, 1, R, 0, &wide_s);
-    if (status == DISTAC_OK) status = temporary(a->context, 2, R, N, &wide_vt);
-    if (status == DISTAC_OK) status = svd_double(wide, wide_u, wide_s, wide_vt);
+    if (status == DISTAC_OK) status = temporary(a, 2, M, R, &wide_u);
+    if (status == DISTAC_OK) status = temporary(a, 1, R, 0, &wide_s);
+    if (status == DISTAC_OK) status = temporary(a, 2, R, N, &wide_vt);
+    if (status == DISTAC_OK && a->storage->there)
+        status = a->context->device->arrays->svd(a->context, M, N, wide->data, wide_u->data, wide_s->data,
+                                                 wide_vt->data);
+    else if (status == DISTAC_OK)
+        status = svd_double(wide, wide_u, wide_s, wide_vt);
     if (status == DISTAC_OK) status = distac_tensor_copy(u, wide_u);
     if (status == DISTAC_OK) status = distac_tensor_copy(s, wide_s);
     if (status == DISTAC_OK) status = distac_tensor_copy(vt, wide_vt);
@@ -236,7 +248,7 @@ static distac_status eigh_double(distac_tensor *a, distac_tensor *w) {
     if (info != 0 || !(best >= 1 && best <= INT_MAX) || few < 1)
         return di_fail_at(DISTAC_ESHAPE, "distac_tensor_eigh", "a is [%d,%d], too large for LAPACK", (int)N, (int)N);
     int64_t n_integers = few;
-    DI_TRY(temporary(a->context, 1, (int64_t)best, 0, &work));
+    DI_TRY(temporary(a, 1, (int64_t)best, 0, &work));
     distac_status status = di_tensor_new(a->context, DISTAC_I32, 1, &n_integers, false, &integers);
     if (status == DISTAC_OK) {
         info = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'U', N, a->data, N, w->data, work->data,
@@ -256,10 +268,13 @@ distac_status distac_tensor_eigh(const distac_tensor *a, distac_tensor *w, dista
     DI_TRY(check_result(__func__, "w", w, 1, N, 0));
     DI_TRY(check_result(__func__, "v", v, 2, N, N));
     if (N == 0) return DISTAC_OK;
-    di_lapack_ready();
+    if (!a->storage->there) di_lapack_ready();
     distac_status status = distac_tensor_cast(a, DISTAC_F64, &wide);
-    if (status == DISTAC_OK) status = temporary(a->context, 1, N, 0, &wide_w);
-    if (status == DISTAC_OK) status = eigh_double(wide, wide_w);
+    if (status == DISTAC_OK) status = temporary(a, 1, N, 0, &wide_w);
+    if (status == DISTAC_OK && a->storage->there)
+        status = a->context->device->arrays->eigh(a->context, N, wide->data, wide_w->data);
+    else if (status == DISTAC_OK)
+        status = eigh_double(wide, wide_w);
     if (status == DISTAC_OK) status = distac_tensor_copy(w, wide_w);
     if (status == DISTAC_OK) status = distac_tensor_transpose(wide, 0, 1, &turned);
     if (status == DISTAC_OK) status = distac_tensor_copy(v, turned);

@@ -42,6 +42,14 @@ distac_status distac_tensor_random(distac_tensor *tensor, int32_t kind, uint64_t
         return di_fail(DISTAC_EINVAL, "kind is %d, wanted 0 (normal) or 1 (uniform)", kind);
     if (!di_dtype_is_float(tensor->dtype))
         return di_fail(DISTAC_EDTYPE, "tensor is %s, wanted a float type", distac_dtype_name(tensor->dtype));
+    if (tensor->storage->there) { /* the same numbers as on the host */
+        distac_tensor *here;
+        DI_TRY(di_tensor_new(tensor->context, tensor->dtype, tensor->rank, tensor->shape, false, &here));
+        distac_status status = distac_tensor_random(here, kind, seed, stream);
+        if (status == DISTAC_OK) status = distac_tensor_copy(tensor, here);
+        distac_tensor_release(here);
+        return status;
+    }
     random_job job = {tensor, kind, seed, stream};
     di_walk walk;
     const int64_t *strides[] = {tensor->stride};

@@ -2,6 +2,7 @@
  *
  * The tensor is seen as [outer, n, inner] with n reduced. Sums run in double over fixed blocks that are added in
  * a fixed order, so the bits do not depend on threads. */
+#include "../backend/backend.h"
 #include "walk.h"
 
 #include <math.h>
@@ -198,11 +199,17 @@ distac_status distac_tensor_reduce(int32_t op, const distac_tensor *a, int32_t d
     if (!is_sum(op) && job.n == 0 && job.outer > 0 && job.inner > 0)
         return di_fail(DISTAC_ESHAPE, "a is %s: there is no largest or smallest of no elements", text);
     di_dense dense;
-    DI_TRY(di_tensor_new(a->context, op == DISTAC_ARGMAX ? DISTAC_I64 : job.dtype, rank, shape, false, out));
+    DI_TRY(di_tensor_new_beside(a, op == DISTAC_ARGMAX ? DISTAC_I64 : job.dtype, rank, shape, job.n == 0, out));
     distac_status status = di_dense_get(a, job.dtype, &dense);
     if (status == DISTAC_OK) {
         job.src = dense.data;
-        if ((*out)->numel > 0) status = run(&job, a->context, *out);
+        if ((*out)->numel > 0 && !a->storage->there)
+            status = run(&job, a->context, *out);
+        else if ((*out)->numel > 0 && job.n > 0)
+            status = a->context->device->arrays->reduce(a->context, job.dtype, op, job.outer, job.n, job.inner, job.src,
+                                                        (*out)->data);
+        else if ((*out)->numel > 0 && op == DISTAC_MEAN)
+            status = distac_tensor_fill(*out, NAN); /* of nothing */
         di_dense_free(&dense);
     }
     if (status != DISTAC_OK) {
@@ -256,6 +263,14 @@ distac_status distac_tensor_nonfinite(const distac_tensor *tensor, int64_t *firs
     if (!di_dtype_is_float(tensor->dtype) && !eight) return DISTAC_OK;
     di_dense dense;
     DI_TRY(di_dense_get(tensor, tensor->dtype, &dense));
+    if (tensor->storage->there) {
+        distac_status status = DISTAC_OK;
+        if (tensor->numel > 0)
+            status = tensor->context->device->arrays->nonfinite(tensor->context, tensor->numel, tensor->dtype,
+                                                                dense.data, first, out);
+        di_dense_free(&dense);
+        return status;
+    }
     distac_tensor flat = {.dtype = tensor->dtype, .numel = tensor->numel, .data = (void *)(uintptr_t)dense.data};
     finite_job job = {.tensor = &flat};
     atomic_init(&job.count, 0);

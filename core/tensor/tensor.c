@@ -1,4 +1,5 @@
 /* tensor.c: tensors as objects: making them, views, reference counts, and what they tell of themselves. */
+#include "../backend/backend.h"
 #include "tensor.h"
 
 #include <stdio.h>
@@ -105,6 +106,8 @@ static void storage_release(di_storage *storage) {
     distac_context *context = storage->context;
     if (storage->release)
         storage->release(storage->owner);
+    else if (storage->there)
+        context->device->free(context, storage->memory, storage->bytes);
     else
         di_free(context, storage->memory, storage->bytes);
     free(storage);
@@ -140,27 +143,56 @@ static di_storage *storage_new(distac_context *context, void *memory, size_t byt
     return storage;
 }
 
-static distac_status make(const char *function, distac_context *context, int32_t dtype, int32_t rank,
+static distac_status make(const char *function, distac_context *context, bool there, int32_t dtype, int32_t rank,
                           const int64_t *shape, bool zeroed, distac_tensor **out) {
     int64_t numel;
     size_t bytes;
     *out = NULL;
     DI_TRY(measure(function, dtype, rank, shape, &numel, &bytes));
-    void *memory = zeroed ? di_alloc_zeroed(context, bytes) : di_alloc(context, bytes);
+    void *memory = NULL;
+    if (there) DI_TRY(context->device->alloc(context, bytes, &memory));
+    else memory = zeroed ? di_alloc_zeroed(context, bytes) : di_alloc(context, bytes);
     if (!memory) return DISTAC_ENOMEM;
     di_storage *storage = storage_new(context, memory, bytes);
     if (!storage) {
-        di_free(context, memory, bytes);
+        if (there) context->device->free(context, memory, bytes);
+        else di_free(context, memory, bytes);
         return DISTAC_ENOMEM;
     }
+    storage->there = there;
     distac_status status = wrap(storage, dtype, rank, shape, numel, out);
-    if (status != DISTAC_OK) storage_release(storage);
+    if (status != DISTAC_OK) {
+        storage_release(storage);
+        return status;
+    }
+    if (there && zeroed) status = context->device->zero(context, memory, bytes);
+    if (status != DISTAC_OK) {
+        distac_tensor_release(*out);
+        *out = NULL;
+    }
     return status;
 }
 
 distac_status di_tensor_new(distac_context *context, int32_t dtype, int32_t rank, const int64_t *shape,
                             bool zeroed, distac_tensor **out) {
-    return make("tensor", context, dtype, rank, shape, zeroed, out);
+    return make("tensor", context, false, dtype, rank, shape, zeroed, out);
+}
+
+bool di_models_there(const distac_context *context) { return context->there; }
+
+distac_status di_tensor_new_there(distac_context *context, int32_t dtype, int32_t rank, const int64_t *shape,
+                                  bool zeroed, distac_tensor **out) {
+    return make("tensor", context, context->there, dtype, rank, shape, zeroed, out);
+}
+
+distac_status di_tensor_new_beside(const distac_tensor *tensor, int32_t dtype, int32_t rank, const int64_t *shape,
+                                   bool zeroed, distac_tensor **out) {
+    return make("tensor", tensor->context, tensor->storage->there, dtype, rank, shape, zeroed, out);
+}
+
+distac_status di_tensor_new_at(distac_context *context, bool there, int32_t dtype, int32_t rank, const int64_t *shape,
+                               distac_tensor **out) {
+    return make("tensor", context, there, dtype, rank, shape, false, out);
 }
 
 distac_status distac_tensor_create(distac_context *context, int32_t dtype, int32_t n_shape, const int64_t *shape,
@@ -168,7 +200,15 @@ distac_status distac_tensor_create(distac_context *context, int32_t dtype, int32
     DI_REQUIRE(out, "out is NULL");
     *out = NULL;
     DI_REQUIRE(context, "context is NULL");
-    return make(__func__, context, dtype, n_shape, shape, true, out);
+    return make(__func__, context, false, dtype, n_shape, shape, true, out);
+}
+
+distac_status distac_tensor_create_beside(const distac_tensor *tensor, int32_t dtype, int32_t n_shape,
+                                          const int64_t *shape, distac_tensor **out) {
+    DI_REQUIRE(out, "out is NULL");
+    *out = NULL;
+    DI_REQUIRE(tensor, "tensor is NULL");
+    return make(__func__, tensor->context, tensor->storage->there, dtype, n_shape, shape, true, out);
 }
 
 distac_status di_tensor_foreign(distac_context *context, int32_t dtype, int32_t rank, const int64_t *shape,
@@ -233,11 +273,28 @@ int32_t distac_tensor_contiguous(const distac_tensor *tensor) { return tensor &&
 
 int32_t distac_tensor_readonly(const distac_tensor *tensor) { return tensor && tensor->storage->readonly; }
 
-const char *distac_tensor_device(const distac_tensor *tensor) { return tensor ? "cpu" : NULL; }
+const char *distac_tensor_device(const distac_tensor *tensor) {
+    if (!tensor) return NULL;
+    return tensor->storage->there ? tensor->context->device->name : "cpu";
+}
 
-void *distac_tensor_data(const distac_tensor *tensor) { return tensor ? tensor->data : NULL; }
+void *distac_tensor_data(const distac_tensor *tensor) {
+    return tensor && !tensor->storage->there ? tensor->data : NULL;
+}
+
+distac_status di_tensor_expect_here(const char *function, const char *name, const distac_tensor *tensor) {
+    if (!tensor || !tensor->storage->there) return DISTAC_OK;
+    return di_fail_at(DISTAC_EDEVICE, function, "%s is on %s, wanted on cpu", name, tensor->context->device->name);
+}
 
 distac_status di_tensor_expect(const distac_tensor *tensor, const char *name, int32_t dtype, int32_t rank,
+                               const int64_t *shape) {
+    if (tensor && tensor->storage->there)
+        return di_fail_at(DISTAC_EDEVICE, name, "is on %s, wanted on cpu", tensor->context->device->name);
+    return di_tensor_expect_anywhere(tensor, name, dtype, rank, shape);
+}
+
+distac_status di_tensor_expect_anywhere(const distac_tensor *tensor, const char *name, int32_t dtype, int32_t rank,
                                const int64_t *shape) {
     char came[200], wanted[200];
     bool fits = tensor && tensor->dtype == dtype && tensor->rank == rank && di_tensor_is_contiguous(tensor);

@@ -3,15 +3,10 @@
 #ifndef DISTAC_WALK_H
 #define DISTAC_WALK_H
 
+#include "../backend/arrays.h"
 #include "tensor.h"
 
 enum { DI_WALK_BLOCK = 32768 }; /* elements per task: fixed, so results never depend on threads */
-
-typedef struct di_walk {
-    int32_t tensors, rank;
-    int64_t shape[DI_MAX_RANK], stride[3][DI_MAX_RANK];
-    int64_t numel;
-} di_walk;
 
 /* A run of n elements: where it starts (row-major index and element offsets) and its strides. */
 typedef struct di_run {
@@ -35,6 +30,7 @@ typedef struct di_dense {
     const void *data;
     void *copy;
     size_t bytes;
+    bool there; /* on the context's device, as the tensor is */
 } di_dense;
 distac_status di_dense_get(const distac_tensor *tensor, int32_t dtype, di_dense *out);
 void di_dense_free(di_dense *dense);
@@ -43,8 +39,13 @@ void di_dense_free(di_dense *dense);
 distac_status di_compute_dtype(const char *function, const char *name, const distac_tensor *tensor, int32_t *out);
 /* n elements, any type to any type but F8, contiguous, on the context's threads. */
 void di_convert(distac_context *context, int32_t from, const void *src, int32_t to, void *dst, int64_t n);
+/* dst = src where one is in host memory, the other on a device; shapes agree, dst's type can be written. */
+distac_status di_tensor_carry(distac_tensor *dst, const distac_tensor *src);
 /* ESTATE for a read-only tensor. */
 distac_status di_writable(const char *function, const char *name, const distac_tensor *tensor);
+/* EDEVICE unless two arguments lie in one place. */
+distac_status di_same_place(const char *function, const char *name_a, const distac_tensor *a, const char *name_b,
+                            const distac_tensor *b);
 /* One thread in OpenBLAS, process-wide; called before LAPACK. */
 void di_lapack_ready(void);
 

@@ -2,7 +2,6 @@
 -- Labels are class numbers as files have them, 0 to C-1.
 local raw = require "distac.raw"
 local check = require "distac.check"
-local context = require "distac.context"
 local errors = require "distac.error"
 local tensor = require "distac.tensor"
 
@@ -25,7 +24,7 @@ local function like(t)
     for i = 1, raw.tensor_rank(t) do
         shape[i] = raw.tensor_size(t, i - 1)
     end
-    return raw.tensor_create(context.get(), raw.tensor_dtype(t), shape)
+    return raw.tensor_create_beside(t, raw.tensor_dtype(t), shape)
 end
 
 local Loss = { __name = "Loss" }

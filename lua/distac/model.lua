@@ -102,7 +102,7 @@ function methods.backward(m, dfeatures, grads)
     check.tensor("Model:backward", "dfeatures", dfeatures)
     if grads == nil then
         local params = raw.vit_params(m)
-        grads = raw.tensor_create(context.get(), raw.tensor_dtype(params), { raw.tensor_numel(params) })
+        grads = raw.tensor_create_beside(params, raw.tensor_dtype(params), { raw.tensor_numel(params) })
     end
     raw.vit_backward(m, dfeatures, check.tensor("Model:backward", "grads", grads))
     return grads

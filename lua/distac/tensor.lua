@@ -120,7 +120,7 @@ function methods.rows(t, list)
     end
     local shape, n = methods.shape(t), raw.tensor_size(t, 0)
     shape[1] = #list
-    local out = raw.tensor_create(context.get(), raw.tensor_dtype(t), shape)
+    local out = raw.tensor_create_beside(t, raw.tensor_dtype(t), shape)
     for i, k in ipairs(list) do
         check.integer(fname, string.format("indices[%.0f]", i), k, 1, n)
         raw.tensor_copy(raw.tensor_select(out, 0, i - 1), raw.tensor_select(t, 0, k - 1))
@@ -234,7 +234,7 @@ function methods.clone(t)
     return raw.tensor_cast(t, raw.tensor_dtype(t))
 end
 
--- t:to "f64" converts, t:to "cpu" moves; the tensor itself comes back where nothing changes.
+-- t:to "f64" converts, t:to "cuda" and t:to "cpu" move; the tensor itself comes back where nothing changes.
 function methods.to(t, target)
     local fname = "Tensor:to"
     check.string(fname, "target", target)
@@ -242,24 +242,22 @@ function methods.to(t, target)
         local code = raw.dtype_from_name(target)
         return code == raw.tensor_dtype(t) and t or raw.tensor_cast(t, code)
     end
-    if target == raw.tensor_device(t) then
+    local here = raw.tensor_device(t)
+    if target == here or target == here:match "^%a+" then
         return t
     end
     local names = { "cpu", "cuda" }
-    for _, device in ipairs(context.devices()) do
-        if device.name == target then
-            errors.raise("EUNSUPPORTED", "%s: a tensor on %s cannot move to %s", fname, raw.tensor_device(t),
-                target)
+    if target == "cpu" or target:match "^cuda%f[:%z]" then
+        local ok, moved = pcall(raw.tensor_to, t, target)
+        if ok then
+            return moved
         end
-        names[#names + 1] = device.name
+        local why = type(moved) == "table" and moved.message or tostring(moved)
+        errors.raise(type(moved) == "table" and moved.code or "EDEVICE", "%s: target: %s", fname,
+            (why:gsub("^distac_[%w_]+: ", "")))
     end
-    if target:match("^cuda") then
-        local there = {}
-        for i, device in ipairs(context.devices()) do
-            there[i] = string.format("%q", device.name)
-        end
-        errors.raise("EDEVICE", "%s: target: there is no device %q; there is %s", fname, target,
-            table.concat(there, ", "))
+    for _, device in ipairs(context.devices()) do
+        names[#names + 1] = device.name
     end
     for _, name in ipairs(dtype.names()) do
         names[#names + 1] = name

@@ -3,7 +3,6 @@ local raw = require "distac.raw"
 local check = require "distac.check"
 local errors = require "distac.error"
 local format = require "distac.format"
-local context = require "distac.context"
 
 return function(M)
     local methods, meta = M.methods, M.meta
@@ -162,9 +161,9 @@ return function(M)
     -- u [M,R], s [R] descending, vt [R,N] with t = u diag(s) vt and R = min(M, N).
     function methods.svd(t)
         local m, n, code = matrix(t, "Tensor:svd")
-        local r, c = math.min(m, n), context.get()
-        local u, s, vt = raw.tensor_create(c, code, { m, r }), raw.tensor_create(c, code, { r }),
-            raw.tensor_create(c, code, { r, n })
+        local r = math.min(m, n)
+        local u, s, vt = raw.tensor_create_beside(t, code, { m, r }), raw.tensor_create_beside(t, code, { r }),
+            raw.tensor_create_beside(t, code, { r, n })
         raw.tensor_svd(t, u, s, vt)
         return u, s, vt
     end
@@ -175,8 +174,7 @@ return function(M)
         if m ~= n then
             errors.raise("ESHAPE", "Tensor:eigh: wanted a square matrix, got a %s", format.head(t))
         end
-        local c = context.get()
-        local w, v = raw.tensor_create(c, code, { n }), raw.tensor_create(c, code, { n, n })
+        local w, v = raw.tensor_create_beside(t, code, { n }), raw.tensor_create_beside(t, code, { n, n })
         raw.tensor_eigh(t, w, v)
         return w, v
     end
@@ -225,7 +223,7 @@ return function(M)
             total = total + s[d + 1]
         end
         shape[d + 1] = total
-        local out, at = raw.tensor_create(context.get(), raw.tensor_dtype(list[1]), shape), 0
+        local out, at = raw.tensor_create_beside(list[1], raw.tensor_dtype(list[1]), shape), 0
         for _, t in ipairs(list) do
             local n = raw.tensor_size(t, d)
             raw.tensor_copy(raw.tensor_narrow(out, d, at, n), t)

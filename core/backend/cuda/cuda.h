@@ -47,7 +47,7 @@ distac_status di_cuda_check_blas(distac_context *c, const char *what, int status
 #define DI_CUDA_TRY(c, what, call) DI_TRY(di_cuda_check((c), (what), (int)(call)))
 
 /* ---- memory.c ---- */
-void *di_cuda_alloc(distac_context *c, size_t bytes);
+distac_status di_cuda_alloc(distac_context *c, size_t bytes, void **out);
 void di_cuda_free(distac_context *c, void *memory, size_t bytes);
 distac_status di_cuda_zero(distac_context *c, void *dst, size_t bytes);
 distac_status di_cuda_copy(distac_context *c, void *dst, const void *src, size_t bytes);
@@ -66,6 +66,14 @@ void di_cuda_memory_close(distac_context *c, di_cuda *cuda);
 void di_cuda_plans_free(di_cuda *cuda);
 distac_status di_cuda_products_open(distac_context *c, di_cuda *cuda, const char *products);
 void di_cuda_products_close(distac_context *c, di_cuda *cuda);
+
+/* ---- solve.c ---- */
+distac_status di_cuda_svd(distac_context *c, int64_t M, int64_t N, double *a, double *u, double *s, double *vt);
+distac_status di_cuda_eigh(distac_context *c, int64_t N, double *a, double *w);
+void di_cuda_solver_close(di_cuda *cuda);
+
+/* ---- arrays.c ---- */
+extern const di_arrays di_cuda_arrays;
 
 /* ---- table.c ---- */
 extern const di_kernels di_cuda_kernels_f32, di_cuda_kernels_f64, di_cuda_kernels_model_f32;

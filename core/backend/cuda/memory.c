@@ -19,31 +19,27 @@ static void raw_free(di_cuda *cuda, void *memory) {
         (void)cudaFree(memory);
 }
 
-void *di_cuda_alloc(distac_context *c, size_t bytes) {
-    di_cuda *cuda = di_cuda_of(c);
-    void *memory = NULL;
-    if (di_cuda_begin(c, "memory") != DISTAC_OK) return NULL;
-    if (!di_cuda_host->charge(c, bytes)) return NULL;
+distac_status di_cuda_alloc(distac_context *c, size_t bytes, void **out) {
+    *out = NULL;
+    DI_CUDA_BEGIN(c, "memory");
+    if (!di_cuda_host->charge(c, bytes)) return DISTAC_ENOMEM;
     size_t wanted = bytes ? bytes : 1;
-    cudaError_t error = raw_alloc(cuda, &memory, wanted);
+    cudaError_t error = raw_alloc(cuda, out, wanted);
     if (error == cudaErrorMemoryAllocation) { /* what the pool keeps for later is given back first */
         (void)cudaGetLastError();
         error = cudaStreamSynchronize(cuda->stream);
         if (error == cudaSuccess && cuda->pool) error = cudaMemPoolTrimTo(cuda->pool, 0);
-        if (error == cudaSuccess) error = raw_alloc(cuda, &memory, wanted);
+        if (error == cudaSuccess) error = raw_alloc(cuda, out, wanted);
     }
-    if (error == cudaSuccess) return memory;
+    if (error == cudaSuccess) return DISTAC_OK;
     di_cuda_host->discharge(c, bytes);
+    *out = NULL;
+    if (error != cudaErrorMemoryAllocation) return di_cuda_check(c, "memory", error);
+    (void)cudaGetLastError();
     size_t left = 0, all = 0;
-    if (error == cudaErrorMemoryAllocation) {
-        (void)cudaGetLastError();
-        if (cudaMemGetInfo(&left, &all) != cudaSuccess) (void)cudaGetLastError();
-        di_fail_at(DISTAC_ENOMEM, "memory", "%s has no %zu bytes left: %zu of %zu are free", cuda->device.name, bytes,
-                   left, all);
-    } else {
-        di_cuda_check(c, "memory", error);
-    }
-    return NULL;
+    if (cudaMemGetInfo(&left, &all) != cudaSuccess) (void)cudaGetLastError();
+    return di_fail_at(DISTAC_ENOMEM, "memory", "%s has no %zu bytes left: %zu of %zu are free", cuda->device.name,
+                      bytes, left, all);
 }
 
 void di_cuda_free(distac_context *c, void *memory, size_t bytes) {
@@ -59,8 +55,8 @@ distac_status di_cuda_scratch(distac_context *c, size_t bytes, void **out) {
     *out = cuda->scratch;
     if (bytes <= cuda->scratch_bytes) return DISTAC_OK;
     size_t wanted = (bytes + (1 << 20) - 1) >> 20 << 20;
-    void *memory = di_cuda_alloc(c, wanted);
-    if (!memory) return DISTAC_ENOMEM;
+    void *memory;
+    DI_TRY(di_cuda_alloc(c, wanted, &memory));
     di_cuda_free(c, cuda->scratch, cuda->scratch_bytes);
     cuda->scratch = *out = memory;
     cuda->scratch_bytes = wanted;
@@ -177,8 +173,7 @@ distac_status di_cuda_memory_open(distac_context *c, di_cuda *cuda) {
         DI_CUDA_TRY(c, what, cudaMemPoolCreate(&cuda->pool, &props));
         DI_CUDA_TRY(c, what, cudaMemPoolSetAttribute(cuda->pool, cudaMemPoolAttrReleaseThreshold, &keep));
     }
-    cuda->sums = di_cuda_alloc(c, DI_CUDA_SUMS * sizeof(double));
-    if (!cuda->sums) return DISTAC_ENOMEM;
+    DI_TRY(di_cuda_alloc(c, DI_CUDA_SUMS * sizeof(double), (void **)&cuda->sums));
     return di_cuda_check(c, what, cudaHostAlloc((void **)&cuda->sums_read, DI_CUDA_SUMS * sizeof(double),
                                                 cudaHostAllocDefault));
 }

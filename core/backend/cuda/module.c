@@ -110,6 +110,7 @@ static void close_device(distac_context *c) {
     di_cuda *cuda = di_cuda_of(c);
     cudaSetDevice(cuda->index);
     if (cuda->stream) cudaStreamSynchronize(cuda->stream);
+    di_cuda_solver_close(cuda);
     di_cuda_products_close(c, cuda);
     di_cuda_memory_close(c, cuda);
     if (cuda->stream) cudaStreamDestroy(cuda->stream);
@@ -138,6 +139,7 @@ static distac_status open_device(distac_context *c, int32_t index, const char *k
         .f32 = &di_cuda_kernels_f32,
         .f64 = &di_cuda_kernels_f64,
         .model = &di_cuda_kernels_model_f32,
+        .arrays = &di_cuda_arrays,
         .alloc = di_cuda_alloc,
         .free = di_cuda_free,
         .zero = di_cuda_zero,

@@ -153,8 +153,7 @@ distac_status di_cuda_products_open(distac_context *c, di_cuda *cuda, const char
     if (!cuda->device.products)
         return di_fail_at(DISTAC_EINVAL, what, "products is \"%.40s\", choose f32, tf32 or bf16", products);
     DI_TRY(di_cuda_check_blas(c, what, (int)cublasLtCreate(&cuda->lt)));
-    cuda->workspace = di_cuda_alloc(c, DI_CUDA_WORKSPACE);
-    return cuda->workspace ? DISTAC_OK : DISTAC_ENOMEM;
+    return di_cuda_alloc(c, DI_CUDA_WORKSPACE, &cuda->workspace);
 }
 
 void di_cuda_products_close(distac_context *c, di_cuda *cuda) {

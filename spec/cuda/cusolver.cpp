@@ -1,0 +1,78 @@
+/* cusolver.cpp: cuSOLVER on the emulated device, by LAPACK. */
+#include "cusolverDn.h"
+#include "emulator.h"
+
+#include <lapacke.h>
+
+struct cusolverDnContext {
+    cudaStream_t stream;
+};
+
+using namespace emulated;
+
+#define SOLVER_ENTER                                                                                               \
+    std::lock_guard<std::recursive_mutex> guard(lock);                                                             \
+    if (cudaError_t entered = enter()) return fail(entered), CUSOLVER_STATUS_EXECUTION_FAILED
+
+static void need(const void *memory, int64_t doubles) {
+    if (doubles > 0 && !is_device(memory, (size_t)doubles * 8)) die("a matrix of the solver lies outside of device memory");
+}
+
+extern "C" {
+
+cusolverStatus_t cusolverDnCreate(cusolverDnHandle_t *handle) {
+    SOLVER_ENTER;
+    *handle = new cusolverDnContext{NULL};
+    return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDestroy(cusolverDnHandle_t handle) {
+    delete handle;
+    return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnSetStream(cusolverDnHandle_t handle, cudaStream_t stream) {
+    handle->stream = stream;
+    return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDsyevd_bufferSize(cusolverDnHandle_t, cusolverEigMode_t, cublasFillMode_t, int n,
+                                             const double *, int, const double *, int *lwork) {
+    SOLVER_ENTER;
+    *lwork = 2 * n + 64;
+    return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDsyevd(cusolverDnHandle_t handle, cusolverEigMode_t mode, cublasFillMode_t fill, int n,
+                                  double *A, int lda, double *W, double *work, int lwork, int *info) {
+    SOLVER_ENTER;
+    if (n < 1 || lda < n || lwork < 2 * n + 64 || mode != CUSOLVER_EIG_MODE_VECTOR)
+        return CUSOLVER_STATUS_INVALID_VALUE;
+    need(A, (int64_t)lda * (n - 1) + n), need(W, n), need(work, lwork);
+    cudaError_t error = enqueue(handle->stream, "cusolverDnDsyevd", [=] {
+        *info = LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', fill == CUBLAS_FILL_MODE_UPPER ? 'U' : 'L', n, A, lda, W);
+    });
+    return error ? CUSOLVER_STATUS_EXECUTION_FAILED : CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDgesvd_bufferSize(cusolverDnHandle_t, int m, int n, int *lwork) {
+    SOLVER_ENTER;
+    if (m < n) return CUSOLVER_STATUS_INVALID_VALUE;
+    *lwork = 5 * m + 64;
+    return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDgesvd(cusolverDnHandle_t handle, signed char jobu, signed char jobvt, int m, int n,
+                                  double *A, int lda, double *S, double *U, int ldu, double *VT, int ldvt,
+                                  double *work, int lwork, double *, int *info) {
+    SOLVER_ENTER;
+    if (m < n || n < 1 || lda < m || ldu < m || ldvt < n || lwork < 5 * m + 64 || jobu != 'S' || jobvt != 'S')
+        return CUSOLVER_STATUS_INVALID_VALUE;
+    need(A, (int64_t)lda * n), need(S, n), need(U, (int64_t)ldu * n), need(VT, (int64_t)ldvt * n), need(work, lwork);
+    cudaError_t error = enqueue(handle->stream, "cusolverDnDgesvd", [=] {
+        std::vector<double> rest((size_t)n);
+        *info = LAPACKE_dgesvd(LAPACK_COL_MAJOR, 'S', 'S', m, n, A, lda, S, U, ldu, VT, ldvt, rest.data());
+    });
+    return error ? CUSOLVER_STATUS_EXECUTION_FAILED : CUSOLVER_STATUS_SUCCESS;
+}
+}
