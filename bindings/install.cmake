@@ -39,6 +39,9 @@ install(FILES luajit/raw.lua luajit/raw_values.lua ${gen_dir}/raw_gen.lua ${gen_
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/recipes DESTINATION ${data_dir} OPTIONAL FILES_MATCHING PATTERN "*.lua")
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/mini8 DESTINATION ${data_dir} OPTIONAL)
 install(FILES ${CMAKE_SOURCE_DIR}/LICENSE ${gen_dir}/api.md ${gen_dir}/api_lua.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples USE_SOURCE_PERMISSIONS
+        FILES_MATCHING PATTERN "embed*" PATTERN "classify.lua" PATTERN "CMakeLists.txt" PATTERN "nginx/*"
+        PATTERN "mini8" EXCLUDE)
 install(FILES program/distac.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES program/completion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
         RENAME distac)
@@ -57,14 +60,26 @@ if(vm STREQUAL "LUA54")
 else()
   set(pc_lua luajit)
 endif()
+# What programs that take the static libraries must link as well: packages for pkg-config with their libraries, and
+# libraries without one.
+set(static_packages libpng libjpeg zlib)
+set(static_of_packages png jpeg z)
+set(static_libraries lapacke openblas md unistring xxhash dl m pthread)
+list(JOIN static_packages " " pc_requires)
+list(TRANSFORM static_libraries PREPEND -l OUTPUT_VARIABLE pc_libraries)
+list(JOIN pc_libraries " " pc_libraries)
 foreach(name distac distac-script)
   configure_file(${name}.pc.in ${gen_dir}/${name}.pc @ONLY)
   install(FILES ${gen_dir}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endforeach()
 
-# find_package(distac) gives distac::distac and distac::script
+# find_package(distac) gives distac::distac and distac::script, and the static distac::distac_static and
+# distac::script_static
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/distac)
 install(EXPORT distacTargets NAMESPACE distac:: DESTINATION ${package_dir})
-file(WRITE ${gen_dir}/distacConfig.cmake "include(\${CMAKE_CURRENT_LIST_DIR}/distacTargets.cmake)\n")
+set(static_engine ${static_of_packages} ${static_libraries})
+set(static_vm ${${vm}_LIBRARIES})
+configure_package_config_file(distacConfig.cmake.in ${gen_dir}/distacConfig.cmake INSTALL_DESTINATION ${package_dir}
+                              PATH_VARS CMAKE_INSTALL_LIBDIR CMAKE_INSTALL_INCLUDEDIR)
 write_basic_package_version_file(${gen_dir}/distacConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${gen_dir}/distacConfig.cmake ${gen_dir}/distacConfigVersion.cmake DESTINATION ${package_dir})

@@ -60,7 +60,7 @@ enum {
 DISTAC_API const char *distac_last_error(void);
 /* [any] Name of a status, "ESHAPE" for DISTAC_ESHAPE, "OK" for 0; "EUNKNOWN" for any other number. */
 DISTAC_API const char *distac_status_name(distac_status status);
-/* [any] Semantic version, "0.1.0". */
+/* [any] Semantic version, such as "0.1.0": the project's in CMakeLists.txt. */
 DISTAC_API const char *distac_version(void);
 /* [any] Changes whenever this header changes incompatibly; both bindings check it. */
 DISTAC_API int32_t distac_abi_version(void);

@@ -60,7 +60,7 @@ const char *distac_status_name(distac_status status) {
     }
 }
 
-const char *distac_version(void) { return "0.1.0"; }
+const char *distac_version(void) { return DISTAC_VERSION; }
 
 int32_t distac_abi_version(void) { return DISTAC_ABI_VERSION; }
 

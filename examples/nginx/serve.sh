@@ -6,14 +6,17 @@
 #   curl --data-binary @picture.png http://127.0.0.1:8080/classify
 #
 # Debian's package of the Lua module would replace the system's LuaJIT, so nginx is not installed but unpacked, by
-# fetch.sh, into build/nginx (NGINX_ROOT). distac's Lua files for LuaJIT are taken from the build tree, or from
-# DISTAC_LUA, such as /usr/local/share/lua/5.1.
+# fetch.sh, into build/nginx (NGINX_ROOT). distac's Lua files for LuaJIT are taken from the build tree, from the
+# installation that this file belongs to, or from DISTAC_LUA, such as /usr/local/share/lua/5.1.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: serve.sh MODEL HEAD [PORT]" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 model=$(realpath "$1") head=$(realpath "$2") port=${3:-8080}
-root=${NGINX_ROOT:-$here/../../build/nginx}
-lua=${DISTAC_LUA:-$here/../../build/lua/5.1}
+build=$here/../../build
+[ -d "$build" ] || build=$PWD
+root=${NGINX_ROOT:-$build/nginx}
+lua=${DISTAC_LUA:-$build/lua/5.1}
+[ -d "$lua" ] || lua=$here/../../../../lua/5.1 # this is an installation's share/doc/distac/examples/nginx
 [ -x "$root/usr/sbin/nginx" ] || "$here/fetch.sh" "$root"
 
 # nginx finds everything below one folder, its prefix.

@@ -19,6 +19,7 @@ refused() {
 
 make_data() {
     data=$work/data
+    [ -d "$data" ] && return # made before, with other binaries
     "$distac" "$examples/embed_data.lua" "$data"
     pictures=("$data"/latin/*.png)
     [ ${#pictures[@]} = 32 ] || problem "there are ${#pictures[@]} pictures"
@@ -103,6 +104,7 @@ LUA
         echo "embed_recipe was not run: the data of mini8 is not complete here"
         return 0
     fi
+    rm -rf "$work/job"
     "$bin/embed_recipe" "$work/job.lua" "$work/job" >"$work/recipe.out" 2>"$work/recipe.err" &
     local host=$! tries=0
     until grep -q 'fine-tuning' "$work/recipe.err" || [ $tries = 600 ]; do sleep 0.1; tries=$((tries + 1)); done
