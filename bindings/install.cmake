@@ -1,4 +1,5 @@
-# What `cmake --install` puts where. Relative places are under CMAKE_INSTALL_PREFIX.
+# What `cmake --install` puts where. Relative places are under CMAKE_INSTALL_PREFIX. Components are packages, see
+# package.cmake.
 include(CMakePackageConfigHelpers)
 # For package managers, which know one Lua version:
 set(DISTAC_LUADIR "" CACHE PATH "Where the Lua files go; empty: share/lua/5.4 and share/lua/5.1")
@@ -21,30 +22,37 @@ else()
   set(lua51_dir ${CMAKE_INSTALL_DATADIR}/lua/5.1)
 endif()
 
-install(TARGETS distac_shared distac_script_shared EXPORT distacTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
-        RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(TARGETS distac_static distac_script_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(TARGETS distac RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS distac_shared EXPORT distacTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        COMPONENT libdistac0 NAMELINK_COMPONENT libdistac-dev)
+install(TARGETS distac_script_shared EXPORT distacTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        COMPONENT libdistac-script0 NAMELINK_COMPONENT libdistac-dev)
+install(TARGETS distac_static distac_script_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT libdistac-dev)
+install(TARGETS distac RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT distac)
 if(TARGET distac_raw54)
-  install(TARGETS distac_raw54 LIBRARY DESTINATION ${lua54_lib}/distac)
+  install(TARGETS distac_raw54 LIBRARY DESTINATION ${lua54_lib}/distac COMPONENT lua-distac)
 endif()
-install(FILES ${CMAKE_SOURCE_DIR}/core/distac.h script/distac_script.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES ${CMAKE_SOURCE_DIR}/core/distac.h script/distac_script.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+        COMPONENT libdistac-dev)
 
 foreach(dir ${lua54_dir} ${lua51_dir})
-  install(DIRECTORY ${CMAKE_SOURCE_DIR}/lua/distac DESTINATION ${dir} FILES_MATCHING PATTERN "*.lua")
-  install(FILES ${gen_dir}/docs.lua DESTINATION ${dir}/distac)
+  install(DIRECTORY ${CMAKE_SOURCE_DIR}/lua/distac DESTINATION ${dir} COMPONENT lua-distac
+          FILES_MATCHING PATTERN "*.lua")
+  install(FILES ${gen_dir}/docs.lua DESTINATION ${dir}/distac COMPONENT lua-distac)
 endforeach()
 install(FILES luajit/raw.lua luajit/raw_values.lua ${gen_dir}/raw_gen.lua ${gen_dir}/raw_cdef.lua
-        DESTINATION ${lua51_dir}/distac)
-install(DIRECTORY ${CMAKE_SOURCE_DIR}/recipes DESTINATION ${data_dir} OPTIONAL FILES_MATCHING PATTERN "*.lua")
-install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/mini8 DESTINATION ${data_dir} OPTIONAL)
-install(FILES ${CMAKE_SOURCE_DIR}/LICENSE ${gen_dir}/api.md ${gen_dir}/api_lua.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
-install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples USE_SOURCE_PERMISSIONS
+        DESTINATION ${lua51_dir}/distac COMPONENT lua-distac)
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/recipes DESTINATION ${data_dir} COMPONENT lua-distac OPTIONAL
+        FILES_MATCHING PATTERN "*.lua")
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/mini8 DESTINATION ${data_dir} COMPONENT lua-distac OPTIONAL)
+install(FILES ${CMAKE_SOURCE_DIR}/LICENSE ${gen_dir}/api.md ${gen_dir}/api_lua.md DESTINATION ${CMAKE_INSTALL_DOCDIR}
+        COMPONENT libdistac-dev)
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT libdistac-dev
+        USE_SOURCE_PERMISSIONS
         FILES_MATCHING PATTERN "embed*" PATTERN "classify.lua" PATTERN "CMakeLists.txt" PATTERN "nginx/*"
         PATTERN "mini8" EXCLUDE)
-install(FILES program/distac.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES program/distac.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT distac)
 install(FILES program/completion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
-        RENAME distac)
+        RENAME distac COMPONENT distac)
 
 # pkg-config: what stands in the files is relative to where they lie, so that a tree can be moved.
 if(IS_ABSOLUTE ${CMAKE_INSTALL_LIBDIR})
@@ -70,16 +78,19 @@ list(TRANSFORM static_libraries PREPEND -l OUTPUT_VARIABLE pc_libraries)
 list(JOIN pc_libraries " " pc_libraries)
 foreach(name distac distac-script)
   configure_file(${name}.pc.in ${gen_dir}/${name}.pc @ONLY)
-  install(FILES ${gen_dir}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+  install(FILES ${gen_dir}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT libdistac-dev)
 endforeach()
 
 # find_package(distac) gives distac::distac and distac::script, and the static distac::distac_static and
 # distac::script_static
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/distac)
-install(EXPORT distacTargets NAMESPACE distac:: DESTINATION ${package_dir})
+install(EXPORT distacTargets NAMESPACE distac:: DESTINATION ${package_dir} COMPONENT libdistac-dev)
 set(static_engine ${static_of_packages} ${static_libraries})
 set(static_vm ${${vm}_LIBRARIES})
 configure_package_config_file(distacConfig.cmake.in ${gen_dir}/distacConfig.cmake INSTALL_DESTINATION ${package_dir}
                               PATH_VARS CMAKE_INSTALL_LIBDIR CMAKE_INSTALL_INCLUDEDIR)
 write_basic_package_version_file(${gen_dir}/distacConfigVersion.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${gen_dir}/distacConfig.cmake ${gen_dir}/distacConfigVersion.cmake DESTINATION ${package_dir})
+install(FILES ${gen_dir}/distacConfig.cmake ${gen_dir}/distacConfigVersion.cmake DESTINATION ${package_dir}
+        COMPONENT libdistac-dev)
+
+include(package.cmake)
