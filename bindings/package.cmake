@@ -16,6 +16,7 @@ set(CPACK_DEBIAN_PACKAGE_MAINTAINER "the distac authors <distac@localhost>" CACH
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${CMAKE_BINARY_DIR})
+set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE
                                                 WORLD_READ WORLD_EXECUTE)
@@ -50,8 +51,9 @@ describe(libdistac-script0 libs "runs Lua scripts of distac inside host programs
          "A Lua state with the engine and its limits behind a small C interface,\n\
 for programs that run recipes and scripts.")
 describe(lua-distac interpreters "conditioning and merging of models for Lua 5.4 and LuaJIT" "libdistac0 ${same}"
-         "require \"distac\" gives tensors, models, task vectors, merging, training\n\
-and recipes. With the recipes of the paper and an embedded benchmark.")
+         "For scripts and programs with a Lua of their own: tensors, models, task\n\
+vectors, merging, training and recipes. With the recipes of the paper and\n\
+an embedded benchmark.")
 describe(distac science "conditions task vectors and merges fine-tuned models"
          "libdistac0 ${same}, lua-distac ${same}"
          "The command line and the prompt: runs recipes, merges, evaluates,\n\
@@ -61,7 +63,7 @@ describe(libdistac-dev libdevel "engine that conditions task vectors: files for 
 libjpeg-dev, zlib1g-dev, libunistring-dev, libxxhash-dev, libmd-dev, ${vm_package}"
          "Headers, static libraries, files for pkg-config and CMake, the reference\n\
 and examples of host programs.")
-set(CPACK_DEBIAN_LIBDISTAC0_PACKAGE_RECOMMENDS libcairo2) # loaded when something is drawn
+set(CPACK_DEBIAN_LIBDISTAC0_PACKAGE_RECOMMENDS "libcairo2, fonts-dejavu-core") # loaded when something is drawn
 set(CPACK_DEBIAN_LUA-DISTAC_PACKAGE_SUGGESTS "lua5.4, luajit, dataset-fashion-mnist")
 set(CPACK_DEBIAN_DISTAC_PACKAGE_SUGGESTS "dataset-fashion-mnist")
 foreach(library LIBDISTAC0 LIBDISTAC-SCRIPT0)

@@ -61,7 +61,7 @@ int main(int argc, char **argv) { /* runs argv[1] in the host library, as the pr
 C
 
 flags=(-Wall -Wextra -Werror)
-export PKG_CONFIG_PATH=$libdir/pkgconfig
+export CMAKE_GENERATOR=Ninja PKG_CONFIG_PATH=$libdir/pkgconfig
 version=$(pkg-config --modversion distac)
 [ "$("$distac" -e 'print(require("distac").version)')" = "$version" ] || problem "distac.pc has another version than the engine"
 

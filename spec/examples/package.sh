@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Makes the Debian packages, looks at what they say and hold, unpacks them together and uses what is there. (Installing
+# them needs root and changes the system.) Usage: package.sh BUILD
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+build=$(cd "$1" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+problem() { echo "package: $*" >&2; exit 1; }
+for tool in cpack dpkg-deb dpkg-shlibdeps gzip; do
+    command -v $tool >/dev/null || { echo "$tool is not installed"; exit 77; }
+done
+
+# One after the other, and lightly packed: this is about what is in them.
+(cd "$build" && cpack -G DEB -B "$work/made" -D CPACK_DEBIAN_COMPRESSION_TYPE=gzip) >"$work/cpack.log" 2>&1 ||
+    { tail -n 30 "$work/cpack.log"; problem "cpack failed"; }
+version=$("$build/distac" -e 'print(require("distac").version)')
+mkdir "$work/root"
+for package in libdistac0 libdistac-script0 lua-distac distac libdistac-dev; do
+    deb=$(echo "$work/made/${package}_$version-1"_*.deb)
+    [ -f "$deb" ] || { ls "$work/made"; problem "there is no package $package of version $version"; }
+    dpkg-deb -f "$deb" Depends >"$work/depends"
+    case $package in
+        libdistac0) grep -q 'libc6.*libopenblas' "$work/depends" && ! grep -q 'lua\|distac' "$work/depends" ;;
+        libdistac-script0 | distac) grep -q "libdistac0 (= $version-1), lua-distac (= $version-1).*libc6" "$work/depends" ;;
+        *) grep -q "libdistac0 (= $version-1)" "$work/depends" ;;
+    esac || { cat "$work/depends"; problem "$package depends on the wrong packages"; }
+    dpkg-deb -x "$deb" "$work/root"
+    for file in copyright changelog.Debian.gz; do
+        [ -s "$work/root/usr/share/doc/$package/$file" ] || problem "$package has no $file"
+    done
+done
+
+usr=$work/root/usr
+[ -s "$usr/share/man/man1/distac.1.gz" ] || problem "there is no manual page"
+"$usr/bin/distac" version | grep -q "^distac $version" || problem "the packaged program does not run"
+"$usr/bin/distac" -e "local d = require 'distac'; assert(d.paths.lua:find('$usr', 1, true) and d.paths.mini8:find('$usr', 1, true))
+    assert(d.vit(d.load(d.paths.mini8 .. '/backbone.safetensors')):config().width == 128)"
+library=$(find "$usr" -name 'libdistac.so.*.*')
+bytes=$(stat -c %s "$library")
+echo "stripped libdistac: $bytes bytes"
+[ "$bytes" -lt $((3 << 20)) ] || problem "the stripped library has $bytes bytes, 3 MiB are allowed"
+nm "$library" 2>&1 | grep -q 'no symbols' || problem "the packaged library is not stripped"
