@@ -880,6 +880,10 @@ DISTAC_API distac_status distac_dataset_create(const distac_tensor *images,
 /* [new] IDX files, plain or gzip. labels_path NULL: unlabelled. Errors: EIO, EFORMAT. */
 DISTAC_API distac_status distac_dataset_idx(distac_context *context, const char *images_path,
                                             DISTAC_NULLABLE const char *labels_path, distac_dataset **out);
+/* [new] An array as numpy.save writes it (NPY 1.0, 2.0, 3.0), row-major whatever its order in the file: bool, integers of
+ * 1 to 8 bytes, floats of 2, 4 and 8, of either byte order. Nothing in the file is evaluated. Errors: EIO, ENOTFOUND,
+ * EFORMAT (text names file, place and rule), EUNSUPPORTED (objects, records, texts, complex numbers, dates). */
+DISTAC_API distac_status distac_tensor_npy(distac_context *context, const char *path, distac_tensor **out);
 /* [new] A folder of class folders (labelled, classes sorted by name), or a flat folder of images (unlabelled).
  * Images are fitted to size x size and converted to `channels`. Errors: EIO, EFORMAT (text names the file). */
 DISTAC_API distac_status distac_dataset_folder(distac_context *context, const char *path, int32_t size,

@@ -24,6 +24,34 @@ function M.idx(images, labels)
     return raw.dataset_idx(context.get(), images, labels)
 end
 
+-- npy(images [, labels [, classes]]): arrays of numpy.save: u8 [N,H,W] or [N,C,H,W], integers [N] from 0 on. classes:
+-- one more than the largest label, where it is not given.
+function M.npy(images, labels, classes)
+    local fname = "distac.dataset.npy"
+    local pixels = tensor.npy(images, fname)
+    local shape = pixels:shape()
+    if pixels:dtype() ~= "u8" or (#shape ~= 3 and #shape ~= 4) then
+        errors.raise("EFORMAT", "%s: %s: images are u8 [N,H,W] or [N,C,H,W]; this is %s of %.0f dimensions", fname, images,
+            pixels:dtype(), #shape)
+    end
+    if #shape == 3 then
+        pixels = pixels:reshape(shape[1], 1, shape[2], shape[3])
+    end
+    if labels == nil then
+        return raw.dataset_create(pixels, nil, 0)
+    end
+    local array = tensor.npy(labels, fname)
+    if array:dtype() == "bool" or array:dtype():find("^[fu]64$") or array:dtype():find("^f") or #array:shape() ~= 1 then
+        errors.raise("EFORMAT", "%s: %s: labels are integers [N]; this is %s of %.0f dimensions", fname, labels,
+            array:dtype(), #array:shape())
+    end
+    local most = -1
+    for i = 1, array:numel() do
+        most = math.max(most, array[i])
+    end
+    return raw.dataset_create(pixels, array:to "i64", check.integer(fname, "classes", classes or most + 1, 1))
+end
+
 -- Options of every data set of image files. cache: a folder for packs of decoded images, made on the first run
 -- and mapped afterwards; originals: they hold whole images, for training crops, instead of fitted ones;
 -- cache_limit: most bytes of a pack.
@@ -412,7 +440,7 @@ setmetatable(M, {
     __index = function(_, key)
         if type(key) == "string" then
             errors.raise("ENOTFOUND", "distac.dataset: no kind %q%s", key,
-                check.hint(key, { "idx", "folder", "task", "tasks", "task_info", "randperm", "mini8", "glyphs",
+                check.hint(key, { "idx", "npy", "folder", "task", "tasks", "task_info", "randperm", "mini8", "glyphs",
                     "tensors", "augment" }))
         end
     end,

@@ -94,6 +94,7 @@ end
 local makers = strict("distac.tensor", {
     zeros = tensor.zeros, ones = tensor.ones, full = tensor.full, randn = tensor.randn, rand = tensor.rand,
     arange = tensor.arange, eye = tensor.eye, matmul = tensor.matmul, cat = tensor.cat, adopt = adopt.adopt,
+    npy = function(path) return tensor.npy(path) end,
 })
 getmetatable(makers).__call = function(_, ...) return tensor.tensor(...) end
 

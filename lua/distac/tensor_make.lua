@@ -124,6 +124,11 @@ function M.arange(start, stop, step, options)
     return t
 end
 
+-- npy(path): an array as numpy.save writes it; nothing in the file is evaluated.
+function M.npy(path, fname)
+    return raw.tensor_npy(context.get(), check.string(fname or "distac.tensor.npy", "path", path))
+end
+
 function M.eye(n, options)
     check.integer("distac.eye", "n", n, 0)
     local o = check.options("distac.eye", options, DTYPE)

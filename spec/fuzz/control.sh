@@ -51,5 +51,6 @@ planted fuzz_idx core/data/idx.c 'if (label < 0 || label >= DI_CLASSES)' 'if (la
 planted fuzz_pt core/io/pt_tensor.c 'last >= v->storage->count' 'last < 0'
 planted fuzz_pt core/io/pickle_plain.c 'if (count > p->limit - p->at)' 'if (count > UINT64_MAX - p->at)'
 planted fuzz_pt core/io/pickle_plain.c '|| count * width != end - at)' ')'
+planted fuzz_npy core/data/npy.c 'if (h->rank == DI_MAX_RANK)' 'if (h->rank == 99)'
 planted fuzz_mat core/data/mat_array.c 'if (bytes > end - at - 8)' 'if (bytes > end)'
 exit $bad
