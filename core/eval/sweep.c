@@ -1,6 +1,6 @@
 /* sweep.c: a model's features and logits over a whole data set, a batch of images at a time. */
+#include "../backend/backend.h"
 #include "../data/data.h"
-#include <string.h>
 
 /* The sweep of a data set through a model: what a batch becomes, and where it goes. */
 typedef struct sweep {
@@ -69,14 +69,15 @@ static distac_status run(sweep *s, const char *function, int64_t start, int64_t 
     int64_t shape[2] = {count, s->columns};
     size_t row = (size_t)s->columns * (size_t)distac_dtype_bytes(s->dtype);
     distac_tensor *result;
-    DI_TRY(di_tensor_new(context, s->dtype, 2, shape, false, &result));
+    DI_TRY(di_tensor_new_there(context, s->dtype, 2, shape, false, &result));
     distac_status status = DISTAC_OK;
     for (int64_t i = 0; i < count && status == DISTAC_OK; i += batch) {
         int64_t n = count - i < batch ? count - i : batch;
         distac_tensor *rows = NULL;
         status = di_poll(context);
         if (status == DISTAC_OK) status = batch_rows(s, start + i, n, &rows);
-        if (status == DISTAC_OK) memcpy((char *)result->data + (size_t)i * row, rows->data, (size_t)n * row);
+        if (status == DISTAC_OK)
+            status = di_there_copy(context, (char *)result->data + (size_t)i * row, rows->data, (size_t)n * row);
         distac_tensor_release(rows);
     }
     if (status != DISTAC_OK) {

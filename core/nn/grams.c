@@ -3,6 +3,7 @@
 #include "nn.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* conv1 (of patches), four per block, proj. */
@@ -56,7 +57,7 @@ typedef struct job {
     const distac_vit *vit;
     const di_kernels *kernels; /* not the model's: sums of products in full, whatever its products are */
     int64_t first, count;
-    distac_tensor *const *grams;
+    distac_tensor **grams; /* where the model computes */
 } job;
 
 static distac_status add(void *arg, int64_t linear, int64_t rows, int64_t columns, const void *x) {
@@ -76,7 +77,7 @@ static distac_status check(const distac_vit *vit, const distac_tensor *images, i
     for (int32_t i = 0; i < n_grams; i++) {
         const int64_t size = inputs_of(vit, first + i), shape[2] = {size, size};
         DI_REQUIRE(grams[i], "a gram is NULL");
-        DI_TRY(di_tensor_expect(grams[i], "gram", vit->dtype, 2, shape));
+        DI_TRY(di_tensor_expect_anywhere(grams[i], "gram", vit->dtype, 2, shape));
         if (distac_tensor_readonly(grams[i]))
             return di_fail_at(DISTAC_ESTATE, "distac_vit_grams", "gram is read-only");
     }
@@ -88,10 +89,21 @@ distac_status distac_vit_grams(distac_vit *vit, const distac_tensor *images, int
     DI_REQUIRE(vit && images && grams, "vit, images and grams are needed");
     DI_TRY(check(vit, images, first, n_grams, grams));
     const int64_t shape[2] = {images->shape[0], vit->config.dim};
-    distac_tensor *features = NULL;
-    DI_TRY(di_tensor_new(vit->context, vit->dtype, 2, shape, false, &features));
-    job j = {vit, di_kernels_for(vit->context, vit->dtype), first, n_grams, grams};
-    distac_status status = di_vit_watch(vit, shape[0], images->data, features->data, all_tokens != 0, add, &j);
+    distac_tensor *features = NULL, *there = NULL;
+    job j = {vit, di_kernels_there(vit->context, vit->dtype), first, n_grams,
+             di_new((size_t)n_grams * sizeof(distac_tensor *))};
+    distac_status status = j.grams ? DISTAC_OK : DISTAC_ENOMEM;
+    for (int32_t i = 0; i < n_grams && status == DISTAC_OK; i++) status = di_bring_there(grams[i], &j.grams[i]);
+    if (status == DISTAC_OK) status = di_bring_there(images, &there);
+    if (status == DISTAC_OK) status = di_tensor_new_there(vit->context, vit->dtype, 2, shape, false, &features);
+    if (status == DISTAC_OK)
+        status = di_vit_watch(vit, shape[0], there->data, features->data, all_tokens != 0, add, &j);
+    for (int32_t i = 0; j.grams && i < n_grams; i++) {
+        if (status == DISTAC_OK && j.grams[i] != grams[i]) status = distac_tensor_copy(grams[i], j.grams[i]);
+        distac_tensor_release(j.grams[i]);
+    }
+    free(j.grams);
     distac_tensor_release(features);
+    distac_tensor_release(there);
     return status;
 }

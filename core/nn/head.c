@@ -19,7 +19,7 @@ distac_status distac_head_create(const distac_tensor *weight, int32_t normalize,
         return di_fail(DISTAC_ESHAPE, "weight has shape %s, wanted [classes,dimension]",
                        di_shape_text(weight->rank, weight->shape, text, sizeof text));
     }
-    const di_kernels *kernels = di_kernels_for(weight->context, weight->dtype);
+    const di_kernels *kernels = di_kernels_there(weight->context, weight->dtype);
     if (!kernels)
         return di_fail(DISTAC_EDTYPE, "weight is %s, it must be f32 or f64", distac_dtype_name(weight->dtype));
     distac_head *head = di_new(sizeof *head);
@@ -32,7 +32,8 @@ distac_status distac_head_create(const distac_tensor *weight, int32_t normalize,
     head->dtype = weight->dtype;
     head->classes = weight->shape[0];
     head->dim = weight->shape[1];
-    distac_status status = distac_tensor_cast(weight, weight->dtype, &head->weight);
+    distac_status status = di_tensor_new_there(head->context, head->dtype, 2, weight->shape, false, &head->weight);
+    if (status == DISTAC_OK) status = distac_tensor_copy(head->weight, weight);
     if (status != DISTAC_OK) {
         distac_head_release(head);
         return status;
@@ -81,7 +82,7 @@ static distac_status scratch_make(const distac_head *head, int64_t batch, scratc
     size_t element = (size_t)distac_dtype_bytes(head->dtype);
     size_t rows = (size_t)batch * (size_t)head->dim * element; /* fits: features of this size exist */
     out->bytes = 2 * rows + (size_t)batch * element;
-    out->memory = di_alloc(head->context, out->bytes);
+    out->memory = di_there_alloc(head->context, out->bytes);
     if (!out->memory) return DISTAC_ENOMEM;
     out->unit = out->memory;
     out->dunit = out->memory + rows;
@@ -91,7 +92,7 @@ static distac_status scratch_make(const distac_head *head, int64_t batch, scratc
 
 static distac_status check_features(const distac_head *head, const distac_tensor *features) {
     const int64_t shape[2] = {-1, head->dim};
-    return di_tensor_expect(features, "features", head->dtype, 2, shape);
+    return di_tensor_expect_anywhere(features, "features", head->dtype, 2, shape);
 }
 
 distac_status distac_head_logits(const distac_head *head, const distac_tensor *features, distac_tensor **out) {
@@ -99,13 +100,15 @@ distac_status distac_head_logits(const distac_head *head, const distac_tensor *f
     *out = NULL;
     DI_TRY(check_features(head, features));
     const int64_t batch = features->shape[0], shape[2] = {batch, head->classes};
-    distac_tensor *logits = NULL;
-    DI_TRY(di_tensor_new(head->context, head->dtype, 2, shape, false, &logits));
+    distac_tensor *logits = NULL, *there;
+    DI_TRY(di_bring_there(features, &there));
     scratch s = {0};
-    distac_status status = scratch_make(head, batch, &s);
+    distac_status status = di_tensor_new_there(head->context, head->dtype, 2, shape, false, &logits);
+    if (status == DISTAC_OK) status = scratch_make(head, batch, &s);
     if (status == DISTAC_OK && batch > 0)
-        status = di_head_forward(head, batch, features->data, s.unit, s.norms, logits->data);
-    di_free(head->context, s.memory, s.bytes);
+        status = di_head_forward(head, batch, there->data, s.unit, s.norms, logits->data);
+    distac_tensor_release(there);
+    di_there_free(head->context, s.memory, s.bytes);
     if (status == DISTAC_OK) *out = logits;
     else distac_tensor_release(logits);
     return status;
@@ -117,23 +120,27 @@ distac_status distac_head_backward(const distac_head *head, const distac_tensor 
     *out = NULL;
     DI_TRY(check_features(head, features));
     const int64_t batch = features->shape[0], logits_shape[2] = {batch, head->classes};
-    DI_TRY(di_tensor_expect(dlogits, "dlogits", head->dtype, 2, logits_shape));
+    DI_TRY(di_tensor_expect_anywhere(dlogits, "dlogits", head->dtype, 2, logits_shape));
     if (dweight) {
-        DI_TRY(di_tensor_expect(dweight, "dweight", head->dtype, 2, head->weight->shape));
+        DI_TRY(di_tensor_expect_there(dweight, "dweight", head->dtype, 2, head->weight->shape));
         if (distac_tensor_readonly(dweight)) return di_fail(DISTAC_ESTATE, "dweight is read-only");
     }
-    distac_tensor *dfeatures = NULL;
-    DI_TRY(di_tensor_new(head->context, head->dtype, 2, features->shape, false, &dfeatures));
+    distac_tensor *dfeatures = NULL, *x = NULL, *dy = NULL;
     scratch s = {0};
-    distac_status status = scratch_make(head, batch, &s);
+    distac_status status = di_tensor_new_there(head->context, head->dtype, 2, features->shape, false, &dfeatures);
+    if (status == DISTAC_OK) status = di_bring_there(features, &x);
+    if (status == DISTAC_OK) status = di_bring_there(dlogits, &dy);
+    if (status == DISTAC_OK) status = scratch_make(head, batch, &s);
     if (status == DISTAC_OK && batch > 0) {
         if (head->normalize)
-            status = head->kernels->normalize(head->context, batch, head->dim, features->data, s.unit, s.norms);
+            status = head->kernels->normalize(head->context, batch, head->dim, x->data, s.unit, s.norms);
         if (status == DISTAC_OK)
-            status = di_head_backward(head, batch, features->data, s.unit, s.norms, dlogits->data, s.dunit,
+            status = di_head_backward(head, batch, x->data, s.unit, s.norms, dy->data, s.dunit,
                                       dweight ? dweight->data : NULL, dfeatures->data);
     }
-    di_free(head->context, s.memory, s.bytes);
+    distac_tensor_release(x);
+    distac_tensor_release(dy);
+    di_there_free(head->context, s.memory, s.bytes);
     if (status == DISTAC_OK) *out = dfeatures;
     else distac_tensor_release(dfeatures);
     return status;

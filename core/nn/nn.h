@@ -69,7 +69,7 @@ typedef struct di_vit_acts {
     void *d_x, *d_rows, *d_wide, *d_row_x, *d_pooled; /* gradients under way */
 } di_vit_acts;
 
-/* Memory that grows when a larger batch comes and is otherwise used again. */
+/* Memory where the context computes; it grows when a larger batch comes and is otherwise used again. */
 typedef struct di_workspace {
     void *memory;
     size_t bytes;
@@ -116,6 +116,13 @@ void di_vit_retain(distac_vit *vit);
 distac_status di_vit_config_check(const distac_vit_config *config);
 /* Fails unless images are [B,C,S,S] in the model's type; B at least 1. */
 distac_status di_vit_images_check(const distac_vit *vit, const distac_tensor *images);
+/* di_tensor_expect for what must lie where the context computes. */
+distac_status di_tensor_expect_there(const distac_tensor *tensor, const char *name, int32_t dtype, int32_t rank,
+                                     const int64_t *shape);
+/* [new] Checked images where the model computes. */
+distac_status di_vit_images(const distac_vit *vit, const distac_tensor *images, distac_tensor **out);
+/* [new] The tensor, dense, where the context computes; not copied if it lies so already. */
+distac_status di_bring_there(const distac_tensor *tensor, distac_tensor **out);
 
 /* ---- workspace.c ---- */
 /* Makes room for a batch and sets acts and blocks to point into it; no allocation if it fits. */
@@ -131,6 +138,9 @@ typedef struct di_infer_acts {
 distac_status di_vit_plan_inference(distac_vit *vit, int64_t slice, di_infer_acts *out);
 void di_vit_workspace_free(distac_vit *vit);
 distac_status di_workspace_reserve(distac_context *context, di_workspace *workspace, size_t bytes);
+/* The same in the host's memory; di_free takes it back. */
+distac_status di_workspace_reserve_here(distac_context *context, di_workspace *workspace, size_t bytes);
+void di_workspace_free(distac_context *context, di_workspace *workspace);
 enum { DI_VIT_SLICE = 128 }; /* images at a time in inference */
 
 /* ---- vit_forward.c, vit_backward.c: raw pointers, dense, the model's type ---- */

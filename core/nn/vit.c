@@ -51,7 +51,7 @@ static distac_status build(distac_vit *vit) {
     if (!vit->blocks) return DISTAC_ENOMEM;
     DI_TRY(di_vit_params_build(vit));
     int64_t total = di_vit_params_total(vit);
-    return distac_tensor_create(vit->context, vit->dtype, 1, &total, &vit->flat);
+    return di_tensor_new_there(vit->context, vit->dtype, 1, &total, true, &vit->flat);
 }
 
 distac_status distac_vit_create(distac_context *context, const distac_vit_config *config, int32_t dtype,
@@ -130,9 +130,28 @@ distac_status distac_vit_init(distac_vit *vit, uint64_t seed) {
 distac_status di_vit_images_check(const distac_vit *vit, const distac_tensor *images) {
     const distac_vit_config *c = &vit->config;
     const int64_t shape[4] = {-1, c->channels, c->image, c->image};
-    DI_TRY(di_tensor_expect(images, "images", vit->dtype, 4, shape));
+    DI_TRY(di_tensor_expect_anywhere(images, "images", vit->dtype, 4, shape));
     if (images->shape[0] < 1) return di_fail(DISTAC_ESHAPE, "images is an empty batch");
     return DISTAC_OK;
+}
+
+distac_status di_bring_there(const distac_tensor *tensor, distac_tensor **out) {
+    return di_tensor_bring(tensor, di_models_there(tensor->context), out);
+}
+
+distac_status di_tensor_expect_there(const distac_tensor *tensor, const char *name, int32_t dtype, int32_t rank,
+                                     const int64_t *shape) {
+    DI_TRY(di_tensor_expect_anywhere(tensor, name, dtype, rank, shape));
+    const distac_context *context = tensor->context;
+    if (tensor->storage->there == di_models_there(context)) return DISTAC_OK;
+    return di_fail_at(DISTAC_EDEVICE, name, "is on %s, wanted on %s", distac_tensor_device(tensor),
+                      di_models_there(context) ? context->device->name : "cpu");
+}
+
+distac_status di_vit_images(const distac_vit *vit, const distac_tensor *images, distac_tensor **out) {
+    *out = NULL;
+    DI_TRY(di_vit_images_check(vit, images));
+    return di_bring_there(images, out);
 }
 
 typedef distac_status (*pass)(distac_vit *vit, int64_t batch, const void *images, void *features);
@@ -140,11 +159,12 @@ typedef distac_status (*pass)(distac_vit *vit, int64_t batch, const void *images
 static distac_status run(distac_vit *vit, const distac_tensor *images, pass forward, distac_tensor **out) {
     DI_REQUIRE(vit && images && out, "vit, images and out are needed");
     *out = NULL;
-    DI_TRY(di_vit_images_check(vit, images));
+    distac_tensor *features = NULL, *there;
+    DI_TRY(di_vit_images(vit, images, &there));
     const int64_t shape[2] = {images->shape[0], vit->config.dim};
-    distac_tensor *features = NULL;
-    DI_TRY(di_tensor_new(vit->context, vit->dtype, 2, shape, false, &features));
-    distac_status status = forward(vit, shape[0], images->data, features->data);
+    distac_status status = di_tensor_new_there(vit->context, vit->dtype, 2, shape, false, &features);
+    if (status == DISTAC_OK) status = forward(vit, shape[0], there->data, features->data);
+    distac_tensor_release(there);
     if (status == DISTAC_OK) *out = features;
     else distac_tensor_release(features);
     return status;
@@ -164,8 +184,12 @@ distac_status distac_vit_backward(distac_vit *vit, const distac_tensor *dfeature
         return di_fail(DISTAC_ESTATE,
                        "there is no forward pass to go back through: call distac_vit_forward first");
     const int64_t shape[2] = {vit->kept_batch, vit->config.dim};
-    DI_TRY(di_tensor_expect(dfeatures, "dfeatures", vit->dtype, 2, shape));
-    DI_TRY(di_tensor_expect(grads, "grads", vit->dtype, 1, &vit->flat->numel));
+    DI_TRY(di_tensor_expect_anywhere(dfeatures, "dfeatures", vit->dtype, 2, shape));
+    DI_TRY(di_tensor_expect_there(grads, "grads", vit->dtype, 1, &vit->flat->numel));
     if (distac_tensor_readonly(grads)) return di_fail(DISTAC_ESTATE, "grads is read-only");
-    return di_vit_backward(vit, dfeatures->data, grads->data);
+    distac_tensor *there;
+    DI_TRY(di_bring_there(dfeatures, &there));
+    distac_status status = di_vit_backward(vit, there->data, grads->data);
+    distac_tensor_release(there);
+    return status;
 }

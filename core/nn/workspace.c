@@ -84,7 +84,21 @@ static void walk_inference(plan *p, const distac_vit *vit, int64_t slice, di_inf
     a->row_x = take(p, slice, W);
 }
 
+void di_workspace_free(distac_context *context, di_workspace *workspace) {
+    di_there_free(context, workspace->memory, workspace->bytes);
+    *workspace = (di_workspace){NULL, 0};
+}
+
 distac_status di_workspace_reserve(distac_context *context, di_workspace *workspace, size_t bytes) {
+    if (bytes <= workspace->bytes) return DISTAC_OK;
+    di_workspace_free(context, workspace);
+    workspace->memory = di_there_alloc(context, bytes);
+    if (!workspace->memory) return DISTAC_ENOMEM;
+    workspace->bytes = bytes;
+    return DISTAC_OK;
+}
+
+distac_status di_workspace_reserve_here(distac_context *context, di_workspace *workspace, size_t bytes) {
     if (bytes <= workspace->bytes) return DISTAC_OK;
     di_free(context, workspace->memory, workspace->bytes);
     *workspace = (di_workspace){NULL, 0};
@@ -120,9 +134,8 @@ distac_status di_vit_plan_inference(distac_vit *vit, int64_t slice, di_infer_act
 }
 
 void di_vit_workspace_free(distac_vit *vit) {
-    di_free(vit->context, vit->training.memory, vit->training.bytes);
-    di_free(vit->context, vit->inference.memory, vit->inference.bytes);
-    vit->training = vit->inference = (di_workspace){NULL, 0};
+    di_workspace_free(vit->context, &vit->training);
+    di_workspace_free(vit->context, &vit->inference);
     vit->kept_batch = 0;
     vit->inside_of = -1;
 }

@@ -86,7 +86,7 @@ static distac_status plan(distac_text *text, int64_t batch, int64_t length, acts
         __builtin_mul_overflow(row, element, &bytes) || bytes > (size_t)INT64_MAX - 256)
         return di_fail_at(DISTAC_ENOMEM, "distac_text_features", "%lld texts of width %d are too large here",
                           (long long)batch, (int)text->config.width);
-    DI_TRY(di_workspace_reserve(text->context, &text->workspace, bytes + 4 * 64));
+    DI_TRY(di_workspace_reserve_here(text->context, &text->workspace, bytes + 4 * 64));
     size_t sizes[4] = {all * W, all * W, all * wide, (size_t)batch * W};
     void **fields[4] = {&out->x, &out->rows, &out->wide, &out->row_x};
     char *at = text->workspace.memory;

@@ -10,7 +10,7 @@ static distac_status check(const char *name, const distac_vit *vit, int32_t n_ta
     if (n_taus < 1) return di_fail_at(DISTAC_EINVAL, name, "no task vectors");
     for (int32_t t = 0; t < n_taus; t++) {
         if (!taus[t]) return di_fail_at(DISTAC_EINVAL, name, "a task vector is NULL");
-        DI_TRY(di_tensor_expect(taus[t], "tau", vit->dtype, 1, &vit->flat->numel));
+        DI_TRY(di_tensor_expect_anywhere(taus[t], "tau", vit->dtype, 1, &vit->flat->numel));
     }
     const int64_t shape[2] = {n_taus, -1};
     DI_TRY(di_tensor_expect(lambdas, "coefficients", DISTAC_F64, 2, shape));
@@ -20,12 +20,22 @@ static distac_status check(const char *name, const distac_vit *vit, int32_t n_ta
     return DISTAC_OK;
 }
 
-distac_status distac_vit_combine(distac_vit *vit, const distac_tensor *base, int32_t n_taus,
-                                 distac_tensor *const *taus, const distac_tensor *lambdas) {
-    DI_REQUIRE(vit && base && taus && lambdas, "vit, base, taus and lambdas are needed");
-    DI_TRY(check(__func__, vit, n_taus, taus, lambdas));
-    DI_TRY(di_tensor_expect(base, "base", vit->dtype, 1, &vit->flat->numel));
-    vit->kept_batch = 0; /* activations of other weights are of no use */
+/* [new] The vectors where the model computes; freed by release_all. */
+static distac_status bring_all(int32_t n, distac_tensor *const *list, distac_tensor ***out) {
+    distac_status status = DISTAC_OK;
+    distac_tensor **there = *out = di_new((size_t)n * sizeof *there);
+    if (!there) return DISTAC_ENOMEM;
+    for (int32_t t = 0; t < n && status == DISTAC_OK; t++) status = di_bring_there(list[t], &there[t]);
+    return status;
+}
+
+static void release_all(int32_t n, distac_tensor **list) {
+    for (int32_t t = 0; list && t < n; t++) distac_tensor_release(list[t]);
+    free(list);
+}
+
+static distac_status combine(distac_vit *vit, const distac_tensor *base, int32_t n_taus,
+                             distac_tensor *const *taus, const distac_tensor *lambdas) {
     int64_t columns = lambdas->shape[1], size = distac_dtype_bytes(vit->dtype);
     const void **at = di_new((size_t)n_taus * (sizeof(void *) + sizeof(double)));
     if (!at) return DISTAC_ENOMEM;
@@ -45,12 +55,23 @@ distac_status distac_vit_combine(distac_vit *vit, const distac_tensor *base, int
     return status;
 }
 
-distac_status distac_vit_combine_gradient(const distac_vit *vit, const distac_tensor *grads, int32_t n_taus,
-                                          distac_tensor *const *taus, distac_tensor *out) {
-    DI_REQUIRE(vit && grads && taus && out, "vit, grads, taus and out are needed");
-    DI_TRY(check(__func__, vit, n_taus, taus, out));
-    DI_TRY(di_tensor_expect(grads, "grads", vit->dtype, 1, &vit->flat->numel));
-    if (distac_tensor_readonly(out)) return di_fail(DISTAC_ESTATE, "out is read-only");
+distac_status distac_vit_combine(distac_vit *vit, const distac_tensor *base, int32_t n_taus,
+                                 distac_tensor *const *taus, const distac_tensor *lambdas) {
+    DI_REQUIRE(vit && base && taus && lambdas, "vit, base, taus and lambdas are needed");
+    DI_TRY(check(__func__, vit, n_taus, taus, lambdas));
+    DI_TRY(di_tensor_expect_anywhere(base, "base", vit->dtype, 1, &vit->flat->numel));
+    vit->kept_batch = 0; /* activations of other weights are of no use */
+    distac_tensor **there = NULL, *start = NULL;
+    distac_status status = bring_all(n_taus, taus, &there);
+    if (status == DISTAC_OK) status = di_bring_there(base, &start);
+    if (status == DISTAC_OK) status = combine(vit, start, n_taus, there, lambdas);
+    release_all(n_taus, there);
+    distac_tensor_release(start);
+    return status;
+}
+
+static distac_status gradient(const distac_vit *vit, const distac_tensor *grads, int32_t n_taus,
+                              distac_tensor *const *taus, distac_tensor *out) {
     int64_t columns = out->shape[1], size = distac_dtype_bytes(vit->dtype);
     double *values = out->data;
     for (int64_t l = 0; l < vit->param_count; l++) {
@@ -63,4 +84,19 @@ distac_status distac_vit_combine_gradient(const distac_vit *vit, const distac_te
         }
     }
     return DISTAC_OK;
+}
+
+distac_status distac_vit_combine_gradient(const distac_vit *vit, const distac_tensor *grads, int32_t n_taus,
+                                          distac_tensor *const *taus, distac_tensor *out) {
+    DI_REQUIRE(vit && grads && taus && out, "vit, grads, taus and out are needed");
+    DI_TRY(check(__func__, vit, n_taus, taus, out));
+    DI_TRY(di_tensor_expect_anywhere(grads, "grads", vit->dtype, 1, &vit->flat->numel));
+    if (distac_tensor_readonly(out)) return di_fail(DISTAC_ESTATE, "out is read-only");
+    distac_tensor **there = NULL, *slope = NULL;
+    distac_status status = bring_all(n_taus, taus, &there);
+    if (status == DISTAC_OK) status = di_bring_there(grads, &slope);
+    if (status == DISTAC_OK) status = gradient(vit, slope, n_taus, there, out);
+    release_all(n_taus, there);
+    distac_tensor_release(slope);
+    return status;
 }

@@ -23,11 +23,12 @@ typedef struct job {
     int64_t classes, directions; /* classes of the head; backward passes done */
     void *features, *unit, *norms, *logits, *dlogits, *dunit, *dfeatures, *gradient; /* of the images of a pass */
     double *vectors, *values; /* A, then its eigenvectors as rows; eigenvalues, ascending */
+    void *z, *dz;             /* logits and dlogits on the host, where A is made of them */
     double *out;
 } job;
 
 static double logit(const job *j, int64_t k) {
-    return j->head->dtype == DISTAC_F64 ? ((const double *)j->logits)[k] : (double)((const float *)j->logits)[k];
+    return j->head->dtype == DISTAC_F64 ? ((const double *)j->z)[k] : (double)((const float *)j->z)[k];
 }
 
 /* A = diag(p) - p pt of the logits; returns its trace. */
@@ -51,13 +52,18 @@ static double logits_fisher(const job *j) {
 
 static void set_dlogit(const job *j, int64_t k, double value) {
     if (j->head->dtype == DISTAC_F64)
-        ((double *)j->dlogits)[k] = value;
+        ((double *)j->dz)[k] = value;
     else
-        ((float *)j->dlogits)[k] = (float)value;
+        ((float *)j->dz)[k] = (float)value;
 }
 
-/* The square of the gradient for dlogits of the images of the last forward pass. */
+static size_t logits_bytes(const job *j, int64_t images) {
+    return (size_t)(images * j->classes * distac_dtype_bytes(j->head->dtype));
+}
+
+/* The square of the gradient for dz of the images of the last forward pass. */
 static distac_status backward(job *j, int64_t images) {
+    DI_TRY(di_there_put(j->context, j->dlogits, j->dz, logits_bytes(j, images)));
     DI_TRY(di_head_backward(j->head, images, j->features, j->unit, j->norms, j->dlogits, j->dunit, NULL,
                             j->dfeatures));
     DI_TRY(di_vit_backward(j->vit, j->dfeatures, j->gradient));
@@ -77,6 +83,7 @@ static distac_status one_image(job *j, const void *image) {
     int64_t C = j->classes;
     DI_TRY(di_vit_forward(j->vit, 1, image, j->features));
     DI_TRY(di_head_forward(j->head, 1, j->features, j->unit, j->norms, j->logits));
+    DI_TRY(di_there_get(j->context, j->z, j->logits, logits_bytes(j, 1)));
     double trace = logits_fisher(j);
     if (!isfinite(trace))
         return di_fail_at(DISTAC_ENUMERIC, "distac_fisher", "the logits of an image are not finite");
@@ -110,6 +117,7 @@ static distac_status whole_batch(job *j, const distac_tensor *images) {
     DI_TRY(j->vit->kernels->axpby(j->context, j->vit->flat->numel, 0.0, NULL, 0.0, j->gradient)); /* zeros */
     DI_TRY(di_vit_forward(j->vit, count, images->data, j->features));
     DI_TRY(di_head_forward(j->head, count, j->features, j->unit, j->norms, j->logits));
+    DI_TRY(di_there_get(j->context, j->z, j->logits, logits_bytes(j, count)));
     for (int64_t i = 0; i < count; i++) {
         double top = logit(j, i * C), sum = 0.0, roots = 0.0;
         for (int64_t k = 1; k < C; k++) top = fmax(top, logit(j, i * C + k));
@@ -126,7 +134,7 @@ static distac_status check(const distac_vit *vit, const distac_head *head, const
                            double share, const distac_tensor *fisher) {
     const char *name = "distac_fisher";
     DI_TRY(di_vit_images_check(vit, images));
-    DI_TRY(di_tensor_expect(fisher, "fisher", DISTAC_F64, 1, &vit->flat->numel));
+    DI_TRY(di_tensor_expect_anywhere(fisher, "fisher", DISTAC_F64, 1, &vit->flat->numel));
     if (distac_tensor_readonly(fisher)) return di_fail_at(DISTAC_ESTATE, name, "fisher is read-only");
     if (!(share >= 0.0 && share <= 1.0))
         return di_fail_at(DISTAC_EINVAL, name, "share is %g, it must be from 0 to 1", share);
@@ -150,6 +158,7 @@ static void *take(char *memory, size_t *used, int64_t count, size_t element) {
     return out;
 }
 
+/* Where the model computes. */
 static size_t lay_out(job *j, char *memory) {
     size_t used = 0, element = (size_t)distac_dtype_bytes(j->vit->dtype);
     int64_t B = j->together, dim = j->head->dim, C = j->classes;
@@ -161,9 +170,32 @@ static size_t lay_out(job *j, char *memory) {
     j->logits = take(memory, &used, B * C, element);
     j->dlogits = take(memory, &used, B * C, element);
     j->gradient = take(memory, &used, j->vit->flat->numel, element);
+    return used;
+}
+
+static size_t lay_out_here(job *j, char *memory) {
+    size_t used = 0, element = (size_t)distac_dtype_bytes(j->vit->dtype);
+    int64_t B = j->together, C = j->classes;
+    j->z = take(memory, &used, B * C, element);
+    j->dz = take(memory, &used, B * C, element);
     j->vectors = take(memory, &used, C * C, sizeof(double));
     j->values = take(memory, &used, C, sizeof(double));
     return used;
+}
+
+/* With images and fisher where the model computes. */
+static distac_status run(job *j, const distac_tensor *images) {
+    size_t bytes = lay_out(j, NULL), bytes_here = lay_out_here(j, NULL);
+    char *memory = di_there_alloc(j->context, bytes), *here = di_alloc(j->context, bytes_here);
+    distac_status status = memory && here ? DISTAC_OK : DISTAC_ENOMEM;
+    if (status == DISTAC_OK) {
+        lay_out(j, memory);
+        lay_out_here(j, here);
+        status = j->share > 0.0 ? all_images(j, images) : whole_batch(j, images);
+    }
+    di_there_free(j->context, memory, bytes);
+    di_free(j->context, here, bytes_here);
+    return status;
 }
 
 distac_status distac_fisher(distac_vit *vit, const distac_head *head, const distac_tensor *images, double share,
@@ -176,14 +208,17 @@ distac_status distac_fisher(distac_vit *vit, const distac_head *head, const dist
              .head = head,
              .share = share,
              .classes = head->classes,
-             .together = share > 0.0 ? 1 : images->shape[0],
-             .out = fisher->data};
-    size_t bytes = lay_out(&j, NULL);
-    char *memory = di_alloc(vit->context, bytes);
-    if (!memory) return DISTAC_ENOMEM;
-    lay_out(&j, memory);
-    distac_status status = share > 0.0 ? all_images(&j, images) : whole_batch(&j, images);
-    di_free(vit->context, memory, bytes);
+             .together = share > 0.0 ? 1 : images->shape[0]};
+    distac_tensor *there = NULL, *sums = NULL;
+    distac_status status = di_bring_there(images, &there);
+    if (status == DISTAC_OK) status = di_bring_there(fisher, &sums);
+    if (status == DISTAC_OK) {
+        j.out = sums->data;
+        status = run(&j, there);
+    }
+    if (status == DISTAC_OK && sums != fisher) status = distac_tensor_copy(fisher, sums);
+    distac_tensor_release(there);
+    distac_tensor_release(sums);
     *out = j.directions;
     return status;
 }

@@ -113,17 +113,11 @@ static distac_status work(distac_kd *kd, int64_t batch, const distac_tensor *ima
     return di_optimizer_update(l->optimizer, 0, l->step, l->grads->data, l->vit->flat->data);
 }
 
-distac_status distac_kd_step(distac_kd *kd, const distac_tensor *images, const distac_tensor *teacher_logits,
-                             double lr, distac_step_stats *out) {
-    DI_REQUIRE(kd && images && out, "kd, images and out are needed");
+/* The step with everything where it is computed. */
+static distac_status run(distac_kd *kd, const distac_tensor *images, const distac_tensor *teacher_logits, double lr,
+                         distac_step_stats *out) {
     di_learner *l = &kd->learner;
-    DI_TRY(di_vit_images_check(l->vit, images));
-    const int64_t batch = images->shape[0], logits_shape[2] = {batch, l->head->classes};
-    if (teacher_logits)
-        DI_TRY(di_tensor_expect(teacher_logits, "teacher_logits", l->head->dtype, 2, logits_shape));
-    else if (!kd->teacher)
-        return di_fail(DISTAC_ESTATE,
-                       "there is no teacher: give teacher_logits, or a teacher when making the step");
+    const int64_t batch = images->shape[0];
     double rate;
     di_step step;
     DI_TRY(di_optimizer_rate(l->optimizer, lr, &rate));
@@ -136,4 +130,24 @@ distac_status distac_kd_step(distac_kd *kd, const distac_tensor *images, const d
     *out = (distac_step_stats){.loss = step.total.loss / (double)batch, .anchor = step.anchor,
                                .grad_norm = sqrt(step.sumsq[0]), .entropy = step.total.entropy / (double)batch};
     return DISTAC_OK;
+}
+
+distac_status distac_kd_step(distac_kd *kd, const distac_tensor *images, const distac_tensor *teacher_logits,
+                             double lr, distac_step_stats *out) {
+    DI_REQUIRE(kd && images && out, "kd, images and out are needed");
+    const di_learner *l = &kd->learner;
+    DI_TRY(di_vit_images_check(l->vit, images));
+    const int64_t logits_shape[2] = {images->shape[0], l->head->classes};
+    if (teacher_logits)
+        DI_TRY(di_tensor_expect_anywhere(teacher_logits, "teacher_logits", l->head->dtype, 2, logits_shape));
+    else if (!kd->teacher)
+        return di_fail(DISTAC_ESTATE,
+                       "there is no teacher: give teacher_logits, or a teacher when making the step");
+    distac_tensor *there = NULL, *given = NULL;
+    distac_status status = di_bring_there(images, &there);
+    if (status == DISTAC_OK && teacher_logits) status = di_bring_there(teacher_logits, &given);
+    if (status == DISTAC_OK) status = run(kd, there, given, lr, out);
+    distac_tensor_release(there);
+    distac_tensor_release(given);
+    return status;
 }

@@ -29,7 +29,7 @@ distac_status di_learner_make(di_learner *l, distac_vit *vit, distac_head *head,
                               int64_t micro) {
     DI_TRY(check_parts(vit, head, optimizer));
     if (micro < 0) return di_fail(DISTAC_EINVAL, "micro is %lld, it must be at least 0", (long long)micro);
-    DI_TRY(di_tensor_new(vit->context, vit->dtype, 1, &vit->flat->numel, false, &l->grads));
+    DI_TRY(di_tensor_new_there(vit->context, vit->dtype, 1, &vit->flat->numel, false, &l->grads));
     di_vit_retain(vit);
     di_head_retain(head);
     di_optimizer_retain(optimizer);
@@ -51,7 +51,7 @@ distac_status di_learner_head(di_learner *l, distac_head *head) {
 
 void di_learner_free(di_learner *l) {
     if (!l->vit) return;
-    di_free(l->context, l->memory.memory, l->memory.bytes);
+    di_workspace_free(l->context, &l->memory);
     distac_tensor_release(l->grads);
     distac_optimizer_release(l->optimizer);
     distac_head_release(l->head);

@@ -33,51 +33,76 @@ distac_status di_labels_check(const distac_tensor *labels, int64_t rows, int64_t
 static distac_status check_logits(const distac_tensor *t, const char *name, int32_t dtype, const int64_t *shape) {
     if (t->dtype != DISTAC_F32 && t->dtype != DISTAC_F64)
         return di_fail(DISTAC_EDTYPE, "%s is %s, it must be f32 or f64", name, distac_dtype_name(t->dtype));
-    DI_TRY(di_tensor_expect(t, name, dtype, 2, shape));
+    DI_TRY(di_tensor_expect_anywhere(t, name, dtype, 2, shape));
     if (t->numel < 1) return di_fail(DISTAC_ESHAPE, "%s is empty", name);
     return DISTAC_OK;
 }
 
 static distac_status check_gradient(const distac_tensor *gradient, const char *name, const distac_tensor *logits) {
     if (!gradient) return DISTAC_OK;
-    DI_TRY(di_tensor_expect(gradient, name, logits->dtype, 2, logits->shape));
+    DI_TRY(di_tensor_expect_anywhere(gradient, name, logits->dtype, 2, logits->shape));
     if (distac_tensor_readonly(gradient)) return di_fail(DISTAC_ESTATE, "%s is read-only", name);
     return DISTAC_OK;
 }
 
 /* ---- public calls ---- */
 
-/* Device memory of a call: results, their sum, labels. */
-typedef struct scratch {
+/* What a call works on, where the context computes: logits (of the student), the teacher's, the gradient, and memory
+ * for results, their sum and labels. */
+typedef struct work {
     distac_context *context;
     const di_kernels *kernels;
-    int64_t rows;
+    int64_t rows, classes;
+    distac_tensor *logits, *teacher, *gradient; /* the last two may be NULL */
     size_t bytes;
     di_step *step;
     di_row *results;
     int64_t *labels;
-} scratch;
+} work;
 
-static distac_status scratch_make(const distac_tensor *logits, scratch *s) {
-    const size_t rows = (size_t)logits->shape[0];
-    *s = (scratch){.context = logits->context, .kernels = di_kernels_for(logits->context, logits->dtype),
-                   .rows = logits->shape[0],
-                   .bytes = sizeof(di_step) + rows * (sizeof(di_row) + sizeof(int64_t))};
-    s->step = di_alloc(s->context, s->bytes);
-    if (!s->step) return DISTAC_ENOMEM;
-    s->results = (di_row *)(void *)(s->step + 1);
-    s->labels = (int64_t *)(void *)(s->results + rows);
+static distac_status work_make(const distac_tensor *logits, const distac_tensor *teacher,
+                               const distac_tensor *gradient, work *w) {
+    *w = (work){.context = logits->context, .rows = logits->shape[0], .classes = logits->shape[1],
+                .kernels = di_kernels_there(logits->context, logits->dtype)};
+    w->bytes = sizeof(di_step) + (size_t)w->rows * (sizeof(di_row) + sizeof(int64_t));
+    DI_TRY(di_bring_there(logits, &w->logits));
+    if (teacher) DI_TRY(di_bring_there(teacher, &w->teacher));
+    if (gradient) DI_TRY(di_bring_there(gradient, &w->gradient));
+    w->step = di_there_alloc(w->context, w->bytes);
+    if (!w->step) return DISTAC_ENOMEM;
+    w->results = (di_row *)(void *)(w->step + 1);
+    w->labels = (int64_t *)(void *)(w->results + w->rows);
     return DISTAC_OK;
 }
 
-/* The mean loss, if the kernel ran; frees the memory. */
-static distac_status mean(scratch *s, distac_status status, double *out) {
+/* The mean loss and the caller's gradient, if the kernel ran; frees everything. */
+static distac_status finish(work *w, distac_status status, distac_tensor *gradient, double *out) {
     di_step step;
-    if (status == DISTAC_OK) status = s->kernels->step_rows(s->context, s->rows, s->results, s->step);
-    if (status == DISTAC_OK) status = di_there_get(s->context, &step, s->step, sizeof step);
-    if (status == DISTAC_OK) *out = step.total.loss / (double)s->rows;
-    di_free(s->context, s->step, s->bytes);
+    if (status == DISTAC_OK) status = w->kernels->step_rows(w->context, w->rows, w->results, w->step);
+    if (status == DISTAC_OK) status = di_there_get(w->context, &step, w->step, sizeof step);
+    if (status == DISTAC_OK) *out = step.total.loss / (double)w->rows;
+    if (status == DISTAC_OK && gradient && w->gradient != gradient)
+        status = distac_tensor_copy(gradient, w->gradient);
+    if (w->step) di_there_free(w->context, w->step, w->bytes);
+    distac_tensor_release(w->logits);
+    distac_tensor_release(w->teacher);
+    distac_tensor_release(w->gradient);
     return status;
+}
+
+static void *data_of(const distac_tensor *tensor) { return tensor ? tensor->data : NULL; }
+
+static distac_status classify(const distac_loss_desc *desc, const distac_tensor *logits, const int64_t *labels,
+                              distac_tensor *dlogits, double *out) {
+    work w;
+    distac_status status = work_make(logits, NULL, dlogits, &w);
+    if (status == DISTAC_OK)
+        status = di_there_put(w.context, w.labels, labels, (size_t)w.rows * sizeof *w.labels);
+    const di_targets targets = {w.labels, NULL, 1.0};
+    if (status == DISTAC_OK)
+        status = w.kernels->loss(w.context, desc, w.rows, w.classes, w.logits->data, &targets,
+                                 1.0 / (double)w.rows, data_of(w.gradient), w.results);
+    return finish(&w, status, dlogits, out);
 }
 
 distac_status distac_loss(const distac_loss_desc *desc, const distac_tensor *logits, const distac_tensor *labels,
@@ -87,17 +112,12 @@ distac_status distac_loss(const distac_loss_desc *desc, const distac_tensor *log
     const int64_t any[2] = {-1, -1};
     DI_TRY(check_logits(logits, "logits", logits->dtype, any));
     DI_TRY(check_gradient(dlogits, "dlogits", logits));
-    const int64_t rows = logits->shape[0], classes = logits->shape[1];
-    DI_TRY(di_labels_check(labels, rows, classes));
-    scratch s;
-    DI_TRY(scratch_make(logits, &s));
-    const di_targets targets = {s.labels, NULL, 1.0};
-    distac_status status =
-        di_there_put(s.context, s.labels, labels->data, (size_t)rows * sizeof *s.labels);
-    if (status == DISTAC_OK)
-        status = s.kernels->loss(s.context, desc, rows, classes, logits->data, &targets, 1.0 / (double)rows,
-                                 dlogits ? dlogits->data : NULL, s.results);
-    return mean(&s, status, out);
+    distac_tensor *here;
+    DI_TRY(di_tensor_bring(labels, false, &here));
+    distac_status status = di_labels_check(here, logits->shape[0], logits->shape[1]);
+    if (status == DISTAC_OK) status = classify(desc, logits, here->data, dlogits, out);
+    distac_tensor_release(here);
+    return status;
 }
 
 distac_status distac_loss_kd(const distac_tensor *teacher, const distac_tensor *student, double t_teacher,
@@ -110,13 +130,12 @@ distac_status distac_loss_kd(const distac_tensor *teacher, const distac_tensor *
     DI_TRY(check_logits(student, "student", student->dtype, any));
     DI_TRY(check_logits(teacher, "teacher", student->dtype, student->shape));
     DI_TRY(check_gradient(dstudent, "dstudent", student));
-    const int64_t rows = student->shape[0], classes = student->shape[1];
-    scratch s;
-    DI_TRY(scratch_make(student, &s));
-    return mean(&s,
-                s.kernels->loss_kd(s.context, rows, classes, teacher->data, student->data, t_teacher, t_student,
-                                   1.0 / (double)rows, dstudent ? dstudent->data : NULL, s.results),
-                out);
+    work w;
+    distac_status status = work_make(student, teacher, dstudent, &w);
+    if (status == DISTAC_OK)
+        status = w.kernels->loss_kd(w.context, w.rows, w.classes, w.teacher->data, w.logits->data, t_teacher,
+                                    t_student, 1.0 / (double)w.rows, data_of(w.gradient), w.results);
+    return finish(&w, status, dstudent, out);
 }
 
 distac_status distac_loss_entropy(const distac_tensor *logits, distac_tensor *dlogits, double *out) {
@@ -124,11 +143,10 @@ distac_status distac_loss_entropy(const distac_tensor *logits, distac_tensor *dl
     const int64_t any[2] = {-1, -1};
     DI_TRY(check_logits(logits, "logits", logits->dtype, any));
     DI_TRY(check_gradient(dlogits, "dlogits", logits));
-    const int64_t rows = logits->shape[0], classes = logits->shape[1];
-    scratch s;
-    DI_TRY(scratch_make(logits, &s));
-    return mean(&s,
-                s.kernels->loss_entropy(s.context, rows, classes, logits->data, 1.0 / (double)rows,
-                                        dlogits ? dlogits->data : NULL, s.results),
-                out);
+    work w;
+    distac_status status = work_make(logits, NULL, dlogits, &w);
+    if (status == DISTAC_OK)
+        status = w.kernels->loss_entropy(w.context, w.rows, w.classes, w.logits->data, 1.0 / (double)w.rows,
+                                         data_of(w.gradient), w.results);
+    return finish(&w, status, dlogits, out);
 }

@@ -10,7 +10,7 @@ void distac_optimizer_release(distac_optimizer *optimizer) {
     if (!optimizer || atomic_fetch_sub(&optimizer->refs, 1) != 1) return;
     distac_tensor_release(optimizer->moments[0]);
     distac_tensor_release(optimizer->moments[1]);
-    di_free(optimizer->context, optimizer->step, sizeof *optimizer->step);
+    di_there_free(optimizer->context, optimizer->step, sizeof *optimizer->step);
     distac_context_release(optimizer->context);
     free(optimizer);
 }
@@ -40,7 +40,7 @@ distac_status distac_adamw_create(distac_context *context, const distac_adamw_de
     *out = NULL;
     DI_TRY(check_desc(desc));
     if (n < 1) return di_fail(DISTAC_EINVAL, "n is %lld, it must be at least 1", (long long)n);
-    const di_kernels *kernels = di_kernels_for(context, dtype);
+    const di_kernels *kernels = di_kernels_there(context, dtype);
     if (!kernels) {
         const char *name = distac_dtype_name(dtype);
         return di_fail(DISTAC_EDTYPE, "dtype is %s, it must be f32 or f64", name ? name : "unknown");
@@ -58,10 +58,10 @@ distac_status distac_adamw_create(distac_context *context, const distac_adamw_de
     if (!(desc->scale > 0.0)) o->desc.scale = 1.0;
     o->n = n;
     o->dtype = dtype;
-    distac_status status = distac_tensor_create(context, dtype, 1, &n, &o->moments[0]);
-    if (status == DISTAC_OK) status = distac_tensor_create(context, dtype, 1, &n, &o->moments[1]);
+    distac_status status = di_tensor_new_there(context, dtype, 1, &n, true, &o->moments[0]);
+    if (status == DISTAC_OK) status = di_tensor_new_there(context, dtype, 1, &n, true, &o->moments[1]);
     if (status == DISTAC_OK) {
-        o->step = di_alloc(context, sizeof *o->step);
+        o->step = di_there_alloc(context, sizeof *o->step);
         if (!o->step) status = DISTAC_ENOMEM;
     }
     if (status != DISTAC_OK) {
@@ -111,7 +111,7 @@ static distac_status check_vector(const distac_optimizer *o, const distac_tensor
         return di_fail_at(DISTAC_ESHAPE, "distac_optimizer_step",
                           "%s has %lld elements, wanted %lld in one row-major run", name, (long long)t->numel,
                           (long long)o->n);
-    return DISTAC_OK;
+    return di_tensor_expect_there(t, name, t->dtype, t->rank, t->shape);
 }
 
 distac_status distac_optimizer_step(distac_optimizer *optimizer, distac_tensor *params, distac_tensor *grads,

@@ -46,7 +46,7 @@ distac_status distac_trainer_create(distac_vit *vit, distac_head *head, distac_o
     t->seed = seed;
     distac_status status = di_learner_make(&t->learner, vit, head, optimizer, micro);
     if (status == DISTAC_OK && head_optimizer) {
-        status = distac_tensor_create(vit->context, vit->dtype, 2, head->weight->shape, &t->dweight);
+        status = di_tensor_new_there(vit->context, vit->dtype, 2, head->weight->shape, true, &t->dweight);
         if (status == DISTAC_OK) {
             di_optimizer_retain(head_optimizer);
             t->head_optimizer = head_optimizer;
@@ -63,8 +63,8 @@ distac_status distac_trainer_create(distac_vit *vit, distac_head *head, distac_o
 void distac_trainer_release(distac_trainer *trainer) {
     if (!trainer) return;
     if (trainer->learner.vit) {
-        di_free(trainer->learner.context, trainer->mixing.memory, trainer->mixing.bytes);
-        di_free(trainer->learner.context, trainer->lists.memory, trainer->lists.bytes);
+        di_workspace_free(trainer->learner.context, &trainer->mixing);
+        di_workspace_free(trainer->learner.context, &trainer->lists);
     }
     distac_tensor_release(trainer->dweight);
     distac_optimizer_release(trainer->head_optimizer);
@@ -161,18 +161,16 @@ static distac_status work(distac_trainer *t, const batch *b, double rate, double
     return di_optimizer_update(t->head_optimizer, 1, l->step, t->dweight->data, l->head->weight->data);
 }
 
-distac_status distac_trainer_step(distac_trainer *trainer, const distac_tensor *images,
-                                  const distac_tensor *labels, double lr, distac_step_stats *out) {
-    DI_REQUIRE(trainer && images && labels && out, "trainer, images, labels and out are needed");
+/* The step with everything where it is computed; labels on the host. */
+static distac_status run(distac_trainer *trainer, const distac_tensor *images, const int64_t *labels, double lr,
+                         distac_step_stats *out) {
     di_learner *l = &trainer->learner;
-    DI_TRY(di_vit_images_check(l->vit, images));
     batch b = {.size = images->shape[0], .images = images->data};
     b.image_bytes = images->numel / b.size * distac_dtype_bytes(images->dtype);
-    DI_TRY(di_labels_check(labels, b.size, l->head->classes));
     double rate, head_rate = 0.0;
     DI_TRY(di_optimizer_rate(l->optimizer, lr, &rate));
     if (trainer->head_optimizer) DI_TRY(di_optimizer_rate(trainer->head_optimizer, lr, &head_rate));
-    DI_TRY(targets(trainer, labels->data, &b));
+    DI_TRY(targets(trainer, labels, &b));
     DI_TRY(work(trainer, &b, rate, head_rate));
     di_step step;
     DI_TRY(di_there_get(l->context, &step, l->step, sizeof step));
@@ -186,4 +184,19 @@ distac_status distac_trainer_step(distac_trainer *trainer, const distac_tensor *
                                .accuracy = step.total.correct / (double)b.size,
                                .entropy = step.total.entropy / (double)b.size};
     return DISTAC_OK;
+}
+
+distac_status distac_trainer_step(distac_trainer *trainer, const distac_tensor *images,
+                                  const distac_tensor *labels, double lr, distac_step_stats *out) {
+    DI_REQUIRE(trainer && images && labels && out, "trainer, images, labels and out are needed");
+    const di_learner *l = &trainer->learner;
+    distac_tensor *there = NULL, *here = NULL;
+    DI_TRY(di_vit_images_check(l->vit, images));
+    distac_status status = di_tensor_bring(labels, false, &here);
+    if (status == DISTAC_OK) status = di_labels_check(here, images->shape[0], l->head->classes);
+    if (status == DISTAC_OK) status = di_bring_there(images, &there);
+    if (status == DISTAC_OK) status = run(trainer, there, here->data, lr, out);
+    distac_tensor_release(there);
+    distac_tensor_release(here);
+    return status;
 }
