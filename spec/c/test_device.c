@@ -1,0 +1,237 @@
+/* test_device.c: encoder, heads, training and distillation steps on a device beside the same on the CPU, and beside
+ * themselves: the same bits in every run, refused steps that change nothing. Skipped where there is no device. */
+#include "mini.h"
+
+static const distac_vit_config config = {.image = 14, .patch = 7, .channels = 3, .width = 24, .layers = 2,
+                                         .heads = 2, .mlp = 40, .dim = 12, .activation = DISTAC_ACT_QUICK_GELU};
+enum { BATCH = 6, CLASSES = 5, STEPS = 2 };
+
+/* Small training runs on one device: NULL is the CPU. */
+typedef struct bench {
+    distac_context *context;
+    distac_vit *vit, *teacher;
+    distac_head *head;
+    distac_optimizer *optimizer, *head_optimizer;
+    distac_tensor *images, *labels, *flat;
+} bench;
+
+static bool bench_make(bench *b, const char *device, int32_t dtype, const char *products) {
+    const distac_context_desc desc = {.threads = 2, .device = device, .products = products};
+    *b = (bench){0};
+    distac_status status = distac_context_create(&desc, &b->context);
+    if (status == DISTAC_EDEVICE && device) {
+        print_message("skipped: %s\n", distac_last_error());
+        return false;
+    }
+    OK(status);
+    OK(distac_vit_create(b->context, &config, dtype, &b->vit));
+    OK(distac_vit_init(b->vit, 3));
+    OK(distac_vit_params(b->vit, &b->flat));
+    OK(distac_vit_clone(b->vit, &b->teacher));
+    OK(distac_vit_init(b->teacher, 4));
+    const int64_t weight_shape[2] = {CLASSES, config.dim}, shape[4] = {BATCH, 3, 14, 14};
+    distac_tensor *weight = NULL;
+    OK(distac_tensor_create(b->context, dtype, 2, weight_shape, &weight));
+    OK(distac_tensor_random(weight, 0, 5, 1));
+    OK(distac_head_create(weight, 1, &b->head));
+    distac_tensor_release(weight);
+    b->optimizer = adamw_for(b->context, b->vit, dtype, 1e-3, 0.05);
+    const distac_adamw_desc head_desc = {.lr = 1e-2, .clip = 1.0};
+    OK(distac_adamw_create(b->context, &head_desc, CLASSES * config.dim, dtype, &b->head_optimizer));
+    OK(distac_tensor_create(b->context, dtype, 4, shape, &b->images));
+    OK(distac_tensor_random(b->images, 0, 9, 1));
+    int64_t truth[BATCH];
+    for (int64_t i = 0; i < BATCH; i++) truth[i] = (5 * i + 2) % CLASSES;
+    b->labels = labels_of(b->context, BATCH, truth);
+    return true;
+}
+
+static void bench_free(bench *b) {
+    distac_optimizer_release(b->optimizer);
+    distac_optimizer_release(b->head_optimizer);
+    distac_tensor_release(b->images);
+    distac_tensor_release(b->labels);
+    distac_tensor_release(b->flat);
+    distac_head_release(b->head);
+    distac_vit_release(b->vit);
+    distac_vit_release(b->teacher);
+    distac_context_release(b->context);
+}
+
+/* ---- what a run leaves, as numbers ---- */
+typedef struct record {
+    double *values;
+    int64_t count;
+} record;
+
+static void add(record *r, const double *values, int64_t n) {
+    r->values = realloc(r->values, (size_t)(r->count + n) * sizeof(double));
+    assert_non_null(r->values);
+    memcpy(r->values + r->count, values, (size_t)n * sizeof(double));
+    r->count += n;
+}
+
+static void add_tensor(record *r, const distac_tensor *t) {
+    double *values = values_of(t);
+    add(r, values, distac_tensor_numel(t));
+    free(values);
+}
+
+/* Parameters without the biases of keys, whose gradient is nothing but roundings, which AdamW makes steps of. */
+static void add_params(record *r, const bench *b) {
+    double *values = values_of(b->flat);
+    forget_key_biases(b->vit, values);
+    add(r, values, distac_tensor_numel(b->flat));
+    free(values);
+}
+
+static void add_stats(record *r, const distac_step_stats *s) {
+    const double list[5] = {s->loss, s->anchor, s->grad_norm, s->accuracy, s->entropy};
+    add(r, list, 5);
+}
+
+static void passes(bench *b, record *r) {
+    distac_tensor *features = NULL, *again = NULL, *logits = NULL, *dlogits = NULL, *dfeatures = NULL, *grads = NULL;
+    OK(distac_vit_features(b->vit, b->images, &features));
+    add_tensor(r, features);
+    OK(distac_vit_forward(b->vit, b->images, &again));
+    add_tensor(r, again);
+    OK(distac_head_logits(b->head, again, &logits));
+    add_tensor(r, logits);
+    OK(distac_tensor_cast(logits, distac_tensor_dtype(logits), &dlogits));
+    const distac_loss_desc loss = {.label_smoothing = 0.1};
+    double value;
+    OK(distac_loss(&loss, logits, b->labels, dlogits, &value));
+    add(r, &value, 1);
+    OK(distac_head_backward(b->head, again, dlogits, NULL, &dfeatures));
+    OK(distac_tensor_create_beside(b->flat, distac_tensor_dtype(b->flat), 1, &(int64_t){distac_tensor_numel(b->flat)},
+                                   &grads));
+    OK(distac_vit_backward(b->vit, dfeatures, grads));
+    add_tensor(r, grads);
+    OK(distac_loss_entropy(logits, dlogits, &value));
+    add(r, &value, 1);
+    distac_tensor_release(features);
+    distac_tensor_release(again);
+    distac_tensor_release(logits);
+    distac_tensor_release(dlogits);
+    distac_tensor_release(dfeatures);
+    distac_tensor_release(grads);
+}
+
+static void trains(bench *b, record *r, const distac_loss_desc *loss, int64_t micro, bool head) {
+    distac_trainer *t = NULL;
+    distac_step_stats stats;
+    OK(distac_trainer_create(b->vit, b->head, b->optimizer, head ? b->head_optimizer : NULL, loss, micro, 17, &t));
+    for (int32_t i = 0; i < STEPS; i++) {
+        OK(distac_trainer_step(t, b->images, b->labels, 1e-3, &stats));
+        add_stats(r, &stats);
+    }
+    add_params(r, b);
+    distac_trainer_release(t);
+}
+
+static void plain(bench *b, record *r) { trains(b, r, &(distac_loss_desc){.label_smoothing = 0.1}, 0, false); }
+static void mixed(bench *b, record *r) { trains(b, r, &(distac_loss_desc){.mixup = 1.0}, 4, true); }
+static void focal(bench *b, record *r) { trains(b, r, &(distac_loss_desc){.kind = DISTAC_LOSS_FOCAL, .gamma = 2}, 0, true); }
+
+/* Steps with a teacher, with batches of other sizes between, and with given logits. */
+static void distills(bench *b, record *r) {
+    const distac_kd_desc desc = {1.0, 10.0, 0.5, 0};
+    distac_kd *kd = NULL;
+    distac_step_stats stats;
+    distac_tensor *few = NULL, *features = NULL, *logits = NULL;
+    OK(distac_kd_create(b->vit, b->teacher, b->head, b->optimizer, &desc, &kd));
+    OK(distac_tensor_narrow(b->images, 0, 0, 4, &few));
+    OK(distac_vit_features(b->teacher, b->images, &features));
+    OK(distac_head_logits(b->head, features, &logits));
+    for (int32_t i = 0; i < 8; i++) {
+        OK(distac_kd_step(kd, i == 3 ? few : b->images, i > 5 ? logits : NULL, 1e-3 / (i + 1), &stats));
+        add_stats(r, &stats);
+    }
+    add_params(r, b);
+    distac_tensor_release(few);
+    distac_tensor_release(features);
+    distac_tensor_release(logits);
+    distac_kd_release(kd);
+}
+
+typedef void (*job)(bench *b, record *r);
+static const struct {
+    const char *name;
+    job run;
+} jobs[] = {{"passes", passes}, {"plain", plain}, {"mixup", mixed}, {"focal", focal}, {"distillation", distills}};
+enum { JOBS = sizeof jobs / sizeof jobs[0] };
+
+static bool run_on(const char *device, int32_t dtype, const char *products, job run, record *r) {
+    bench b;
+    *r = (record){0};
+    if (!bench_make(&b, device, dtype, products)) return false;
+    run(&b, r);
+    bench_free(&b);
+    return true;
+}
+
+static void as_on_the_cpu(void **state) {
+    (void)state;
+    static const struct {
+        int32_t dtype;
+        const char *products;
+        double tolerance;
+    } kinds[] = {{DISTAC_F64, "f32", 1e-8}, {DISTAC_F32, "f32", 4e-3}, {DISTAC_F32, "bf16", 8e-2}};
+    for (int k = 0; k < 3; k++) {
+        for (int q = 0; q < JOBS; q++) {
+            record cpu, first, second;
+            if (!run_on("cuda", kinds[k].dtype, kinds[k].products, jobs[q].run, &first)) skip();
+            assert_true(run_on(NULL, kinds[k].dtype, kinds[k].products, jobs[q].run, &cpu));
+            assert_true(run_on("cuda", kinds[k].dtype, kinds[k].products, jobs[q].run, &second));
+            assert_int_equal(cpu.count, first.count);
+            double apart = 0.0, size = 0.0;
+            for (int64_t i = 0; i < cpu.count; i++) {
+                double d = first.values[i] - cpu.values[i];
+                apart += d * d;
+                size += cpu.values[i] * cpu.values[i];
+            }
+            if (!(sqrt(apart) <= kinds[k].tolerance * sqrt(size)))
+                fail_msg("%s in %s, products %s: %g from the CPU's, relative", jobs[q].name,
+                         distac_dtype_name(kinds[k].dtype), kinds[k].products, sqrt(apart / size));
+            assert_memory_equal(first.values, second.values, (size_t)first.count * sizeof(double));
+            free(cpu.values);
+            free(first.values);
+            free(second.values);
+        }
+    }
+}
+
+/* An image that is not a number: the step names a parameter tensor and nothing moves; the next one is as if it had not
+ * been. */
+static void refused_steps_change_nothing(void **state) {
+    (void)state;
+    bench b;
+    if (!bench_make(&b, "cuda", DISTAC_F32, "f32")) skip();
+    const distac_kd_desc desc = {1.0, 10.0, 0.5, 0};
+    distac_kd *kd = NULL;
+    distac_step_stats stats;
+    OK(distac_kd_create(b.vit, b.teacher, b.head, b.optimizer, &desc, &kd));
+    for (int32_t i = 0; i < 3; i++) OK(distac_kd_step(kd, b.images, NULL, -1.0, &stats));
+    double *before = values_of(b.flat);
+    distac_tensor *bad = NULL;
+    OK(distac_tensor_cast(b.images, DISTAC_F32, &bad));
+    OK(distac_tensor_fill(bad, NAN));
+    assert_int_equal(distac_kd_step(kd, bad, NULL, -1.0, &stats), DISTAC_ENUMERIC);
+    assert_non_null(strstr(distac_last_error(), "nothing was changed"));
+    assert_int_equal(distac_optimizer_steps(b.optimizer), 3);
+    double *after = values_of(b.flat);
+    assert_memory_equal(before, after, (size_t)distac_tensor_numel(b.flat) * sizeof(double));
+    OK(distac_kd_step(kd, b.images, NULL, -1.0, &stats));
+    assert_int_equal(distac_optimizer_steps(b.optimizer), 4);
+    free(before);
+    free(after);
+    distac_tensor_release(bad);
+    distac_kd_release(kd);
+    bench_free(&b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(as_on_the_cpu), cmocka_unit_test(refused_steps_change_nothing)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
