@@ -30,7 +30,7 @@
     (kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), (int)cudaGetLastError())
 #define DI_SHARED(T, name, count) __shared__ T name[count]
 #define DI_SHARED_BYTES(T, name)                                                                                   \
-    extern __shared__ double4 di_shared_bytes[];                                                                   \
+    extern __shared__ __align__(16) unsigned char di_shared_bytes[];                                               \
     T *const name = reinterpret_cast<T *>(di_shared_bytes)
 #endif
 
