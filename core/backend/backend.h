@@ -87,6 +87,10 @@ typedef struct di_kernels {
     /* x [M,W] += out(act(in(LayerNorm(x)))); in_weight [hidden,W], out_weight [W,hidden] */
     distac_status (*mlp)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p,
                          void *x);
+    /* x [B,N,W] += out(attention(in(LayerNorm(x)))); in_weight [3W,W], out_weight [W,W]. Of use if N W is attend_most
+     * at most. */
+    distac_status (*attend)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H, const di_half *p, void *x);
+    int64_t attend_most;
 
     /* ---- embedding ---- */
     /* images [B,C,S,S] -> patches [B*G*G, C*p*p], G = S/p, order (channel, ky, kx). */

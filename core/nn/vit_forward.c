@@ -94,35 +94,57 @@ static distac_status seen(const di_infer_acts *a, int64_t linear, int64_t rows, 
     return a->see ? a->see(a->see_arg, linear, rows, columns, x) : DISTAC_OK;
 }
 
-/* One block in place: x is input and output, rows and wide are scratch. In the last block x leaves with one row
- * per image, in row_x. */
-static distac_status block_infer(const distac_vit *vit, const sizes *s, int64_t layer, const di_infer_acts *a) {
+/* The last block's attention, of which the class token's row alone is read: mixed [B,W]. */
+static distac_status attend_first(const distac_vit *vit, const sizes *s, const di_vit_block *p, const di_infer_acts *a,
+                                  void *mixed) {
+    const di_kernels *k = vit->kernels;
+    distac_context *c = vit->context;
+    if (k->attention_first)
+        return k->attention_first(c, s->B, s->N, s->W, vit->config.heads, a->rows, p->in_proj_weight, p->in_proj_bias,
+                                  mixed);
+    DI_TRY(k->linear(c, s->M, 3 * s->W, s->W, a->rows, p->in_proj_weight, p->in_proj_bias, DI_ACT_NONE, NULL, NULL,
+                     a->wide));
+    DI_TRY(k->attention(c, s->B, s->N, s->W, vit->config.heads, a->wide, NULL, a->rows));
+    return k->rows_first(c, s->B, s->N, s->W, a->rows, mixed);
+}
+
+/* The first half of a block in place: x is input and output. In the last block it leaves with one row per image, in
+ * row_x. */
+static distac_status attention_infer(const distac_vit *vit, const sizes *s, int64_t layer, const di_infer_acts *a,
+                                     bool last) {
     const di_kernels *k = vit->kernels;
     const di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer);
     distac_context *c = vit->context;
-    int64_t rows = s->M, linear = 1 + 4 * layer;
-    void *x = a->x, *mixed = a->rows;
-    DI_TRY(k->layernorm(c, s->M, s->W, x, s->W, p.ln_1_weight, p.ln_1_bias, a->rows, NULL, NULL));
-    DI_TRY(seen(a, linear, rows, s->W, a->rows));
-    bool last = layer == vit->config.layers - 1 && !a->all_rows, first = last && k->attention_first;
-    if (first) {
-        mixed = a->wide;
-        DI_TRY(k->attention_first(c, s->B, s->N, s->W, vit->config.heads, a->rows, p.in_proj_weight, p.in_proj_bias,
-                                  mixed));
+    int64_t linear = 1 + 4 * layer, rows = last ? s->B : s->M;
+    void *x = last ? a->row_x : a->x, *mixed = last ? a->wide : a->rows;
+    if (k->attend && !a->see && !last && rows >= MANY && s->N * s->W <= k->attend_most) {
+        const di_half half = {p.ln_1_weight, p.ln_1_bias, p.in_proj_weight, p.in_proj_bias, p.out_proj_weight,
+                              p.out_proj_bias};
+        return k->attend(c, s->B, s->N, s->W, vit->config.heads, &half, x);
+    }
+    DI_TRY(k->layernorm(c, s->M, s->W, a->x, s->W, p.ln_1_weight, p.ln_1_bias, a->rows, NULL, NULL));
+    DI_TRY(seen(a, linear, s->M, s->W, a->rows));
+    if (last) {
+        DI_TRY(attend_first(vit, s, &p, a, mixed));
+        DI_TRY(k->rows_first(c, s->B, s->N, s->W, a->x, x));
     } else {
         DI_TRY(k->linear(c, s->M, 3 * s->W, s->W, a->rows, p.in_proj_weight, p.in_proj_bias, DI_ACT_NONE, NULL,
                          NULL, a->wide));
         DI_TRY(k->attention(c, s->B, s->N, s->W, vit->config.heads, a->wide, NULL, mixed));
     }
-    if (last) {
-        DI_TRY(k->rows_first(c, s->B, s->N, s->W, x, a->row_x));
-        x = a->row_x;
-        if (!first) DI_TRY(k->rows_first(c, s->B, s->N, s->W, mixed, a->wide));
-        mixed = a->wide;
-        rows = s->B;
-    }
     DI_TRY(seen(a, linear + 1, rows, s->W, mixed));
-    DI_TRY(k->linear(c, rows, s->W, s->W, mixed, p.out_proj_weight, p.out_proj_bias, DI_ACT_NONE, NULL, x, x));
+    return k->linear(c, rows, s->W, s->W, mixed, p.out_proj_weight, p.out_proj_bias, DI_ACT_NONE, NULL, x, x);
+}
+
+/* One block in place; rows and wide are scratch. */
+static distac_status block_infer(const distac_vit *vit, const sizes *s, int64_t layer, const di_infer_acts *a) {
+    const di_kernels *k = vit->kernels;
+    const di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer);
+    distac_context *c = vit->context;
+    bool last = layer == vit->config.layers - 1 && !a->all_rows;
+    int64_t linear = 1 + 4 * layer, rows = last ? s->B : s->M;
+    void *x = last ? a->row_x : a->x;
+    DI_TRY(attention_infer(vit, s, layer, a, last));
     if (k->mlp && !a->see && rows >= MANY) {
         const di_half half = {p.ln_2_weight, p.ln_2_bias, p.c_fc_weight, p.c_fc_bias, p.c_proj_weight, p.c_proj_bias};
         return k->mlp(c, rows, s->W, s->mlp, vit->config.activation, &half, x);

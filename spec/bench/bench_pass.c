@@ -98,6 +98,10 @@ static distac_status attention_backward(distac_context *c, int64_t B, int64_t N,
 static distac_status mlp(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p, void *x) {
     TIMED(mlp(c, M, W, hidden, act, p, x), 2 * product(M, W, hidden), "MLP with LayerNorm and residual", M, hidden, W);
 }
+static distac_status attend(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H, const di_half *p, void *x) {
+    TIMED(attend(c, B, N, W, H, p, x), product(B * N, 4 * W, W) + 2 * product(B * N, N, W), "attention, all of it", B,
+          N, W);
+}
 static distac_status patches(distac_context *c, int64_t B, int64_t C, int64_t S, int64_t p, const void *images, void *out) {
     TIMED(patches(c, B, C, S, p, images, out), 0, "patches", B, C * S * S, 0);
 }
@@ -182,6 +186,7 @@ int main(int argc, char **argv) {
     timed.layernorm_backward = layernorm_backward, timed.attention = attention;
     if (k->attention_first) timed.attention_first = attention_first;
     if (k->mlp) timed.mlp = mlp;
+    if (k->attend) timed.attend = attend;
     timed.attention_backward = attention_backward, timed.patches = patches, timed.tokens = tokens;
     timed.tokens_backward = tokens_backward;
     vit->kernels = &timed;

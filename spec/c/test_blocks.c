@@ -56,6 +56,24 @@ static void mlp_case(world *w, int64_t M, int64_t W, int64_t hidden, int32_t act
     forget(w);
 }
 
+static void attend_case(world *w, int64_t B, int64_t N, int64_t W, int64_t H) {
+    half_arrays a = make_half(w, B * N, W, 3 * W, W);
+    array *normed = output(w, B * N * W), *qkv = output(w, B * N * 3 * W), *mixed = output(w, B * N * W);
+    const di_kernels *k = w->k;
+    OK(k->layernorm(w->context, B * N, W, a.x->data, W, a.gamma->data, a.beta->data, normed->data, NULL, NULL));
+    OK(k->linear(w->context, B * N, 3 * W, W, normed->data, a.in->data, a.in_bias->data, DI_ACT_NONE, NULL, NULL,
+                 qkv->data));
+    OK(k->attention(w->context, B, N, W, H, qkv->data, NULL, mixed->data));
+    OK(k->linear(w->context, B * N, W, W, mixed->data, a.out->data, a.out_bias->data, DI_ACT_NONE, NULL, a.x->data,
+                 a.x->data));
+    OK(k->attend(w->context, B, N, W, H, &a.half, a.copy->data));
+    if (!same(w, a.x, a.copy))
+        fail_msg("%s: attend, %lld images of %lld tokens, %lld columns, %lld heads: other bits than its parts", k->name,
+                 (long long)B, (long long)N, (long long)W, (long long)H);
+    for (int64_t i = 0; i < B * N * W; i++) assert_true(isfinite(get(w, a.copy, i)));
+    forget(w);
+}
+
 /* out = row 0 of the attention over what the linear layer makes of x */
 static void first_case(world *w, int64_t B, int64_t N, int64_t W, int64_t H) {
     array *x = input(w, B * N * W), *weight = weights(w, 3 * W * W, W), *bias = input(w, 3 * W), *out = output(w, B * W);
@@ -76,6 +94,7 @@ static void every_table(void **state) {
     static const int64_t shapes[][3] = {{1, 8, 8},    {3, 5, 7},      {56, 32, 64},  {57, 33, 129},
                                         {300, 48, 96}, {130, 64, 1600}, {61, 800, 90}, {0, 4, 4}};
     static const int64_t firsts[][4] = {{1, 1, 1, 1}, {2, 3, 6, 2}, {3, 17, 64, 4}, {2, 65, 30, 3}, {33, 5, 48, 1}};
+    static const int64_t attends[][4] = {{1, 1, 1, 1}, {7, 3, 6, 2}, {3, 50, 64, 1}, {2, 65, 30, 3}, {37, 17, 32, 4}};
     int tables = 0;
     for (int t = 0; t < COUNT(sets) * 3; t++) {
         uint64_t first[COUNT(firsts)];
@@ -85,6 +104,8 @@ static void every_table(void **state) {
             for (int s = 0; s < COUNT(shapes); s++)
                 mlp_case(&w, shapes[s][0], shapes[s][1], shapes[s][2],
                          s & 1 ? DISTAC_ACT_GELU : DISTAC_ACT_QUICK_GELU);
+            for (int s = 0; s < COUNT(attends); s++)
+                attend_case(&w, attends[s][0], attends[s][1], attends[s][2], attends[s][3]);
             for (int s = 0; s < COUNT(firsts); s++) {
                 w.digest = 14695981039346656037u;
                 first_case(&w, firsts[s][0], firsts[s][1], firsts[s][2], firsts[s][3]);

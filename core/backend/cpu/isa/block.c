@@ -19,7 +19,7 @@
 enum {
     NEAR_BYTES = 640 << 10, /* of a tile's rows: more would push each other out of the second-level cache */
     ASIDE = 16,             /* units between rows, as they would meet in one cache set */
-    FEW_ROWS = 56           /* images are put together in a tile up to here */
+    FEW_ROWS = 56           /* of small images, several make a tile */
 };
 #endif
 
@@ -142,6 +142,50 @@ static distac_status NAME(mlp_tile)(void *arg, int64_t index) {
     return DISTAC_OK;
 }
 
+INLINE void NAME(qkv_ends)(const NAME(block_job) *j, int64_t rows, int64_t column, int64_t columns, const T *sums,
+                           T *to) {
+    const T *bias = j->in_bias + column;
+    for (int64_t i = 0; i < rows; i++, sums += NR, to += j->far) {
+        SIMD for (int64_t q = 0; q < columns; q++) to[column + q] = sums[q] + bias[q];
+    }
+}
+
+/* Some images. */
+static distac_status NAME(attend_tile)(void *arg, int64_t index) {
+    const NAME(block_job) *j = arg;
+    NAME(attention_job) a = j->heads;
+    int64_t image = NAME(piece)(j->B, j->tiles, index), images = NAME(piece)(j->B, j->tiles, index + 1) - image;
+    int64_t row = image * a.N, rows = images * a.N, pieces = di_cpu_ceil(rows, MR);
+    bool plain = j->out.products == PRODUCTS_PLAIN;
+    int64_t lines = plain ? j->W : rows * j->W;
+    size_t bytes = (size_t)(rows * (j->near + j->far) + pieces * MR * NR + lines) * sizeof(T) + a.scratch;
+    T *enters = di_alloc(j->context, bytes);
+    if (!enters) return DISTAC_ENOMEM;
+    T *qkv = enters + rows * j->near, *sums = qkv + rows * j->far, *line = sums + pieces * MR * NR;
+    NAME(block_enter)(j, row, rows, line, enters);
+    for (int64_t column = 0; column < 3 * j->W; column += NR) {
+        int64_t columns = di_cpu_min(NR, 3 * j->W - column);
+        NAME(panel_sums)(&j->in, column / NR, rows, enters, j->near, sums);
+        for (int64_t q = 0; q < pieces; q++) {
+            int64_t first = NAME(piece)(rows, pieces, q), n = NAME(piece)(rows, pieces, q + 1) - first;
+            T *to = qkv + first * j->far;
+            if (columns == NR) NAME(qkv_ends)(j, n, column, NR, sums + q * MR * NR, to);
+            else NAME(qkv_ends)(j, n, column, columns, sums + q * MR * NR, to);
+        }
+    }
+    a.qkv = qkv;
+    a.ld = j->far;
+    a.out = plain ? enters : line;
+    a.to = plain ? j->near : j->W;
+    for (int64_t b = 0; b < images; b++)
+        for (int64_t h = 0; h < a.heads; h++) NAME(head_forward)(&a, b, h, line + lines);
+    for (int64_t i = 0; i < rows && !plain; i++)
+        NAME(along)(j->out.products, j->W, line + i * j->W, enters + i * j->near);
+    NAME(block_leave)(j, row, rows, enters, j->near, sums);
+    di_free(j->context, enters, bytes);
+    return DISTAC_OK;
+}
+
 /* Packs both weights, then runs the tiles. */
 static distac_status NAME(block_run)(distac_context *c, const char *kernel, NAME(block_job) *j, di_cpu_tile tile) {
     int64_t in = NAME(panels_of)(&j->in), out = NAME(panels_of)(&j->out), units = in * j->in.units * NR;
@@ -178,14 +222,40 @@ static distac_status NAME(mlp_of)(distac_context *c, int products, int64_t M, in
     if (M > 4 * MR) j.tiles = di_cpu_ceil(j.tiles, 4) * 4; /* so that threads end together */
     return NAME(block_run)(c, "mlp", &j, NAME(mlp_tile));
 }
+static distac_status NAME(attend_of)(distac_context *c, int products, int64_t B, int64_t N, int64_t W, int64_t heads,
+                                     const di_half *p, void *x) {
+    if (B == 0 || N == 0) return DISTAC_OK;
+    NAME(block_job) j = {.context = c, .gamma = p->gamma, .beta = p->beta, .in_bias = p->in_bias,
+                         .out_bias = p->out_bias, .x = x, .M = B * N, .W = W, .B = B,
+                         .heads = {.context = c, .N = N, .W = W, .heads = heads}};
+    NAME(attention_sizes)(&j.heads);
+    NAME(block_factor)(&j.in, c, products, B * N, 3 * W, W, p->in_weight);
+    NAME(block_factor)(&j.out, c, products, B * N, W, W, p->out_weight);
+    j.out.near[0] = x;
+    j.out.ld = W;
+    j.near = NAME(apart)(j.in.units);
+    j.far = NAME(apart)(3 * W);
+    j.tiles = di_cpu_ceil(B, N < FEW_ROWS ? FEW_ROWS / N : 1);
+    if (j.tiles > 4) j.tiles = di_cpu_min(B, di_cpu_ceil(j.tiles, 4) * 4);
+    return NAME(block_run)(c, "attend", &j, NAME(attend_tile));
+}
 distac_status NAME(mlp)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p, void *x) {
     return NAME(mlp_of)(c, PRODUCTS_PLAIN, M, W, hidden, act, p, x);
 }
+distac_status NAME(attend)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads, const di_half *p, void *x) {
+    return NAME(attend_of)(c, PRODUCTS_PLAIN, B, N, W, heads, p, x);
+}
 #if DI_REAL == 32
+static int NAME(bf16)(void) {
+    return PAIRS && di_cpu_multiplies_bf16() ? PRODUCTS_PAIRS : PRODUCTS_ROUNDED;
+}
 distac_status NAME(mlp_bf16)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p,
                              void *x) {
-    int products = PAIRS && di_cpu_multiplies_bf16() ? PRODUCTS_PAIRS : PRODUCTS_ROUNDED;
-    return NAME(mlp_of)(c, products, M, W, hidden, act, p, x);
+    return NAME(mlp_of)(c, NAME(bf16)(), M, W, hidden, act, p, x);
+}
+distac_status NAME(attend_bf16)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads, const di_half *p,
+                                void *x) {
+    return NAME(attend_of)(c, NAME(bf16)(), B, N, W, heads, p, x);
 }
 #endif
 #endif

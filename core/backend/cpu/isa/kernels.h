@@ -52,8 +52,11 @@ distac_status NAME(anchor)(distac_context *c, int64_t n, double beta, const void
 distac_status NAME(adamw)(distac_context *c, int64_t n, int64_t t, double lr, double beta1, double beta2,
                           double eps, double weight_decay, bool coupled, double grad_scale, const void *g, void *m,
                           void *v, void *theta);
+distac_status NAME(attend)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads, const di_half *p, void *x);
 distac_status NAME(mlp)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p, void *x);
 #if DI_REAL == 32
+distac_status NAME(attend_bf16)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads, const di_half *p,
+                                void *x);
 distac_status NAME(mlp_bf16)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p,
                              void *x);
 #endif

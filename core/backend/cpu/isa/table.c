@@ -13,7 +13,9 @@
 #define COMMON                                                                                                    \
     .layernorm = NAME(layernorm),                                                                                 \
     .layernorm_backward = NAME(layernorm_backward),                                                               \
-    .keeps_probs = true, .attention = NAME(attention),                                                                                 \
+    .attend_most = 196608 / (int64_t)sizeof(T),                                                                   \
+    .keeps_probs = true,                                                                                          \
+    .attention = NAME(attention),                                                                                 \
     .attention_causal = NAME(attention_causal),                                                                   \
     .attention_first = NAME(attention_first),                                                                     \
     .attention_backward = NAME(attention_backward),                                                               \
@@ -36,6 +38,7 @@ const di_kernels NAME(kernels) = {
     .gemm = NAME(gemm),
     .linear = NAME(linear),
     .mlp = NAME(mlp),
+    .attend = NAME(attend),
     .linear_backward_input = NAME(linear_backward_input),
     .linear_backward_weight = NAME(linear_backward_weight),
     COMMON};
@@ -46,6 +49,7 @@ const di_kernels PASTE3(di_kernels, bf16, DI_ISA) = {
     .gemm = NAME(gemm),
     .linear = NAME(linear_bf16),
     .mlp = NAME(mlp_bf16),
+    .attend = NAME(attend_bf16),
     .linear_backward_input = NAME(linear_backward_input_bf16),
     .linear_backward_weight = NAME(linear_backward_weight_bf16),
     COMMON};
