@@ -37,6 +37,8 @@ distac_status di_fail_at(distac_status code, const char *function, const char *f
 /* How often this thread has failed so far, and the way to set its text again: a failure's text is carried with
  * these from a worker to the thread that asked for the work. */
 unsigned di_error_count(void);
+/* How often this thread has been without memory: for those who would take it for "not there". */
+unsigned di_memory_error_count(void);
 void di_error_restore(const char *text);
 /* A value for a text: a NaN loses its sign, which x86 sets and %g prints. */
 double di_shown(double value);

@@ -10,7 +10,7 @@
 enum { TEXT_BYTES = 8192 };
 
 static _Thread_local char error_text[TEXT_BYTES];
-static _Thread_local unsigned error_count;
+static _Thread_local unsigned error_count, memory_error_count;
 
 distac_status di_fail_at(distac_status code, const char *function, const char *format, ...) {
     /* Formatted aside first: an argument may be the present text (a caller that adds to it). */
@@ -24,12 +24,15 @@ distac_status di_fail_at(distac_status code, const char *function, const char *f
     if (body >= 0 && (size_t)body >= sizeof text - used) memcpy(text + sizeof text - 5, " ...", 5);
     memcpy(error_text, text, strlen(text) + 1);
     error_count++;
+    if (code == DISTAC_ENOMEM) memory_error_count++;
     return code;
 }
 
 distac_status di_system_status(int error) { return error == ENOMEM ? DISTAC_ENOMEM : DISTAC_EIO; }
 
 unsigned di_error_count(void) { return error_count; }
+
+unsigned di_memory_error_count(void) { return memory_error_count; }
 
 void di_error_restore(const char *text) {
     size_t length = strlen(text);

@@ -14,6 +14,7 @@ typedef struct coder {
     png_structp png;
     png_infop info;
     char reason[160];
+    bool no_memory; /* libpng's reasons tell that in many ways */
     /* reading */
     const uint8_t *bytes;
     size_t count, offset;
@@ -43,6 +44,22 @@ static void on_error(png_structp png, png_const_charp text) {
 static void on_warning(png_structp png, png_const_charp text) {
     (void)png;
     (void)text;
+}
+
+static distac_status failed(const coder *c, distac_status status, const char *function, const char *name) {
+    return di_fail_at(c->no_memory ? DISTAC_ENOMEM : status, function, "%s: %s", name, c->reason);
+}
+
+static png_voidp on_malloc(png_structp png, png_alloc_size_t bytes) {
+    coder *c = png_get_mem_ptr(png);
+    void *memory = malloc(bytes);
+    if (!memory) c->no_memory = true;
+    return memory;
+}
+
+static void on_free(png_structp png, png_voidp memory) {
+    (void)png;
+    free(memory);
 }
 
 /* ---- reading ---- */
@@ -145,12 +162,12 @@ static distac_status finish(const coder *c, const char *name, int32_t channels, 
 }
 
 static distac_status decode(coder *c, const char *name, int32_t channels, distac_image **out) {
-    c->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, c, on_error, on_warning);
+    c->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, c, on_error, on_warning, c, on_malloc, on_free);
     c->info = c->png ? png_create_info_struct(c->png) : NULL;
     if (!c->info) return di_fail_at(DISTAC_ENOMEM, "distac_image_load", "%s: no memory for the PNG reader", name);
-    if (!read_header(c)) return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: %s", name, c->reason);
+    if (!read_header(c)) return failed(c, DISTAC_EFORMAT, "distac_image_load", name);
     DI_TRY(plan(c, name));
-    if (!read_rows(c)) return di_fail_at(DISTAC_EFORMAT, "distac_image_load", "%s: %s", name, c->reason);
+    if (!read_rows(c)) return failed(c, DISTAC_EFORMAT, "distac_image_load", name);
     return finish(c, name, channels, out);
 }
 
@@ -195,13 +212,13 @@ distac_status distac_image_save(const distac_image *image, const char *path) {
     DI_REQUIRE(image && path, "image and path are needed");
     coder c = {.image = image, .context = image->context};
     DI_TRY(di_writer_open(path, &c.writer));
-    c.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &c, on_error, on_warning);
+    c.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &c, on_error, on_warning, &c, on_malloc, on_free);
     c.info = c.png ? png_create_info_struct(c.png) : NULL;
     distac_status status = DISTAC_OK;
     if (!c.info)
         status = di_fail(DISTAC_ENOMEM, "%s: no memory for the PNG writer", path);
     else if (!write_rows(&c))
-        status = c.status != DISTAC_OK ? c.status : di_fail(DISTAC_EIO, "%s: %s", path, c.reason);
+        status = c.status != DISTAC_OK ? c.status : failed(&c, DISTAC_EIO, __func__, path);
     if (c.png) png_destroy_write_struct(&c.png, &c.info);
     if (status != DISTAC_OK) {
         di_writer_abort(c.writer);

@@ -88,22 +88,34 @@ distac_status di_set_walk(distac_context *context, const char *folder, int64_t c
 /* ---- opening ---- */
 
 /* The first home under root where the part's files are: a folder of the set's own name, else the root itself. */
-static distac_status open_part(distac_context *context, const di_set *set, const char *root, int part,
+static distac_status find_part(distac_context *context, const di_set *set, const char *root, int part,
                                int32_t size, di_samples **out) {
     *out = NULL;
     for (const char *const *name = set->folders;; name++) {
         char *home = *name ? di_find(root, *name, 2) : di_strdup(root);
         distac_status status = home ? set->open(context, home, part, size, out) : DISTAC_ENOTFOUND;
         free(home);
-        if (status != DISTAC_ENOTFOUND) {
-            if (status != DISTAC_OK) di_samples_release(*out);
-            return status;
-        }
+        if (status != DISTAC_ENOTFOUND) return status;
         if (!*name) break;
     }
     static const char *const parts[] = {"training", "validation", "test"};
     return di_fail_at(DISTAC_ENOTFOUND, "distac_dataset_task", "%s: no %s files under '%s'; looked for %s",
                       set->name, parts[part], root, set->layout);
+}
+
+/* A name that there was no memory for looks like one that is not there: another layout must not be taken for that. */
+static distac_status open_part(distac_context *context, const di_set *set, const char *root, int part,
+                               int32_t size, di_samples **out) {
+    unsigned before = di_memory_error_count();
+    distac_status status = find_part(context, set, root, part, size, out);
+    if (di_memory_error_count() != before)
+        status = di_fail_at(DISTAC_ENOMEM, "distac_dataset_task", "%s: no memory to look for its files under '%s'",
+                            set->name, root);
+    if (status != DISTAC_OK) {
+        di_samples_release(*out);
+        *out = NULL;
+    }
+    return status;
 }
 
 static distac_status name_classes(const di_set *set, di_samples *samples) {

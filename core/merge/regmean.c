@@ -61,11 +61,12 @@ distac_status distac_regmean_add(const distac_tensor *gram, double scale, double
     return status;
 }
 
-/* Cholesky factor of `a` in place; false where it is singular to double precision. */
-static bool factor(double *a, lapack_int K, double norm) {
+/* Cholesky factor of `a` in place; false where it is singular to double precision. room: 3 K, integers: K. */
+static bool factor(double *a, lapack_int K, double norm, double *room, lapack_int *integers) {
     double reciprocal = 0.0;
     if (LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', K, a, K) != 0) return false;
-    return LAPACKE_dpocon(LAPACK_COL_MAJOR, 'U', K, a, K, norm, &reciprocal) == 0 && reciprocal > 1e-14;
+    return LAPACKE_dpocon_work(LAPACK_COL_MAJOR, 'U', K, a, K, norm, &reciprocal, room, integers) == 0 &&
+           reciprocal > 1e-14;
 }
 
 /* Largest absolute row sum, and the mean of the diagonal. */
@@ -90,7 +91,7 @@ static distac_status solve(const distac_tensor *sum, const distac_tensor *total,
     for (int32_t tries = 0; tries < TRIES; tries++) {
         memcpy(work, sum->data, (size_t)(K * K) * sizeof *work);
         for (int64_t i = 0; i < K; i++) work[i * K + i] += epsilon * models;
-        if (factor(work, (lapack_int)K, norm + epsilon * models)) {
+        if (factor(work, (lapack_int)K, norm + epsilon * models, work + K * K, (lapack_int *)(work + K * K + 3 * K))) {
             double *d = product->data;
             const double *t = total->data;
             for (int64_t i = 0; epsilon > 0.0 && i < N * K; i++) d[i] += epsilon * t[i];
@@ -120,7 +121,9 @@ distac_status distac_regmean_solve(const distac_tensor *sum, const distac_tensor
         return di_fail(DISTAC_ESHAPE, "product is [%lld,%lld]", (long long)product->shape[0],
                        (long long)product->shape[1]);
     di_lapack_ready();
-    size_t bytes = (size_t)sum->numel * sizeof(double);
+    /* The factor, and what LAPACK works in: had it to be asked of the system in between, a refusal would look like a
+     * singular matrix. */
+    size_t bytes = (size_t)(sum->numel + 4 * sum->shape[0]) * sizeof(double);
     double *work = di_alloc(sum->context, bytes);
     if (!work) return DISTAC_ENOMEM;
     distac_status status = solve(sum, total, models, product, work, out);

@@ -24,6 +24,8 @@ typedef struct job {
     void *features, *unit, *norms, *logits, *dlogits, *dunit, *dfeatures, *gradient; /* of the images of a pass */
     double *vectors, *values; /* A, then its eigenvectors as rows; eigenvalues, ascending */
     void *z, *dz;             /* logits and dlogits on the host, where A is made of them */
+    double *room; /* LAPACK's: LAPACKE would take its own, and print when there is none */
+    lapack_int *integers, room_count, integer_count;
     double *out;
 } job;
 
@@ -88,8 +90,8 @@ static distac_status one_image(job *j, const void *image) {
     if (!isfinite(trace))
         return di_fail_at(DISTAC_ENUMERIC, "distac_fisher", "the logits of an image are not finite");
     if (!(trace > 0.0)) return DISTAC_OK; /* certain beyond what numbers can tell: no gradient at all */
-    lapack_int info =
-        LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', (lapack_int)C, j->vectors, (lapack_int)C, j->values);
+    lapack_int info = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'U', (lapack_int)C, j->vectors, (lapack_int)C, j->values,
+                                          j->room, j->room_count, j->integers, j->integer_count);
     if (info != 0)
         return di_fail_at(DISTAC_ENUMERIC, "distac_fisher", "no eigenvectors of the logits (dsyevd: %d)",
                           (int)info);
@@ -180,6 +182,8 @@ static size_t lay_out_here(job *j, char *memory) {
     j->dz = take(memory, &used, B * C, element);
     j->vectors = take(memory, &used, C * C, sizeof(double));
     j->values = take(memory, &used, C, sizeof(double));
+    j->room = take(memory, &used, j->room_count, sizeof(double));
+    j->integers = take(memory, &used, j->integer_count, sizeof *j->integers);
     return used;
 }
 
@@ -209,6 +213,13 @@ distac_status distac_fisher(distac_vit *vit, const distac_head *head, const dist
              .share = share,
              .classes = head->classes,
              .together = share > 0.0 ? 1 : images->shape[0]};
+    if (share > 0.0) {
+        double room = 0;
+        lapack_int info = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'U', (lapack_int)j.classes, NULL,
+                                              (lapack_int)j.classes, NULL, &room, -1, &j.integer_count, -1);
+        if (info != 0) return di_fail(DISTAC_ESHAPE, "%lld classes are too many for LAPACK", (long long)j.classes);
+        j.room_count = (lapack_int)room;
+    }
     distac_tensor *there = NULL, *sums = NULL;
     distac_status status = di_bring_there(images, &there);
     if (status == DISTAC_OK) status = di_bring_there(fisher, &sums);
