@@ -53,6 +53,11 @@ void guest_hook(lua_State *L, lua_Debug *record) {
     }
 }
 
+int guest_no_memory(lua_State *L) {
+    script_of(L)->stopped = DISTAC_ENOMEM;
+    return luaL_error(L, "out of memory");
+}
+
 int guest_print(lua_State *L) {
     distac_script *script = script_of(L);
     int n = lua_gettop(L);
@@ -62,7 +67,7 @@ int guest_print(lua_State *L) {
         int tab = i > 1 && i <= n;
         if (script->output_length + bytes + 2 > OUTPUT_MAX) break;
         char *grown = realloc(script->output, script->output_length + bytes + 2);
-        if (!grown) return luaL_error(L, "out of memory");
+        if (!grown) return guest_no_memory(L);
         script->output = grown;
         if (tab) grown[script->output_length++] = '\t';
         if (bytes > 0) memcpy(grown + script->output_length, text, bytes);

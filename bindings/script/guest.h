@@ -14,6 +14,7 @@ struct distac_script {
     int64_t instruction_limit, instructions_left;
     distac_status stopped; /* why the hook ended the run; DISTAC_OK: it did not */
     char *error, *json, *output, *shown;
+    char short_error[256]; /* the beginning of error, for when there is no memory for it */
     size_t output_length;
     pthread_mutex_t progress_lock;
     distac_script_progress progress;
@@ -30,6 +31,8 @@ void *guest_allocate(void *ud, void *old, size_t old_bytes, size_t bytes);
 void guest_register(lua_State *L, distac_script *script);
 /* Ends runs that are cancelled or over their budget. */
 void guest_hook(lua_State *L, lua_Debug *record);
+/* Ends a run as Lua does when its memory ends. */
+int guest_no_memory(lua_State *L);
 /* print of scripts: collects text for distac_script_output. */
 int guest_print(lua_State *L);
 /* (what, done, total), or nothing at the end of a part: lays it down for distac_script_get_progress. */

@@ -73,12 +73,13 @@ static int open_protected(lua_State *L) {
     return 0;
 }
 
-static void set_text(char **slot, const char *text) {
+/* Without memory for all of it the beginning stays. */
+static void set_error(distac_script *script, const char *text) {
     size_t bytes = strlen(text) + 1;
-    char *copy = realloc(*slot, bytes);
-    if (!copy) return; /* an older text is better than none */
-    memcpy(copy, text, bytes);
-    *slot = copy;
+    free(script->error);
+    script->error = malloc(bytes);
+    if (script->error) memcpy(script->error, text, bytes);
+    snprintf(script->short_error, sizeof script->short_error, "%s", text);
 }
 
 /* Status of the error value at index: the engine's code, or EINVAL. */
@@ -160,12 +161,12 @@ void distac_script_close(distac_script *script) {
 
 const char *distac_script_error(const distac_script *script) {
     if (!script) return open_error;
-    return script->error ? script->error : "";
+    return script->error ? script->error : script->short_error;
 }
 
 static distac_status refuse(distac_script *script, distac_status status, const char *text) {
     if (script)
-        set_text(&script->error, text);
+        set_error(script, text);
     else
         snprintf(open_error, sizeof open_error, "%s", text);
     return status;
@@ -199,7 +200,7 @@ static distac_status set_global(distac_script *script, setting s, const char *fu
     }
     int rc = ds_protected(script->L, set_protected, &s);
     if (rc == 0) return DISTAC_OK;
-    set_text(&script->error, text_of(script->L));
+    set_error(script, text_of(script->L));
     lua_settop(script->L, 0);
     return rc == LUA_ERRMEM ? DISTAC_ENOMEM : DISTAC_EINVAL;
 }
@@ -253,7 +254,9 @@ static int collect_protected(lua_State *L) {
 static distac_status run(distac_script *script, running *r) {
     script->stopped = DISTAC_OK;
     script->instructions_left = script->instruction_limit;
-    if (script->error) script->error[0] = '\0';
+    free(script->error);
+    script->error = NULL;
+    script->short_error[0] = '\0';
     lua_State *L = script->L;
     lua_settop(L, 0);
     int rc = ds_protected(L, run_protected, r);
@@ -265,7 +268,7 @@ static distac_status run(distac_script *script, running *r) {
             status = r->path && distac_path_kind(r->path) != 1 ? DISTAC_EIO : DISTAC_EFORMAT;
         else
             status = status_of(L, lua_gettop(L));
-        set_text(&script->error, text_of(L));
+        set_error(script, text_of(L));
         lua_settop(L, 0);
         /* What the failed run left would stand in the way of the next one. */
         if (status == DISTAC_ENOMEM && ds_protected(L, collect_protected, NULL) != 0) lua_settop(L, 0);
@@ -305,19 +308,26 @@ static int result_protected(lua_State *L) {
     push_key(L, &result_key);
     lua_rawget(L, LUA_REGISTRYINDEX);
     lua_call(L, 1, 1);
-    set_text(&script->json, luaL_checkstring(L, -1));
+    size_t bytes;
+    const char *text = luaL_checklstring(L, -1, &bytes);
+    script->json = malloc(bytes + 1);
+    if (!script->json) return guest_no_memory(L);
+    memcpy(script->json, text, bytes + 1);
     return 0;
 }
 
 distac_status distac_script_result(distac_script *script, const char **out) {
     if (!script || !out) return refuse(script, DISTAC_EINVAL, "distac_script_result: an argument is NULL");
     *out = "null";
+    free(script->json);
+    script->json = NULL;
     script->stopped = DISTAC_OK;
     script->instructions_left = script->instruction_limit;
     int rc = ds_protected(script->L, result_protected, script);
     if (rc != 0) {
-        set_text(&script->error, text_of(script->L));
+        set_error(script, text_of(script->L));
         lua_settop(script->L, 0);
+        if (script->stopped != DISTAC_OK) return script->stopped;
         return rc == LUA_ERRMEM ? DISTAC_ENOMEM : DISTAC_EUNSUPPORTED;
     }
     *out = script->json ? script->json : "null";
