@@ -9,7 +9,8 @@
  *
  * The library prints nothing, installs no signal handlers, never ends the process: `print` collects text for
  * distac_script_output, os.exit raises an error. Only text is run, never compiled code. Scripts see the standard
- * libraries, so they are as trusted as the host; limits protect from mistakes, they are not a sandbox.
+ * libraries, so they are as trusted as the host, and limits protect from mistakes alone, unless the script is opened
+ * as restricted, which LuaJIT cannot.
  *
  * One thread at a time per script, except distac_script_cancel. Several scripts never meet. */
 #ifndef DISTAC_SCRIPT_H
@@ -28,6 +29,13 @@ typedef struct distac_script_desc {
     int64_t memory_limit;      /* bytes of Lua objects (tensors count in the engine's limit); 0: none */
     int64_t instruction_limit; /* Lua instructions of one run; 0: none. On LuaJIT it turns the compiler off */
     const distac_context_desc *engine; /* settings of the engine's default context; NULL: defaults */
+    /* 1: scripts compute, and read and write only the files below, lists that end in NULL (NULL: none): no other files,
+     * processes, environment, modules or compiled code. For the recipes of colleagues; what strangers wrote belongs into
+     * a process of its own. Limits that are 0 are then 64 MiB and 10^9 instructions. Lua 5.4 only: on LuaJIT, whose FFI
+     * reaches all memory, opening fails with EUNSUPPORTED. */
+    int32_t restricted;
+    const char *const *readable; /* files, and folders with all that is in them */
+    const char *const *writable; /* may be read, too */
 } distac_script_desc;
 
 /* Opens a Lua state with the standard libraries and `require "distac"`. desc NULL: all defaults.

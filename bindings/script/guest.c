@@ -31,7 +31,10 @@ void *guest_allocate(void *ud, void *old, size_t old_bytes, size_t bytes) {
         return NULL;
     }
     int64_t after = script->memory_used - before + (int64_t)bytes;
-    if (script->memory_limit > 0 && after > script->memory_limit && (int64_t)bytes > before) return NULL;
+    if (script->memory_limit > 0 && after > script->memory_limit && (int64_t)bytes > before) {
+        script->refused++;
+        return NULL;
+    }
     void *memory = realloc(old, bytes);
     if (memory) script->memory_used = after;
     return memory;
@@ -39,19 +42,56 @@ void *guest_allocate(void *ud, void *old, size_t old_bytes, size_t bytes) {
 
 void guest_hook(lua_State *L, lua_Debug *record) {
     (void)record;
+    guest_charge(L, HOOK_COUNT);
+}
+
+void guest_charge(lua_State *L, int64_t instructions) {
     distac_script *script = script_of(L);
     if (atomic_load(&script->watch.cancelled)) {
         script->stopped = DISTAC_ECANCELED;
     } else if (script->instruction_limit > 0) {
-        script->instructions_left -= HOOK_COUNT;
+        script->instructions_left -= instructions;
         if (script->instructions_left < 0) script->stopped = DISTAC_ECANCELED;
     }
+    if (script->stopped == DISTAC_OK && script->refused > REFUSED) script->stopped = DISTAC_ENOMEM;
     if (script->stopped != DISTAC_OK) {
         lua_sethook(L, guest_hook, LUA_MASKCOUNT, 1); /* a pcall of the script cannot go on */
         if (atomic_load(&script->watch.cancelled)) luaL_error(L, "the script was cancelled");
+        if (script->stopped == DISTAC_ENOMEM) luaL_error(L, "the script ran over its memory limit again and again");
         luaL_error(L, "the script ran over its limit of %f instructions", (lua_Number)script->instruction_limit);
     }
 }
+
+#if LUA_VERSION_NUM >= 504
+/* A message handler runs where the error was raised, so for the hook's own errors with hooks off: nothing would stop one
+ * that does not end. It is left out then. */
+static int handle(lua_State *L) {
+    if (script_of(L)->stopped != DISTAC_OK) return 1;
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, -2);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+static int after_xpcall(lua_State *L, int status, lua_KContext below) {
+    if (status == LUA_OK || status == LUA_YIELD) return lua_gettop(L) - (int)below;
+    lua_pushboolean(L, 0);
+    lua_pushvalue(L, -2);
+    return 2;
+}
+
+int guest_xpcall(lua_State *L) {
+    int n = lua_gettop(L);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_pushvalue(L, 2);
+    lua_pushcclosure(L, handle, 1);
+    lua_replace(L, 2);
+    lua_pushboolean(L, 1);
+    lua_pushvalue(L, 1);
+    lua_rotate(L, 3, 2);
+    return after_xpcall(L, lua_pcallk(L, n - 2, LUA_MULTRET, 2, 2, after_xpcall), 2);
+}
+#endif
 
 int guest_no_memory(lua_State *L) {
     script_of(L)->stopped = DISTAC_ENOMEM;

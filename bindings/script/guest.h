@@ -5,6 +5,7 @@
 #include "distac_script.h"
 #include "vm.h"
 
+#define REFUSED    100  /* requests beyond the memory limit that a run may survive: each costs a full collection */
 #define HOOK_COUNT 1000 /* instructions between two looks at flag and budget */
 
 struct distac_script {
@@ -12,6 +13,8 @@ struct distac_script {
     ds_watch watch;
     int64_t memory_limit, memory_used;
     int64_t instruction_limit, instructions_left;
+    int restricted;
+    int refused; /* requests of this run beyond memory_limit */
     distac_status stopped; /* why the hook ended the run; DISTAC_OK: it did not */
     char *error, *json, *output, *shown;
     char short_error[256]; /* the beginning of error, for when there is no memory for it */
@@ -29,10 +32,13 @@ static inline void push_key(lua_State *L, const char *key) {
 void *guest_allocate(void *ud, void *old, size_t old_bytes, size_t bytes);
 /* Makes the script known to its Lua state, for the two below. */
 void guest_register(lua_State *L, distac_script *script);
-/* Ends runs that are cancelled or over their budget. */
+/* Ends runs that are cancelled or over their budget; the hook does so every HOOK_COUNT instructions. */
+void guest_charge(lua_State *L, int64_t instructions);
 void guest_hook(lua_State *L, lua_Debug *record);
 /* Ends a run as Lua does when its memory ends. */
 int guest_no_memory(lua_State *L);
+/* xpcall of scripts (Lua 5.4): its handlers are no place to hide from limits. */
+int guest_xpcall(lua_State *L);
 /* print of scripts: collects text for distac_script_output. */
 int guest_print(lua_State *L);
 /* (what, done, total), or nothing at the end of a part: lays it down for distac_script_get_progress. */

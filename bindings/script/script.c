@@ -5,7 +5,7 @@
 #include <string.h>
 
 static _Thread_local char open_error[512];
-static const char result_key = 0; /* its address is a registry key */
+static const char result_key = 0, world_key = 0; /* their addresses are registry keys */
 
 /* What a guest must not do to its host: end it, load compiled code, take the hook away. */
 static const char prelude[] =
@@ -17,6 +17,8 @@ static const char prelude[] =
     "function os.exit() error('os.exit would end the host program', 2) end\n"
     "debug.sethook = nil\n";
 
+enum { RESTRICTED_MEMORY = 64 << 20, RESTRICTED_INSTRUCTIONS = 1000000000 };
+
 typedef struct opening {
     distac_script *script;
     const distac_script_desc *desc;
@@ -26,6 +28,45 @@ static void set_field_integer(lua_State *L, const char *name, int64_t value) {
     if (value == 0) return;
     lua_pushnumber(L, (lua_Number)value);
     lua_setfield(L, -2, name);
+}
+
+#if LUA_VERSION_NUM >= 504
+static void set_field_list(lua_State *L, const char *name, const char *const *paths) {
+    lua_newtable(L);
+    for (int i = 0; paths && paths[i]; i++) {
+        lua_pushstring(L, paths[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, name);
+}
+
+/* From here on the state is restricted, and its scripts have an environment of their own. */
+static void restrict_state(lua_State *L, const distac_script_desc *desc) {
+    push_key(L, &world_key);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "distac.restricted");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "enter");
+    lua_remove(L, -2);
+    lua_newtable(L);
+    set_field_list(L, "read", desc->readable);
+    set_field_list(L, "write", desc->writable);
+    lua_pushcfunction(L, guest_print);
+    lua_setfield(L, -2, "print");
+    lua_call(L, 1, 1);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+}
+
+#endif
+
+/* Pushes the table of a script's globals. */
+static void push_world(lua_State *L, const distac_script *script) {
+    if (script->restricted) {
+        push_key(L, &world_key);
+        lua_rawget(L, LUA_REGISTRYINDEX);
+    } else {
+        lua_getglobal(L, "_G");
+    }
 }
 
 static int open_protected(lua_State *L) {
@@ -42,7 +83,10 @@ static int open_protected(lua_State *L) {
     lua_pushcfunction(L, guest_progress);
     lua_setfield(L, -2, "progress");
     lua_pop(L, 1);
-#if LUA_VERSION_NUM < 504
+#if LUA_VERSION_NUM >= 504
+    lua_pushcfunction(L, guest_xpcall);
+    lua_setglobal(L, "xpcall");
+#else
     if (o->script->instruction_limit > 0) luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
 #endif
     const distac_context_desc *engine = o->desc ? o->desc->engine : NULL;
@@ -69,6 +113,12 @@ static int open_protected(lua_State *L) {
         }
         lua_call(L, 1, 0);
     }
+#if LUA_VERSION_NUM >= 504
+    if (o->script->restricted) {
+        ds_set_charge(L, guest_charge);
+        restrict_state(L, o->desc);
+    }
+#endif
     lua_sethook(L, guest_hook, LUA_MASKCOUNT, HOOK_COUNT);
     return 0;
 }
@@ -117,6 +167,13 @@ distac_status distac_script_open(const distac_script_desc *desc, distac_script *
         return DISTAC_EINVAL;
     }
     *out = NULL;
+#if LUA_VERSION_NUM < 504
+    if (desc && desc->restricted) {
+        snprintf(open_error, sizeof open_error,
+                 "distac_script_open: LuaJIT has no restricted mode: its FFI reaches all memory; build with Lua 5.4");
+        return DISTAC_EUNSUPPORTED;
+    }
+#endif
     distac_script *script = calloc(1, sizeof *script);
     if (!script) {
         snprintf(open_error, sizeof open_error, "distac_script_open: out of memory");
@@ -125,9 +182,14 @@ distac_status distac_script_open(const distac_script_desc *desc, distac_script *
     ds_watch_init(&script->watch);
     pthread_mutex_init(&script->progress_lock, NULL);
     if (desc) script->instruction_limit = desc->instruction_limit;
+    if (desc && desc->restricted) {
+        script->restricted = 1;
+        if (script->instruction_limit <= 0) script->instruction_limit = RESTRICTED_INSTRUCTIONS;
+    }
     script->L = lua_newstate(guest_allocate, script);
     /* From here on: LuaJIT of 2022 crashes when memory ends while it makes a state. */
     if (desc) script->memory_limit = desc->memory_limit;
+    if (script->restricted && script->memory_limit <= 0) script->memory_limit = RESTRICTED_MEMORY;
     distac_status status = DISTAC_ENOMEM;
     const char *text = "out of memory";
     if (script->L) {
@@ -178,17 +240,20 @@ typedef struct setting {
     const char *name, *text;
     double number;
     int boolean, type;
+    const distac_script *script;
 } setting;
 
 static int set_protected(lua_State *L) {
     setting *s = lua_touserdata(L, 1);
+    push_world(L, s->script);
+    lua_pushstring(L, s->name);
     if (s->type == LUA_TNUMBER)
         lua_pushnumber(L, s->number);
     else if (s->type == LUA_TSTRING)
         lua_pushstring(L, s->text);
     else
         lua_pushboolean(L, s->boolean);
-    lua_setglobal(L, s->name);
+    lua_rawset(L, -3);
     return 0;
 }
 
@@ -198,6 +263,7 @@ static distac_status set_global(distac_script *script, setting s, const char *fu
         snprintf(text, sizeof text, "%s: %s is NULL", function, !script ? "script" : !s.name ? "name" : "value");
         return refuse(script, DISTAC_EINVAL, text);
     }
+    s.script = script;
     int rc = ds_protected(script->L, set_protected, &s);
     if (rc == 0) return DISTAC_OK;
     set_error(script, text_of(script->L));
@@ -206,15 +272,15 @@ static distac_status set_global(distac_script *script, setting s, const char *fu
 }
 
 distac_status distac_script_set_number(distac_script *script, const char *name, double value) {
-    return set_global(script, (setting){name, NULL, value, 0, LUA_TNUMBER}, __func__);
+    return set_global(script, (setting){name, NULL, value, 0, LUA_TNUMBER, script}, __func__);
 }
 
 distac_status distac_script_set_string(distac_script *script, const char *name, const char *value) {
-    return set_global(script, (setting){name, value, 0, 0, LUA_TSTRING}, __func__);
+    return set_global(script, (setting){name, value, 0, 0, LUA_TSTRING, script}, __func__);
 }
 
 distac_status distac_script_set_boolean(distac_script *script, const char *name, int32_t value) {
-    return set_global(script, (setting){name, NULL, 0, value != 0, LUA_TBOOLEAN}, __func__);
+    return set_global(script, (setting){name, NULL, 0, value != 0, LUA_TBOOLEAN, script}, __func__);
 }
 
 /* ---- running */
@@ -223,6 +289,7 @@ typedef struct running {
     const char *path, *text, *name;
     size_t bytes;
     int phase; /* 0 loading, 1 running */
+    const distac_script *script;
 } running;
 
 static int run_protected(lua_State *L) {
@@ -234,6 +301,12 @@ static int run_protected(lua_State *L) {
     lua_pushcfunction(L, ds_traceback);
     int rc = r->path ? luaL_loadfilex(L, r->path, "t") : luaL_loadbufferx(L, r->text, r->bytes, r->name, "t");
     if (rc != 0) return lua_error(L);
+#if LUA_VERSION_NUM >= 504
+    if (r->script->restricted) {
+        push_world(L, r->script);
+        lua_setupvalue(L, -2, 1); /* a chunk's only upvalue is its environment */
+    }
+#endif
     r->phase = 1;
     rc = lua_pcall(L, 0, 1, 1);
     if (rc != 0) {
@@ -253,6 +326,7 @@ static int collect_protected(lua_State *L) {
 
 static distac_status run(distac_script *script, running *r) {
     script->stopped = DISTAC_OK;
+    script->refused = 0;
     script->instructions_left = script->instruction_limit;
     free(script->error);
     script->error = NULL;
@@ -284,7 +358,7 @@ static distac_status run(distac_script *script, running *r) {
 
 distac_status distac_script_run_file(distac_script *script, const char *path) {
     if (!script || !path) return refuse(script, DISTAC_EINVAL, "distac_script_run_file: an argument is NULL");
-    running r = {path, NULL, NULL, 0, 0};
+    running r = {path, NULL, NULL, 0, 0, script};
     return run(script, &r);
 }
 
@@ -293,7 +367,7 @@ distac_status distac_script_run_string(distac_script *script, const char *text, 
     if (!script || !text || bytes < 0) {
         return refuse(script, DISTAC_EINVAL, "distac_script_run_string: an argument is NULL, or bytes negative");
     }
-    running r = {NULL, text, chunk_name ? chunk_name : "=script", (size_t)bytes, 0};
+    running r = {NULL, text, chunk_name ? chunk_name : "=script", (size_t)bytes, 0, script};
     return run(script, &r);
 }
 
@@ -322,6 +396,7 @@ distac_status distac_script_result(distac_script *script, const char **out) {
     free(script->json);
     script->json = NULL;
     script->stopped = DISTAC_OK;
+    script->refused = 0;
     script->instructions_left = script->instruction_limit;
     int rc = ds_protected(script->L, result_protected, script);
     if (rc != 0) {

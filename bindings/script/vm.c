@@ -143,6 +143,8 @@ void ds_prepare(lua_State *L, ds_watch *watch, const char *lua_path, int program
 #if LUA_VERSION_NUM >= 504
     lua_pushcfunction(L, luaopen_distac_raw);
     lua_setfield(L, -2, "distac.raw");
+    lua_pushcfunction(L, ds_open_patterns);
+    lua_setfield(L, -2, "distac.patterns");
 #endif
     lua_pushcfunction(L, open_host);
     lua_setfield(L, -2, "distac.host");

@@ -42,6 +42,15 @@ int ds_protected(lua_State *L, lua_CFunction f, void *ud);
  * `program` (the running executable) or beside this library. Raises a string if nothing is found. */
 void ds_prepare(lua_State *L, ds_watch *watch, const char *lua_path, int program);
 
+#if LUA_VERSION_NUM >= 504
+/* What ends a script that has used up its instructions or is cancelled: asked by C code that works long. NULL: none. */
+typedef void (*ds_charge)(lua_State *L, int64_t instructions);
+void ds_set_charge(lua_State *L, ds_charge charge);
+ds_charge ds_charge_of(lua_State *L);
+/* The table of bounded pattern functions (pattern.c). */
+int ds_open_patterns(lua_State *L);
+#endif
+
 /* Message handler: strings get a traceback; error objects keep code, their message gets it. */
 int ds_traceback(lua_State *L);
 /* Pushes the words of the value at index. */

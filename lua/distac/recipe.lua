@@ -66,6 +66,9 @@ end
 local function environment(state)
     local proxy = facade(state)
     local env = {}
+    local restricted = package.loaded["distac.restricted"]
+    local _G = restricted and restricted.env or _G
+    local require = restricted and restricted.env and restricted.env.require or require
     env._G = env
     env.require = function(name)
         if name == "distac" then return proxy end

@@ -16,7 +16,7 @@ static const char recipe[] =
     "    merge = { 'task_arithmetic', 'ties' }, lambda = distac.grid(0, 1, 0.5),\n"
     "}\n";
 
-static const char job[] =
+UNUSED static const char job[] =
     "local distac = require 'distac'\n"
     "local recipe = dofile('ROOT/recipe.lua')\n"
     "assert(#recipe.suite.tasks == 2)\n"
@@ -46,7 +46,7 @@ static char *with_root(const char *text) {
     return out;
 }
 
-static distac_status whole_life(void *arg, char *digest, char text[512]) {
+UNUSED static distac_status whole_life(void *arg, char *digest, char text[512]) {
     distac_script *script = NULL;
     const char *json = NULL;
     const distac_context_desc engine = {.threads = 2, .seed = 1};
@@ -67,7 +67,7 @@ static distac_status whole_life(void *arg, char *digest, char text[512]) {
     return status;
 }
 
-static int setup_script(void **state) {
+UNUSED static int setup_script(void **state) {
     char command[400], path[256];
     if (setup(state) != 0) return -1;
     snprintf(command, sizeof command,
