@@ -50,6 +50,8 @@ install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/ DESTINATION ${CMAKE_INSTALL_DOCD
         USE_SOURCE_PERMISSIONS
         FILES_MATCHING PATTERN "embed*" PATTERN "classify.lua" PATTERN "CMakeLists.txt" PATTERN "nginx/*"
         PATTERN "mini8" EXCLUDE)
+# for editors: Lua.workspace.library
+install(FILES ${gen_dir}/distac.d.lua DESTINATION ${data_dir}/types COMPONENT lua-distac)
 install(FILES program/distac.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT distac)
 install(FILES program/completion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
         RENAME distac COMPONENT distac)

@@ -173,12 +173,15 @@ DISTAC_API void distac_tensor_release(distac_tensor *tensor);
 /* [new] Zeros in the place and the context of another tensor. Errors: as distac_tensor_create. */
 DISTAC_API distac_status distac_tensor_create_beside(const distac_tensor *tensor, int32_t dtype, int32_t n_shape,
                                                      const int64_t *shape, distac_tensor **out);
+/* Type of the elements; -1 for NULL. */
 DISTAC_API int32_t distac_tensor_dtype(const distac_tensor *tensor);
+/* Number of dimensions. */
 DISTAC_API int32_t distac_tensor_rank(const distac_tensor *tensor);
 /* Size of dimension dim (0-based); -1 if there is no such dimension. */
 DISTAC_API int64_t distac_tensor_size(const distac_tensor *tensor, int32_t dim);
 /* Elements between neighbours along dim. */
 DISTAC_API int64_t distac_tensor_stride(const distac_tensor *tensor, int32_t dim);
+/* Number of elements. */
 DISTAC_API int64_t distac_tensor_numel(const distac_tensor *tensor);
 /* 1 if the elements lie in one row-major run. */
 DISTAC_API int32_t distac_tensor_contiguous(const distac_tensor *tensor);
@@ -300,6 +303,7 @@ DISTAC_API distac_status distac_tensor_nonfinite(const distac_tensor *tensor, in
 typedef struct distac_rng distac_rng;
 /* [new] Counter-based generator (Philox 4x32-10): draw number i is a pure function of (seed, stream, i). */
 DISTAC_API distac_status distac_rng_create(uint64_t seed, uint64_t stream, distac_rng **out);
+/* [any] Drops a reference. */
 DISTAC_API void distac_rng_release(distac_rng *rng);
 /* Uniform in [0,1), 53 bits. */
 DISTAC_API double distac_rng_uniform(distac_rng *rng);
@@ -311,7 +315,9 @@ DISTAC_API int64_t distac_rng_below(distac_rng *rng, int64_t bound);
 /* ---- Files and hashes ---------------------------------------------------------------------------- */
 
 typedef struct distac_strings distac_strings; /* a list of texts */
+/* [any] Drops a reference. */
 DISTAC_API void distac_strings_release(distac_strings *strings);
+/* Number of texts. */
 DISTAC_API int64_t distac_strings_count(const distac_strings *strings);
 /* [borrow] Item `index` (0-based), NULL if there is none. */
 DISTAC_API const char *distac_strings_get(const distac_strings *strings, int64_t index);
@@ -357,9 +363,11 @@ DISTAC_API distac_status distac_checkpoint_open(distac_context *context, const c
                                                 distac_checkpoint **out);
 /* [new] An empty checkpoint in memory. */
 DISTAC_API distac_status distac_checkpoint_create(distac_context *context, distac_checkpoint **out);
+/* [any] Drops a reference. */
 DISTAC_API void distac_checkpoint_release(distac_checkpoint *checkpoint);
 /* [borrow] The file it was opened from, "" if none. */
 DISTAC_API const char *distac_checkpoint_path(const distac_checkpoint *checkpoint);
+/* Number of tensors. */
 DISTAC_API int64_t distac_checkpoint_count(const distac_checkpoint *checkpoint);
 /* [borrow] Name of tensor `index`, NULL if there is none. Names are sorted by bytes. */
 DISTAC_API const char *distac_checkpoint_name(const distac_checkpoint *checkpoint, int64_t index);
@@ -371,6 +379,7 @@ DISTAC_API distac_status distac_checkpoint_tensor(const distac_checkpoint *check
 /* Adds or replaces a tensor (shared, not copied). Errors: ESTATE (opened from a file), EINVAL (name). */
 DISTAC_API distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *name,
                                                distac_tensor *tensor);
+/* Number of metadata entries. */
 DISTAC_API int64_t distac_checkpoint_metadata_count(const distac_checkpoint *checkpoint);
 /* [borrow] Metadata key `index`, sorted; NULL if there is none. */
 DISTAC_API const char *distac_checkpoint_metadata_key(const distac_checkpoint *checkpoint, int64_t index);
@@ -491,6 +500,7 @@ typedef struct distac_merge_param {
 DISTAC_API distac_status distac_merge_param_info(int32_t method, int32_t index, distac_merge_param *out);
 /* [new] An operator with default parameters. Errors: ENOTFOUND (text names the nearest method). */
 DISTAC_API distac_status distac_merge_create(distac_context *context, const char *method, distac_merge **out);
+/* [any] Drops a reference. */
 DISTAC_API void distac_merge_release(distac_merge *merge);
 /* Sets a parameter. Errors: ENOTFOUND (text names the nearest), EINVAL (out of range, or a list where a
  * number is wanted). */
@@ -643,7 +653,9 @@ DISTAC_API distac_status distac_vit_create(distac_context *context, const distac
  * error, never a guess. Weights are converted to dtype. Errors: ENOTFOUND, ESHAPE (all at once), EINVAL. */
 DISTAC_API distac_status distac_vit_open(distac_context *context, const distac_checkpoint *checkpoint,
                                          int32_t activation, int32_t heads, int32_t dtype, distac_vit **out);
+/* [any] Drops a reference. */
 DISTAC_API void distac_vit_release(distac_vit *vit);
+/* The architecture. */
 DISTAC_API distac_status distac_vit_get_config(const distac_vit *vit, distac_vit_config *out);
 /* [new] Same architecture, weights and recomputation, own storage. */
 DISTAC_API distac_status distac_vit_clone(const distac_vit *vit, distac_vit **out);
@@ -692,6 +704,7 @@ typedef struct distac_head distac_head;
 /* [new] A classification head. weight [C,D] is copied; the logit scale is part of it. normalize 1: features are
  * divided by their norm first (the default of the method); 0: used as they are. */
 DISTAC_API distac_status distac_head_create(const distac_tensor *weight, int32_t normalize, distac_head **out);
+/* [any] Drops a reference. */
 DISTAC_API void distac_head_release(distac_head *head);
 /* [view] The weight [C,D]. */
 DISTAC_API distac_status distac_head_weight(const distac_head *head, distac_tensor **out);
@@ -764,6 +777,7 @@ typedef struct distac_adamw_desc {
 /* [new] AdamW for n parameters of dtype. Errors: EINVAL. */
 DISTAC_API distac_status distac_adamw_create(distac_context *context, const distac_adamw_desc *desc, int64_t n,
                                              int32_t dtype, distac_optimizer **out);
+/* [any] Drops a reference. */
 DISTAC_API void distac_optimizer_release(distac_optimizer *optimizer);
 /* One update of params [n] with grads [n]; lr < 0: the default rate. *out is the gradient's norm before
  * clipping. A non-finite gradient changes nothing. Errors: ENUMERIC, ESHAPE. */
@@ -802,6 +816,7 @@ DISTAC_API distac_status distac_trainer_step(distac_trainer *trainer, const dist
 /* Later steps ask `head`, with its own classes: one encoder learns several tasks in turn. Errors: ESHAPE,
  * EDTYPE, ESTATE (the trainer's own head learns, too). */
 DISTAC_API distac_status distac_trainer_set_head(distac_trainer *trainer, distac_head *head);
+/* [any] Drops a reference. */
 DISTAC_API void distac_trainer_release(distac_trainer *trainer);
 
 typedef struct distac_kd distac_kd;
@@ -816,6 +831,7 @@ typedef struct distac_kd_desc {
 DISTAC_API distac_status distac_kd_create(distac_vit *student, DISTAC_NULLABLE distac_vit *teacher,
                                           distac_head *head, distac_optimizer *optimizer,
                                           const distac_kd_desc *desc, distac_kd **out);
+/* [any] Drops a reference. */
 DISTAC_API void distac_kd_release(distac_kd *kd);
 /* One step on images [B,C,H,W]; teacher_logits [B,C] replace the teacher's forward pass. Errors: ENUMERIC
  * (nothing was changed), ESHAPE, ESTATE (neither a teacher nor its logits). */
@@ -835,9 +851,13 @@ DISTAC_API distac_status distac_image_load(distac_context *context, const char *
                                            distac_image **out);
 /* [new] From a U8 tensor [H,W] or [H,W,C]. Errors: ESHAPE, EDTYPE. */
 DISTAC_API distac_status distac_image_from_tensor(const distac_tensor *pixels, distac_image **out);
+/* [any] Drops a reference. */
 DISTAC_API void distac_image_release(distac_image *image);
+/* Pixels across. */
 DISTAC_API int32_t distac_image_width(const distac_image *image);
+/* Pixels down. */
 DISTAC_API int32_t distac_image_height(const distac_image *image);
+/* 1: grey, 3: RGB. */
 DISTAC_API int32_t distac_image_channels(const distac_image *image);
 /* [new] The pixels as a U8 tensor [H,W,C]. */
 DISTAC_API distac_status distac_image_pixels(const distac_image *image, distac_tensor **out);
@@ -923,8 +943,11 @@ DISTAC_API distac_status distac_dataset_mini8(distac_context *context, const cha
  * other), as a data set of clean 32x32 masters. Errors: ENOTFOUND, EIO, EFORMAT. */
 DISTAC_API distac_status distac_dataset_glyphs(distac_context *context, const char *root, const char *sheet,
                                                distac_dataset **out);
+/* [any] Drops a reference. */
 DISTAC_API void distac_dataset_release(distac_dataset *dataset);
+/* Number of samples. */
 DISTAC_API int64_t distac_dataset_size(const distac_dataset *dataset);
+/* Number of classes, 0 without labels. */
 DISTAC_API int64_t distac_dataset_classes(const distac_dataset *dataset);
 /* 1 if it has labels. */
 DISTAC_API int32_t distac_dataset_labelled(const distac_dataset *dataset);
@@ -993,6 +1016,7 @@ typedef struct distac_loader distac_loader;
  * Batch k never depends on threads or on which batches were taken before. */
 DISTAC_API distac_status distac_loader_create(distac_dataset *dataset, int64_t batch, uint64_t seed,
                                               distac_loader **out);
+/* [any] Drops a reference. */
 DISTAC_API void distac_loader_release(distac_loader *loader);
 /* From now on images are random crops of the originals, resized to the data set's size; NULL: no longer. A sample's
  * crop is a pure function of (seed, epoch, sample). Errors: EINVAL, ESHAPE (images that are not square). */
@@ -1036,6 +1060,7 @@ typedef struct distac_tokenizer distac_tokenizer;
  * other one beside it), or a folder that holds either. Errors: ENOTFOUND, EIO, EFORMAT (file, line and rule). */
 DISTAC_API distac_status distac_tokenizer_open(distac_context *context, const char *path,
                                                distac_tokenizer **out);
+/* [any] Drops a reference. */
 DISTAC_API void distac_tokenizer_release(distac_tokenizer *tokenizer);
 /* Number of ids, 49408 for CLIP's own vocabulary. */
 DISTAC_API int64_t distac_tokenizer_size(const distac_tokenizer *tokenizer);
@@ -1077,7 +1102,9 @@ typedef struct distac_text_config {
  * is told as such), EINVAL. */
 DISTAC_API distac_status distac_text_open(distac_context *context, const distac_checkpoint *checkpoint,
                                           int32_t activation, int32_t heads, int32_t dtype, distac_text **out);
+/* [any] Drops a reference. */
 DISTAC_API void distac_text_release(distac_text *text);
+/* The architecture. */
 DISTAC_API distac_status distac_text_get_config(const distac_text *text, distac_text_config *out);
 /* [new] Features [B,D], not normalised, of ids I64 [B,n], n at most the context: those at the first of the largest
  * ids of each row, which is the end of the text. Errors: ESHAPE, EINVAL (an id outside the vocabulary). */
@@ -1162,6 +1189,7 @@ typedef struct distac_plot_desc {
 /* [new] An empty chart: lines and bars are added, then it is saved. */
 DISTAC_API distac_status distac_plot_create(distac_context *context, const distac_plot_desc *desc,
                                             distac_plot **out);
+/* [any] Drops a reference. */
 DISTAC_API void distac_plot_release(distac_plot *plot);
 /* Adds a line; band (n_band 0: none) is drawn as y +- band. style: 0 line, 1 line with points, 2 dashed grey.
  * Errors: ESHAPE (n_x, n_y, n_band differ). */

@@ -63,10 +63,31 @@ local function exports_of(text)
     return text:match "\nreturn setmetatable%(([%w_]+)" or text:match "\nreturn ([%w_]+)%s*$" or "M"
 end
 
+-- Functions that loops make are documented by lines "-- Tensor:add(other): the sum." of their own.
+local function spelled_out(text)
+    local list, last = {}, nil
+    for _, line in ipairs(lines_of(text)) do
+        local name, parameters, words = line:match "^%s*%-%- ([%a_][%w_%.]*[%.:][%w_]+)(%b()): (.*)$"
+        local more = line:match "^%s*%-%- (.*)$"
+        if name then
+            last = { name = name, call = name .. parameters, text = words }
+            list[#list + 1] = last
+        elseif last and more then
+            last.text = last.text .. "\n" .. more
+        else
+            last = nil
+        end
+    end
+    return list
+end
+
+-- Classes that no user meets.
+local INTERNAL = { Progress = true, Told = true, Evaluator = true, Store = true }
+
 -- docs.collect(api, { { path = "distac/load.lua", text = }, ... }) -> ordered list of entries, list of modules
 function docs.collect(api, files)
     local list, seen, by_module = {}, {}, {}
-    local kinds = {}
+    local kinds, titles = {}, {}
     for _, file in ipairs(files) do
         local found, lines = functions_of(file.text)
         local module = file.path:gsub("^distac/", ""):gsub("%.lua$", ""):gsub("/init$", "")
@@ -75,12 +96,17 @@ function docs.collect(api, files)
     end
     local check = by_module.check
     for kind, name in (check and check.text:match "local KIND = {(.-)\n}" or ""):gmatch '([%w_]+) = "([%w_]+)"' do
-        kinds[kind] = name
+        kinds[kind], titles[name] = name, true
     end
     local function add(name, call, text, path)
-        if seen[name] then return end
-        seen[name] = true
-        list[#list + 1] = { name = name, call = call, text = text, where = path }
+        local there = seen[name]
+        if there and (there.text ~= "" or text == "") then return end
+        if there then
+            there.call, there.text, there.where = call, text, path
+            return
+        end
+        seen[name] = { name = name, call = call, text = text, where = path }
+        list[#list + 1] = seen[name]
     end
     local function public(name, module, table_name, key)
         local m = by_module[module]
@@ -167,11 +193,15 @@ function docs.collect(api, files)
         for kind, variable in m.text:gmatch 'check%.class%("([%w_]+)", ([%w_]+)' do of[variable] = kinds[kind] end
         for kind, variable in m.text:gmatch 'raw%.set_metatable%("([%w_]+)", ([%w_]+)' do of[variable] = kinds[kind] end
         if module:find "^tensor_" then of.methods = kinds.tensor end
+        if module == "checkpoint_inside" then of.methods = kinds.checkpoint end
         for variable, name in m.text:gmatch 'local (%u[%w_]*) = { __name = "([%w_]+)"' do of[variable] = name end
         for variable in m.text:gmatch 'local (%u[%w_]+) = {' do
             if m.text:find("setmetatable%(.-, " .. variable .. "%)") then of[variable] = of[variable] or variable end
         end
         if module == "merge" then of.Operator = kinds.merge end
+        for variable, name in pairs(of) do
+            if INTERNAL[name] or module == "driven" and name == "Job" then of[variable] = nil end
+        end
         local variables = {}
         for variable in pairs(of) do variables[#variables + 1] = variable end
         table.sort(variables)
@@ -184,6 +214,15 @@ function docs.collect(api, files)
                     local name = of[variable] .. ":" .. key
                     add(name, name .. "(" .. parameters .. ")", entry.text, m.path)
                 end
+            end
+        end
+    end
+
+    for _, module in ipairs(order) do
+        for _, entry in ipairs(spelled_out(by_module[module].text)) do
+            local kind = entry.name:match "^(%u%w*):"
+            if kind and titles[kind] or entry.name:find "^distac%." then
+                add(entry.name, entry.call, entry.text, by_module[module].path)
             end
         end
     end

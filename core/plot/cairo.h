@@ -20,6 +20,6 @@ typedef struct di_cairo {
 } di_cairo;
 
 /* Errors: EUNSUPPORTED (the library is not there). */
-distac_status di_cairo_load(const di_cairo **out);
+distac_status di_cairo_load(di_cairo *out);
 
 #endif

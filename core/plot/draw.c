@@ -344,8 +344,9 @@ static cairo_status_t put(void *closure, const unsigned char *bytes, unsigned in
 
 distac_status di_plot_draw(const distac_plot *plot, const char *path)
 {
-    const di_cairo *cairo;
-    DI_TRY(di_cairo_load(&cairo));
+    di_cairo loaded;
+    DI_TRY(di_cairo_load(&loaded));
+    const di_cairo *cairo = &loaded;
     cairo_surface_t *surface = cairo->image_surface_create(CAIRO_FORMAT_RGB24, plot->width, plot->height);
     page p = {.plot = plot, .pen = {cairo, cairo->create(surface)}};
     const struct pen *pen = &p.pen;

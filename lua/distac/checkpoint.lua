@@ -58,6 +58,7 @@ function methods.convert(ck, layout)
     return raw.checkpoint_convert(ck, check_layout(fname, check.string(fname, "layout", layout), "plain"))
 end
 
+-- As distac.save(path, checkpoint, options).
 function methods.save(ck, path, options)
     return M.save(path, ck, options)
 end

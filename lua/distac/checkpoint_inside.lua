@@ -6,6 +6,7 @@ local format = require "distac.format"
 
 local methods = {}
 
+-- Names of all tensors, sorted by bytes.
 function methods.names(ck)
     local names = {}
     for i = 1, raw.checkpoint_count(ck) do
@@ -14,10 +15,12 @@ function methods.names(ck)
     return names
 end
 
+-- Is there a tensor of this name?
 function methods.has(ck, name)
     return raw.checkpoint_find(ck, check.string("Checkpoint:has", "name", name)) >= 0
 end
 
+-- The file or folder that it was loaded from, "" if none.
 function methods.path(ck)
     return raw.checkpoint_path(ck)
 end
@@ -51,6 +54,7 @@ function methods.metadata(ck, key)
     return out
 end
 
+-- The tensor of this name, as ck[name]; an unknown name is an error that tells the nearest.
 function methods.tensor(ck, name)
     local index = raw.checkpoint_find(ck, check.string("Checkpoint:tensor", "name", name))
     if index < 0 then

@@ -35,6 +35,7 @@ local function open()
     return current
 end
 
+-- The engine's context, a handle for distac.raw; made with the settings of distac.configure when first asked for.
 function M.get()
     return current or open()
 end
@@ -86,12 +87,15 @@ function M.configure(options)
     end
 end
 
+-- What the context is: { threads =, device =, kernels =, products =, memory_limit =, memory_used =, memory_peak =,
+-- seed = }.
 function M.info()
     local info = raw.context_get_info(M.get())
     info.seed = wish.seed or 0
     return info
 end
 
+-- Sets memory_peak of context_info() to what is held now.
 function M.reset_peak()
     raw.context_reset_peak(M.get())
 end
@@ -128,14 +132,18 @@ function M.events()
     end
 end
 
+-- Makes running and later work fail with ECANCELED, from a hook or another thread's callback, until
+-- cancel_clear().
 function M.cancel()
     raw.cancel(M.get())
 end
 
+-- Was cancel() called?
 function M.cancelled()
     return raw.cancelled(M.get()) ~= 0
 end
 
+-- Forgets a cancel().
 function M.cancel_clear()
     raw.cancel_clear(M.get())
 end

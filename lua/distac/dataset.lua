@@ -148,19 +148,23 @@ end
 
 -- ---- Using --------------------------------------------------------------------------------------------
 
+-- Number of samples.
 function methods.size(ds)
     return raw.dataset_size(ds)
 end
 
+-- Number of classes; 0 without labels.
 function methods.classes(ds)
     return raw.dataset_classes(ds)
 end
 
+-- Name of class i, from 1; nil if it has none.
 function methods.class_name(ds, i)
     check.integer("Dataset:class_name", "class", i, 1, raw.dataset_classes(ds))
     return raw.dataset_class_name(ds, i - 1)
 end
 
+-- Names of all classes, in the order of the labels.
 function methods.class_names(ds)
     local names = {}
     for i = 1, raw.dataset_classes(ds) do
@@ -169,6 +173,7 @@ function methods.class_names(ds)
     return names
 end
 
+-- Has it labels?
 function methods.labelled(ds)
     return raw.dataset_labelled(ds) ~= 0
 end
@@ -211,6 +216,8 @@ local function to_indices(fname, list, size)
     end
     return out
 end
+-- distac.dataset.to_indices(name, list, size): a list or tensor of sample numbers from 1 as the core counts them, from 0;
+-- name is the function's for error texts.
 M.to_indices = to_indices
 
 -- The listed samples, sharing pixels: ds:subset{ 1, 3 }.

@@ -46,6 +46,7 @@ function raw.error_metatable.__tostring(e)
     return where and where .. ": " .. message or message
 end
 
+-- distac.errors.new(code, message): an error object, as raise() raises.
 M.new = raw.error
 
 -- raise("ESHAPE", "%s: ...", ...) formats like string.format.

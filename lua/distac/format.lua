@@ -28,6 +28,7 @@ function M.number(x)
     return string.format("%.10g", x)
 end
 
+-- "[2, 3]" for { 2, 3 }.
 function M.shape(shape)
     local parts = {}
     for i, n in ipairs(shape) do
@@ -36,6 +37,7 @@ function M.shape(shape)
     return "[" .. table.concat(parts, ",") .. "]"
 end
 
+-- The same of a tensor.
 function M.shape_of(tensor)
     local shape = {}
     for i = 1, raw.tensor_rank(tensor) do
@@ -167,6 +169,7 @@ local function note_sizes(tree, tensor)
     end
 end
 
+-- What print shows of a tensor: type, shape, and the numbers in columns, the middle left out.
 function M.tensor(tensor)
     local rank = raw.tensor_rank(tensor)
     local lines = { M.head(tensor) }

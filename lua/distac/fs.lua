@@ -33,6 +33,7 @@ function M.remove(path)
     raw.path_remove(check.string("distac.fs.remove", "path", path))
 end
 
+-- The absolute path of something that is there.
 function M.absolute(path)
     return check.strings(raw.path_absolute(check.string("distac.fs.absolute", "path", path)))[1]
 end
@@ -48,6 +49,7 @@ function M.write(path, text)
     raw.path_write(path, check.string("distac.fs.write", "text", text))
 end
 
+-- A file's bytes as a string.
 function M.read(path)
     check.string("distac.fs.read", "path", path)
     local file, message = io.open(path, "rb")
@@ -85,10 +87,12 @@ end
 
 -- SHA-256 as 64 hexadecimal digits.
 M.hash = {
+    -- Of a text.
     text = function(text)
         check.string("distac.hash.text", "text", text)
         return check.strings(raw.hash_text(text))[1]
     end,
+    -- Of a file's bytes.
     file = function(path)
         return check.strings(raw.hash_file(check.string("distac.hash.file", "path", path)))[1]
     end,

@@ -53,6 +53,7 @@ function methods.weight(h)
     return raw.head_weight(h)
 end
 
+-- Number of classes.
 function methods.classes(h)
     return raw.tensor_size(raw.head_weight(h), 0)
 end
@@ -78,6 +79,7 @@ function methods.metadata(h)
     return M.metadata(h)
 end
 
+-- Their names, nil if none were given.
 function methods.class_names(h)
     local names = M.metadata(h)["head.classes"]
     return names and require("distac.json").decode(names)

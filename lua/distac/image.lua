@@ -44,14 +44,17 @@ function M.clip(image, size)
     return raw.image_tensor(rgb(raw.image_fit(image, size)), CLIP_MEAN, CLIP_STD)
 end
 
+-- Pixels across.
 function methods.width(i)
     return raw.image_width(i)
 end
 
+-- Pixels down.
 function methods.height(i)
     return raw.image_height(i)
 end
 
+-- 1: grey, 3: RGB.
 function methods.channels(i)
     return raw.image_channels(i)
 end
@@ -70,6 +73,7 @@ function methods.bytes(i)
     return table.concat(parts)
 end
 
+-- The same as RGB.
 function methods.rgb(i)
     return rgb(i)
 end
@@ -158,6 +162,7 @@ function methods.tensor(i, mean, std)
         per_channel("Image:tensor", "std", std, n, 1))
 end
 
+-- Writes a PNG file.
 function methods.save(i, path)
     raw.image_save(i, check.string("Image:save", "path", path))
 end

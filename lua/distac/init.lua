@@ -98,6 +98,7 @@ local makers = strict("distac.tensor", {
 })
 getmetatable(makers).__call = function(_, ...) return tensor.tensor(...) end
 
+-- distac.clock(): seconds of a clock that only goes forward.
 local distac = {
     version = raw.version(),
     runtime = raw.runtime,

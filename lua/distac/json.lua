@@ -23,6 +23,7 @@ local function is_array(t)
     if type(meta) == "table" and meta.__distac_array then return true end
     return rawget(t, 1) ~= nil
 end
+-- distac.json.is_array(value): was it made by distac.json.array?
 json.is_array = is_array
 
 -- Shortest decimal text that reads back as exactly this number.
@@ -47,6 +48,7 @@ local function quote(s)
         return escapes[c] or string.format("\\u%04x", c:byte())
     end) .. '"'
 end
+-- distac.json.quote(text): a string of JSON with its quotes.
 json.quote = quote
 
 local function sorted_keys(t)

@@ -11,11 +11,13 @@ local format = require "distac.format"
 local merge_own = require "distac.merge_own"
 local methods = require "distac.merge_methods"
 
+-- distac.merge.methods(): all methods as a list of { name =, text =, params = { { name =, default =, min =, max =, text = } } }.
 local M = { methods = methods.list }
 
 local Operator = { __name = "MergeOperator" }
 Operator.__index = Operator
 
+-- Is a value a merge operator?
 function M.is(v)
     return type(v) == "table" and getmetatable(v) == Operator
 end
@@ -122,6 +124,7 @@ function M.by_depth(ck, options)
     return rules
 end
 
+-- The method's name.
 function Operator.name(op)
     return op.method
 end

@@ -53,6 +53,7 @@ function M.vit(what, options)
     return model
 end
 
+-- The architecture: { image =, patch =, channels =, width =, layers =, heads =, mlp =, dim =, activation = }.
 function methods.config(m)
     local config = raw.vit_get_config(m)
     return {
@@ -62,6 +63,7 @@ function methods.config(m)
     }
 end
 
+-- Type of the parameters.
 function methods.dtype(m)
     return raw.dtype_name(raw.tensor_dtype(raw.vit_params(m)))
 end
@@ -113,10 +115,12 @@ function methods.params(m)
     return raw.vit_params(m)
 end
 
+-- Number of parameters.
 function methods.numel(m)
     return raw.tensor_numel(raw.vit_params(m))
 end
 
+-- Names of the parameters' tensors.
 function methods.names(m)
     local names = {}
     for i = 1, raw.vit_param_count(m) do
@@ -188,6 +192,7 @@ function methods.with(m, ck)
     return load(raw.vit_clone(m), "Model:with", ck)
 end
 
+-- A model of its own with the same weights.
 function methods.clone(m)
     return raw.vit_clone(m)
 end

@@ -81,6 +81,7 @@ function Optimizer.steps(opt)
     return opt.handle and raw.optimizer_steps(opt.handle) or 0
 end
 
+-- The learning rate that the next step takes unless it is told another.
 function Optimizer.lr(opt)
     return opt.options.lr
 end
@@ -95,6 +96,7 @@ function Optimizer.state(opt, shared)
     return { m = raw.tensor_cast(m, raw.tensor_dtype(m)), v = raw.tensor_cast(v, raw.tensor_dtype(v)) }
 end
 
+-- Continues from what state() gave, after `steps` steps.
 function Optimizer.restore(opt, state, steps)
     local fname = "Optimizer:restore"
     check.table(fname, "state", state)

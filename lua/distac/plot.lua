@@ -47,6 +47,7 @@ function methods.bars(p, options)
     return p
 end
 
+-- Adds the next category of the x axis, for bars.
 function methods.category(p, name)
     raw.plot_category(p, check.string("Plot:category", "name", name))
     return p
@@ -66,6 +67,7 @@ function methods.range(p, min, max)
     return p
 end
 
+-- Draws the chart into a PNG file.
 function methods.save(p, path)
     raw.plot_save(p, check.string("Plot:save", "path", path))
 end

@@ -19,12 +19,15 @@ local Mistakes = {}
 Mistakes.__index = Mistakes
 function Mistakes.__tostring(self) return table.concat(self.messages, "\n") end
 
+-- An error object of several messages, what a wrong recipe raises.
 function recipe.mistakes(messages)
     local text = table.concat(messages, "\n")
     return setmetatable({ code = "ERECIPE", messages = messages, message = text }, Mistakes)
 end
 
+-- Is a value such an error?
 function recipe.is_mistakes(value) return getmetatable(value) == Mistakes end
+-- Is a value a recipe?
 function recipe.is(value) return getmetatable(value) == Recipe end
 
 -- Running the text --------------------------------------------------------------------------------------
@@ -216,7 +219,9 @@ function Recipe.place(self, path)
     return string.format("%s:%d", self.file, source.line(self.map, path) or 1)
 end
 
+-- Runs it: distac run. options: out, set, quiet and what the command takes. Returns the results.
 function Recipe.run(self, options) return require("distac.runner").run(self, options or {}) end
+-- Checks everything and runs nothing: distac plan. Returns the plan.
 function Recipe.plan(self, options) return require("distac.plan").make(self, options or {}) end
 
 -- distac.recipe is this module and is called like a function.

@@ -38,6 +38,7 @@ function report.ordered(results)
     return out
 end
 
+-- results.json as text: the results of a run with their keys in order.
 function report.json(results)
     return json.encode(report.ordered(results), { indent = 2, nonfinite = "null" }) .. "\n"
 end
@@ -46,6 +47,7 @@ local function percent(v) return v and string.format("%.1f", 100 * v) or "-" end
 
 local titles = { average = "Average", task_arithmetic = "Task arithmetic", ties = "TIES",
                  consensus_ta = "Consensus TA", tsvm = "TSVM" }
+-- A method's name as reports show it.
 function report.title(method)
     local base, rest = method:match("^(.-)(%-%d+)$")
     return (titles[base or method] or base or method) .. (rest or "")
@@ -213,6 +215,7 @@ local function variants_section(results, out)
     out[#out + 1] = markdown_table({ "Variant", "Method", "merged", "scaled only", "+ DisTaC" }, rows) .. "\n"
 end
 
+-- report.md as text; pictures: a list of file names.
 function report.markdown(results, pictures)
     local t = results.timing
     local out = { "# " .. results.recipe .. "\n",

@@ -18,6 +18,7 @@ function methods.uniform(r)
     return raw.rng_uniform(r)
 end
 
+-- A standard normal number.
 function methods.normal(r)
     return raw.rng_normal(r)
 end

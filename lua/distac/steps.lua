@@ -93,6 +93,7 @@ function Finetune.ask(step, head)
     return step
 end
 
+-- Steps done.
 function Finetune.steps(step)
     return step.optimizer:steps()
 end
@@ -165,14 +166,17 @@ function KDStep.__call(step, images, options)
     return stats.loss, stats
 end
 
+-- Steps done.
 function KDStep.steps(step)
     return step.optimizer:steps()
 end
 
+-- The flat parameters that the student is held near.
 function KDStep.anchor(step)
     return raw.kd_anchor(step.handle)
 end
 
+-- As FinetuneStep:state.
 function KDStep.state(step, shared)
     local take = shared and same or copy
     local state = { params = take(raw.vit_params(step.student)), anchor = take(raw.kd_anchor(step.handle)) }
@@ -180,6 +184,7 @@ function KDStep.state(step, shared)
     return state
 end
 
+-- Continues from what state() gave, after `steps` steps.
 function KDStep.restore(step, state, steps)
     local fname = "KDStep:restore"
     check.integer(fname, "steps", steps, 0)

@@ -13,6 +13,7 @@ M.methods, M.meta = methods, meta
 
 -- ---- What it is ---------------------------------------------------------------------------------------
 
+-- Sizes of all dimensions, a list.
 function methods.shape(t)
     local shape = {}
     for i = 1, raw.tensor_rank(t) do
@@ -34,35 +35,44 @@ local function dimension(t, fname, arg, dim)
 end
 M.dimension = dimension
 
+-- Size of dimension dim (from 1; -1 is the last).
 function methods.size(t, dim)
     return raw.tensor_size(t, dimension(t, "Tensor:size", "dim", dim))
 end
 
+-- Elements between neighbours along dim.
 function methods.stride(t, dim)
     return raw.tensor_stride(t, dimension(t, "Tensor:stride", "dim", dim))
 end
 
+-- Number of dimensions; t:dim() is the same.
 function methods.rank(t)
     return raw.tensor_rank(t)
 end
+-- Tensor:dim(): number of dimensions, as t:rank().
 methods.dim = methods.rank
 
+-- Number of elements.
 function methods.numel(t)
     return raw.tensor_numel(t)
 end
 
+-- Element type, "f32" and so on.
 function methods.dtype(t)
     return raw.dtype_name(raw.tensor_dtype(t))
 end
 
+-- Where it lies, "cpu".
 function methods.device(t)
     return raw.tensor_device(t)
 end
 
+-- Do the elements lie in one row-major run?
 function methods.is_contiguous(t)
     return raw.tensor_contiguous(t) ~= 0
 end
 
+-- Is writing refused, as for tensors of files?
 function methods.readonly(t)
     return raw.tensor_readonly(t) ~= 0
 end
@@ -83,6 +93,7 @@ local function read(t)
 end
 M.read = read
 
+-- The one element of a tensor that has one.
 function methods.item(t)
     if raw.tensor_numel(t) ~= 1 then
         errors.raise("ESHAPE", "Tensor:item: wanted a tensor of one element, got a %s", format.head(t))
@@ -175,6 +186,7 @@ local function sizes(fname, first, ...)
     return shape
 end
 
+-- The tensor itself if its elements lie in one run, else a copy.
 function methods.contiguous(t)
     if raw.tensor_contiguous(t) ~= 0 then
         return t
@@ -218,11 +230,13 @@ function methods.select(t, dim, index)
     return raw.tensor_select(t, d, position(t, "Tensor:select", "index", d, index))
 end
 
+-- Two dimensions exchanged, a view.
 function methods.transpose(t, dim0, dim1)
     local fname = "Tensor:transpose"
     return raw.tensor_transpose(t, dimension(t, fname, "dim0", dim0), dimension(t, fname, "dim1", dim1))
 end
 
+-- A matrix turned over, a view.
 function methods.t(t)
     if raw.tensor_rank(t) ~= 2 then
         errors.raise("ESHAPE", "Tensor:t: wanted a tensor of rank 2, got a %s", format.head(t))
@@ -230,6 +244,7 @@ function methods.t(t)
     return raw.tensor_transpose(t, 0, 1)
 end
 
+-- A copy with elements of its own.
 function methods.clone(t)
     return raw.tensor_cast(t, raw.tensor_dtype(t))
 end
@@ -266,6 +281,7 @@ function methods.to(t, target)
         check.hint(target, names))
 end
 
+-- All elements = value; returns the tensor.
 function methods.fill(t, value)
     raw.tensor_fill(t, check.number("Tensor:fill", "value", value))
     return t

@@ -43,11 +43,13 @@ local function create(fname, shape, type_name)
     return raw.tensor_create(context.get(), dtype.code(fname, type_name), shape)
 end
 
+-- zeros(2, 3), zeros{ 2, 3 }, zeros({ 2, 3 }, { dtype = "f64" }): zeros, f32 unless said.
 function M.zeros(...)
     local shape, o = shape_and_options("distac.zeros", DTYPE, ...)
     return create("distac.zeros", shape, o.dtype)
 end
 
+-- As zeros, of ones.
 function M.ones(...)
     local shape, o = shape_and_options("distac.ones", DTYPE, ...)
     local t = create("distac.ones", shape, o.dtype)
@@ -129,6 +131,7 @@ function M.npy(path, fname)
     return raw.tensor_npy(context.get(), check.string(fname or "distac.tensor.npy", "path", path))
 end
 
+-- The identity matrix [n,n]; options: dtype.
 function M.eye(n, options)
     check.integer("distac.eye", "n", n, 0)
     local o = check.options("distac.eye", options, DTYPE)

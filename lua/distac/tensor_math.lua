@@ -53,7 +53,17 @@ return function(M)
         return scalar("Tensor <=", a) <= scalar("Tensor <=", b)
     end
 
-    -- Element by element: t:eq(u) and so on give 1 or 0.
+    -- Element by element with a tensor (broadcast as NumPy does) or a number; comparisons give 1 or 0.
+    -- Tensor:add(other): the sum, as t + other.
+    -- Tensor:sub(other): the difference, as t - other.
+    -- Tensor:mul(other): the product, as t * other.
+    -- Tensor:div(other): the quotient, as t / other.
+    -- Tensor:pow(other): the power, as t ^ other.
+    -- Tensor:eq(other): 1 where equal, else 0.
+    -- Tensor:lt(other): 1 where smaller, else 0.
+    -- Tensor:le(other): 1 where not larger, else 0.
+    -- Tensor:maximum(other): the larger of two.
+    -- Tensor:minimum(other): the smaller of two.
     local PAIRWISE = { add = raw.ADD, sub = raw.SUB, mul = raw.MUL, div = raw.DIV, pow = raw.POW, eq = raw.EQ,
         lt = raw.LT, le = raw.LE, maximum = raw.MAX, minimum = raw.MIN }
     for name, op in pairs(PAIRWISE) do
@@ -62,14 +72,29 @@ return function(M)
         end
     end
 
+    -- 1 where an element is larger than b's, else 0; b is a tensor (broadcast) or a number.
     function methods.gt(a, b)
         return binary("Tensor:gt", raw.LT, b, a)
     end
 
+    -- 1 where an element is not smaller than b's, else 0.
     function methods.ge(a, b)
         return binary("Tensor:ge", raw.LE, b, a)
     end
 
+    -- Element by element.
+    -- Tensor:neg(): the negative, as -t.
+    -- Tensor:abs(): the absolute value.
+    -- Tensor:sqrt(): the square root.
+    -- Tensor:exp(): the exponential.
+    -- Tensor:log(): the natural logarithm.
+    -- Tensor:tanh(): the hyperbolic tangent.
+    -- Tensor:sign(): -1, 0 or 1.
+    -- Tensor:sigmoid(): 1 / (1 + exp(-x)).
+    -- Tensor:erf(): the error function.
+    -- Tensor:gelu(): x times the normal distribution's share below x, by the error function.
+    -- Tensor:quick_gelu(): x * sigmoid(1.702 x), OpenAI's approximation.
+    -- Tensor:isfinite(): 1 where a number is neither NaN nor infinite, else 0.
     local UNARY = { neg = raw.NEG, abs = raw.ABS, sqrt = raw.SQRT, exp = raw.EXP, log = raw.LOG, tanh = raw.TANH,
         sign = raw.SIGN, sigmoid = raw.SIGMOID, erf = raw.ERF, gelu = raw.GELU, quick_gelu = raw.QUICK_GELU,
         isfinite = raw.ISFINITE }
@@ -105,6 +130,12 @@ return function(M)
         return dim == nil and -1 or M.dimension(t, fname, "dim", dim), keep and 1 or 0
     end
 
+    -- Over all elements, or along dim (from 1, -1 is the last), which stays with size 1 if keepdim.
+    -- Tensor:sum(dim, keepdim): the sum, accumulated in double.
+    -- Tensor:mean(dim, keepdim): the mean, accumulated in double.
+    -- Tensor:max(dim, keepdim): the largest element.
+    -- Tensor:min(dim, keepdim): the smallest element.
+    -- Tensor:norm(dim, keepdim): the Euclidean norm, accumulated in double.
     local REDUCE = { sum = raw.SUM, mean = raw.MEAN, max = raw.RMAX, min = raw.RMIN, norm = raw.NORM }
     for name, op in pairs(REDUCE) do
         local fname = "Tensor:" .. name
@@ -134,16 +165,19 @@ return function(M)
         return raw.tensor_softmax(t, 0)
     end
 
+    -- Logarithm of the softmax over the last dimension.
     function methods.log_softmax(t)
         return raw.tensor_softmax(t, 1)
     end
 
+    -- The product with b: [..,M,K] times [..,K,N].
     function methods.matmul(a, b)
         check.tensor("Tensor:matmul", "left operand", a)
         check.tensor("Tensor:matmul", "right operand", b)
         return raw.tensor_matmul(a, b)
     end
 
+    -- a [..,M,K] times b [..,K,N].
     function M.matmul(a, b)
         check.tensor("distac.matmul", "a", a)
         check.tensor("distac.matmul", "b", b)

@@ -27,6 +27,7 @@ function M.text(ck, options)
         dtype.float_code(fname, o.dtype))
 end
 
+-- The architecture: { vocab =, context =, width =, layers =, heads =, mlp =, dim = }.
 function methods.config(t)
     local config = raw.text_get_config(t)
     return {

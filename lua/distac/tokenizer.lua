@@ -58,6 +58,7 @@ function methods.decode(t, ids)
     return check.strings(raw.tokenizer_decode(t, ids))[1]
 end
 
+-- Number of tokens known.
 function methods.size(t)
     return raw.tokenizer_size(t)
 end

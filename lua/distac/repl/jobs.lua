@@ -117,10 +117,12 @@ function jobs.list()
     return list
 end
 
+-- Sends the job's process a message.
 function Job:tell(message)
     if self.socket then terminal.send(self.socket, json.encode(message) .. "\n") end
 end
 
+-- Takes one message of the job in.
 function Job:heard(message)
     if message.event == "progress" then
         self.what, self.done, self.total = message.what, message.done, message.total
@@ -177,6 +179,7 @@ function Job:status()
     return self.state
 end
 
+-- Does the job's process still run?
 function Job:alive() return self.socket ~= nil end
 
 local function ask(self, message, name)

@@ -39,6 +39,7 @@ function Suite:use(run) self.store_folder = run.store.folder end
 
 -- ---- The model ------------------------------------------------------------------------------------------
 
+-- The base model's weights.
 function Suite:checkpoint()
     self.file = self.file or engine().load(self.options.model)
     return self.file
@@ -51,11 +52,13 @@ function Suite:vit()
     return self.base_model
 end
 
+-- The base: a checkpoint of the image tower's tensors.
 function Suite:base()
     self.base_checkpoint = self.base_checkpoint or require("distac.raw").vit_checkpoint(self:vit(), 0)
     return self.base_checkpoint
 end
 
+-- A hash of the base model's file.
 function Suite:base_hash()
     local o = self.options
     self.base_sum = self.base_sum or require("distac.suites").file_hash(o.model)
@@ -63,6 +66,7 @@ function Suite:base_hash()
         .. (o.attention_heads and "/" .. o.attention_heads or "")
 end
 
+-- A model of the suite's architecture with these weights.
 function Suite:model(checkpoint)
     local model = self:vit():clone()
     return checkpoint and model:load(checkpoint) or model
@@ -125,6 +129,7 @@ function Suite:pack_folder()
     return self.options.pack ~= "none" and folder and folder .. "/packs" or nil
 end
 
+-- Are decoded images of this split packed on disk?
 function Suite:packed(split) return split ~= "train" or self.options.pack == "all" end
 
 -- The samples for use. Validation and test images are seen by many models: they are decoded once and packed.
@@ -141,6 +146,7 @@ function Suite:dataset(task, split)
     return ds
 end
 
+-- A hash of a task's split, known without decoding.
 function Suite:dataset_hash(task, split)
     local key = task .. "/" .. split
     self.prints[key] = self.prints[key] or self:listed(task, split):fingerprint() .. "/" .. data_version
@@ -160,6 +166,7 @@ function Suite:head(task)
     return self.head_cache[task]
 end
 
+-- A hash of a task's head.
 function Suite:head_hash(task)
     self.head_sums[task] = self.head_sums[task]
         or clip_heads.hash(self, task) .. (self.options.normalize == "no" and "/raw features" or "")
@@ -168,6 +175,7 @@ end
 
 -- ---- What can be wrong, and what plan says ------------------------------------------------------------
 
+-- Reports what is missing before a run: report(level, text).
 function Suite:check(report)
     local ok, err = pcall(self.vit, self)
     if not ok then
@@ -200,6 +208,7 @@ function Suite:check(report)
     clip_heads.check(self, report)
 end
 
+-- What the suite is made of, for results and reports.
 function Suite:about()
     local distac, lines, data, bytes = engine(), {}, { tasks = {} }, 0
     local function line(...) lines[#lines + 1] = string.format(...) end

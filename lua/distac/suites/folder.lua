@@ -67,21 +67,25 @@ function Suite:split_folder(task, split)
     end
 end
 
+-- The base: a checkpoint.
 function Suite:base()
     self.base_checkpoint = self.base_checkpoint or engine().load(self.params.model)
     return self.base_checkpoint
 end
 
+-- A hash of the base model's file.
 function Suite:base_hash()
     self.base_sum = self.base_sum or engine().hash.file(self.params.model)
     return self.base_sum
 end
 
+-- A model of the suite's architecture with these weights.
 function Suite:model(checkpoint)
     return engine().vit(checkpoint or self:base(),
         { activation = self.params.activation, heads = self.params.attention_heads })
 end
 
+-- A data set of a folder, as the suite's options say.
 function Suite:open(path)
     self.config = self.config or self:model():config()
     local config = self.config
@@ -126,6 +130,7 @@ local function divide(ds, shares)
     return out
 end
 
+-- The splits of a task: { train =, validation =, test = }.
 function Suite:load_task(task)
     local loaded = {}
     local train = self:split_folder(task, "train")
