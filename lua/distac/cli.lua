@@ -10,7 +10,7 @@ local cli = {}
 local modules = {
     run = "recipes", plan = "recipes", merge = "merge", condition = "train", finetune = "train", eval = "eval",
     norms = "inspect", inspect = "inspect", convert = "convert", head = "head", data = "data",
-    version = "inspect", doctor = "inspect", translate = "translate",
+    version = "inspect", doctor = "doctor", translate = "translate",
 }
 local listed = { "run", "plan", "merge", "translate", "condition", "eval", "finetune", "norms", "inspect", "convert",
                  "head", "data", "doctor", "version" }

@@ -42,6 +42,8 @@ local function open_suite(o)
     return checked(suite)
 end
 
+commands.open_suite = open_suite
+
 local function measure(ds, vit, head)
     local distac = require "distac"
     local logits = ds:logits(vit, head, { batch = 128 })

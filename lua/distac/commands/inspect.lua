@@ -1,4 +1,4 @@
--- distac norms, inspect, doctor and version: looking at files and at the engine.
+-- distac norms, inspect and version: looking at files and at the engine.
 
 local common = require "distac.commands.common"
 local json = require "distac.json"
@@ -169,31 +169,6 @@ commands.version = {
             lines[#lines + 1] = "device " .. device.name .. ": " .. device.text
         end
         return v, table.concat(lines, "\n")
-    end,
-}
-
-commands.doctor = {
-    usage = "", text = "is everything there that the embedded benchmark needs?",
-    run = function(o)
-        if #o.args > 0 then common.usage("unexpected '" .. o.args[1] .. "'") end
-        local v, ok = about(), true
-        local mistakes = {}
-        local suite = require("distac.suites").describe("mini8", {}, ".", function(_, what)
-            mistakes[#mistakes + 1] = what
-        end)
-        local lines = { "distac " .. v.version .. ", " .. v.lua .. ", kernels " .. v.kernels }
-        if suite then
-            for _, name in ipairs { "backbone.safetensors", "heads.safetensors", "sheets" } do
-                local there = require("distac").fs.kind(suite.root .. "/" .. name) ~= nil
-                lines[#lines + 1] = (there and "found    " or "MISSING  ") .. suite.root .. "/" .. name
-                ok = ok and there
-            end
-            lines[#lines + 1] = "found    " .. suite.fashion
-        end
-        for _, what in ipairs(mistakes) do lines[#lines + 1] = "MISSING  " .. what end
-        ok = ok and #mistakes == 0
-        v.ok = ok
-        return v, table.concat(lines, "\n"), ok and 0 or 1
     end,
 }
 
