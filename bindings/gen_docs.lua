@@ -34,4 +34,4 @@ local docs = require "docs"
 local list = docs.collect(require("parse")(read(header)), files)
 write(outdir .. "/docs.lua", docs.module(list))
 write(outdir .. "/api_lua.md", docs.page(list))
-write(outdir .. "/distac.d.lua", require("types").file(list, read(header):match '%[any%] Semantic version, "([^"]+)"'))
+write(outdir .. "/distac.d.lua", require("types").file(list))

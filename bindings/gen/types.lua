@@ -99,10 +99,10 @@ local function parameters(call)
     return list
 end
 
--- The file: entries as docs.collect gives them, version of the interface.
-function types.file(list, version)
+-- The file: entries as docs.collect gives them.
+function types.file(list)
     local out = { "---@meta distac", "-- distac.d.lua: written by bindings/gen_docs.lua from the sources; do not edit.",
-                  "", "---@class distac", "---@field version string " .. version,
+                  "", "---@class distac", "---@field version string",
                   "---@field runtime \"lua54\"|\"luajit\"" }
     local made, bodies = { distac = true }, {}
     local function body(text) bodies[#bodies + 1] = text end
