@@ -4,6 +4,11 @@ local distac = require "distac"
 
 local helper = {}
 
+-- The lanes of devices run the same specs with models and training there.
+if os.getenv "DISTAC_TEST_DEVICE" then
+    distac.configure { device = os.getenv "DISTAC_TEST_DEVICE" }
+end
+
 local function text_of(v)
     return type(v) == "number" and distac.format.number(v) or tostring(v)
 end

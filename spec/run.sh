@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and runs every test: C tests, the Lua specs on Lua 5.4, LuaJIT and LuaJIT with
 # the compiler off, C tests and Lua specs under the address and undefined-behaviour sanitizers, the C tests of the
-# threads under the thread sanitizer, short fuzz runs. The last line is
+# threads under the thread sanitizer, short fuzz runs, the CUDA module without a driver and its sources on an emulated
+# device. The last line is
 #   N passed, M failed, K skipped
 # A program that crashes or runs no test has failed; a lane whose tools are not there is skipped by name.
 # spec/run.sh --install-only installs the packages and stops. spec/run.sh NAME... runs only those lanes.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-lanes="gcc-build c lua54 luajit luajit-joff clang-build sanitize tsan fuzz examples"
+lanes="gcc-build c lua54 luajit luajit-joff clang-build sanitize tsan fuzz examples cuda cuda-emulated"
 if [ "${1:-}" = --install-only ]; then exec bash examples/install.sh; fi
 for lane in "$@"; do
     case " $lanes " in
@@ -112,13 +113,15 @@ c_tests() {
     [ $any = 1 ] || nothing "$lane"
 }
 
-# busted_specs LANE FOLDER LUA-VERSION COMMAND...: all Lua specs, in one process per file, but not those named in $without
-without=""
+# busted_specs LANE FOLDER LUA-VERSION COMMAND...: all Lua specs, in one process per file, but not those named in
+# $without, or those named in $only alone
+without="" only=""
 busted_specs() {
     local lane=$1 folder=$2 version=$3 file out status
     shift 3
     for file in spec/*_spec.lua; do
         case " $without " in *" $(basename "$file" _spec.lua) "*) continue ;; esac
+        case " ${only:-$(basename "$file" _spec.lua)} " in *" $(basename "$file" _spec.lua) "*) ;; *) continue ;; esac
         out="$logs/$lane-$(basename "$file" .lua).log"
         timeout 1200 env LUA_PATH="$folder/lua/$version/?.lua;$folder/lua/$version/?/init.lua;$PWD/?.lua;;" \
             LUA_CPATH="$folder/lua/$version/?.so;;" DISTAC_BUILD="$folder" \
@@ -205,6 +208,40 @@ if has fuzz && needs fuzz gcc && asan_tree; then
     done
     [ $any = 1 ] || nothing fuzz
     step "fuzz targets see planted mistakes" bash spec/fuzz/control.sh "$asan"
+fi
+# The module for real devices, where the toolkit is there to build it: it loads on a machine without a driver.
+cuda_module() {
+    local out status
+    [ -f "$build/libdistac-cuda.so" ] || { echo "there is no $build/libdistac-cuda.so"; return 1; }
+    if ldd "$build/libdistac.so" | grep -E 'cuda|cublas|cusolver'; then echo "libdistac.so is linked with CUDA"; return 1; fi
+    if ldd "$build/libdistac-cuda.so" | grep 'libcuda\.so'; then echo "the module is linked with the driver"; return 1; fi
+    "$build/distac" version || return 1
+    if "$build/distac" version | grep 'device cuda'; then return 0; fi # there is one: spec/gpu.sh has the rest
+    out=$("$build/distac" version --device cuda 2>&1)
+    status=$?
+    echo "$out"
+    [ $status -eq 2 ] && grep -q "no such device 'cuda': there is 'cpu' (no CUDA device" <<<"$out"
+}
+if has cuda; then
+    nvcc=$(PATH=$PATH:/usr/local/cuda/bin:/opt/cuda/bin; command -v nvcc)
+    if [ -z "$nvcc" ]; then
+        say "skipped cuda: nvcc is not installed"
+        count 0 0 1
+    else
+        step "cuda module without a driver" cuda_module
+    fi
+fi
+if has cuda-emulated && needs cuda-emulated gcc g++ lua5.4 busted; then
+    emulated=$PWD/build-cuda
+    there="test_device_life test_kernels test_kernels_flat"
+    # shellcheck disable=SC2086
+    if step "emulated device build" build_tree "$emulated" gcc -DDISTAC_CUDA_EMULATED=ON -DDISTAC_CUDA=OFF -- \
+        $there distac distac_lua distac_raw54 distac_cuda_emulated &&
+        step "emulated device is listed" "$emulated/distac" -e 'assert(#require("distac").devices() == 3)'; then
+        # shellcheck disable=SC2086
+        c_tests cuda-emulated "$emulated" $there
+        only="device tensor" busted_specs cuda-emulated "$emulated" 5.4 env DISTAC_TEST_DEVICE=cuda busted --lua="$(command -v lua5.4)"
+    fi
 fi
 if has examples; then
     any=0

@@ -242,6 +242,7 @@ typedef struct di_host {
     bool (*charge)(distac_context *context, size_t bytes);
     void (*discharge)(distac_context *context, size_t bytes);
     void (*warn)(distac_context *context, const char *text);
+    void *(*make)(const char *function, size_t bytes); /* di_new_at */
 } di_host;
 /* What a module exports, as di_backend_module; NULL if host is not what it was built for. */
 typedef const di_backend *(*di_backend_module_fn)(const di_host *host);

@@ -33,6 +33,7 @@ static const di_host host = {
     .charge = di_memory_charge,
     .discharge = di_memory_discharge,
     .warn = host_warn,
+    .make = di_new_at,
 };
 
 /* Loads the module from a folder relative to the one that holds this code: the library's, or the program's if the

@@ -19,11 +19,7 @@ distac_status di_fail_at(distac_status code, const char *function, const char *f
     return di_cuda_host->fail(code, function, text);
 }
 
-void *di_new_at(const char *function, size_t bytes) {
-    void *memory = calloc(1, bytes ? bytes : 1);
-    if (!memory) di_fail_at(DISTAC_ENOMEM, function, "out of memory: the system has no %zu bytes left", bytes);
-    return memory;
-}
+void *di_new_at(const char *function, size_t bytes) { return di_cuda_host->make(function, bytes); }
 
 distac_status di_poll(distac_context *c) {
     if (!atomic_load_explicit(&c->cancel, memory_order_relaxed)) return DISTAC_OK;
