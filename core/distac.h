@@ -76,7 +76,8 @@ typedef struct distac_context_desc {
     const char *device;   /* "cpu", "cuda", "cuda:1"; NULL: "cpu" */
     const char *kernels;  /* "auto", "scalar", "avx2", "avx512"; NULL: "auto" */
     /* Factors of the matrix products inside f32 encoders: "f32", or "bf16": rounded to bfloat16 (to nearest, ties to
-     * even) where they enter a product, sums, weights and everything else in f32. NULL: "f32" */
+     * even) where they enter a product, sums, weights and everything else in f32; on CUDA devices also "tf32". NULL:
+     * "f32" */
     const char *products;
 } distac_context_desc;
 

@@ -27,8 +27,9 @@ typedef struct di_arrays {
                                int64_t *count);
     /* a [M,N], R the smaller of them: u [M,R], s [R], vt [R,N]; all F64, dense; a is destroyed. */
     distac_status (*svd)(distac_context *c, int64_t M, int64_t N, double *a, double *u, double *s, double *vt);
-    /* Symmetric a [N,N] (its lower triangle) becomes its eigenvectors, one per row; w [N] rises. F64, dense. */
-    distac_status (*eigh)(distac_context *c, int64_t N, double *a, double *w);
+    /* Symmetric matrices a [batch,N,N] (their lower triangles) become their eigenvectors, one per row; w [batch,N] rises.
+     * F64, dense. */
+    distac_status (*eigh)(distac_context *c, int64_t batch, int64_t N, double *a, double *w);
 } di_arrays;
 
 #endif

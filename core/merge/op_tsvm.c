@@ -13,6 +13,7 @@
  * values reach too far for Gram matrices, and with precision = exact, a thread holds the matrix and its decomposition
  * instead: 8 (2 m n + 6 k^2) bytes and LAPACK's workspace. */
 #include "spectral.h"
+#include "tsvm.h"
 #include "../tensor/walk.h"
 #include <cblas.h>
 #include <string.h>
@@ -251,6 +252,7 @@ static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     int64_t least = j.p < j.q ? j.p : j.q;
     j.r = least / run->models;
     if (j.r == 0) return nothing(run, entry, out);
+    if (di_models_there(run->context)) return di_tsvm_there(run, entry, j.r, out);
     di_lapack_ready();
     j.exact = di_run_param(run, PRECISION, 0) == 1;
     int64_t columns = j.r * run->models;

@@ -261,6 +261,12 @@ static distac_status eigh_double(distac_tensor *a, distac_tensor *w) {
     return status;
 }
 
+distac_status di_tensor_eigh_there(distac_tensor *a, distac_tensor *w) {
+    int64_t N = a->shape[a->rank - 1];
+    if (a->numel == 0) return DISTAC_OK;
+    return a->context->device->arrays->eigh(a->context, a->numel / (N * N), N, a->data, w->data);
+}
+
 distac_status distac_tensor_eigh(const distac_tensor *a, distac_tensor *w, distac_tensor *v) {
     distac_tensor *wide = NULL, *wide_w = NULL, *turned = NULL;
     DI_TRY(check_matrix(__func__, a, true));
@@ -272,7 +278,7 @@ distac_status distac_tensor_eigh(const distac_tensor *a, distac_tensor *w, dista
     distac_status status = distac_tensor_cast(a, DISTAC_F64, &wide);
     if (status == DISTAC_OK) status = temporary(a, 1, N, 0, &wide_w);
     if (status == DISTAC_OK && a->storage->there)
-        status = a->context->device->arrays->eigh(a->context, N, wide->data, wide_w->data);
+        status = a->context->device->arrays->eigh(a->context, 1, N, wide->data, wide_w->data);
     else if (status == DISTAC_OK)
         status = eigh_double(wide, wide_w);
     if (status == DISTAC_OK) status = distac_tensor_copy(w, wide_w);

@@ -39,6 +39,8 @@ distac_status di_tensor_new_at(distac_context *context, bool there, int32_t dtyp
                                distac_tensor **out);
 /* [new] A contiguous copy on the device (there) or the host; the tensor itself, retained, if it is one already. */
 distac_status di_tensor_bring(const distac_tensor *tensor, bool there, distac_tensor **out);
+/* Symmetric matrices a [...,N,N] on a device, F64, contiguous, become their eigenvectors, one per row; w [...,N] rises. */
+distac_status di_tensor_eigh_there(distac_tensor *a, distac_tensor *w);
 /* Whether the context's models, and so what they take and give, lie on a device. */
 bool di_models_there(const distac_context *context);
 /* A contiguous tensor over foreign memory (a mapped file): release(owner) runs when the last view goes; on

@@ -47,7 +47,7 @@ function M.configure(options)
     local o = check.options(fname, options, {
         threads = { "integer", min = 0, max = 4096 }, device = { "string" }, seed = { "integer", min = 0 },
         memory = { "any" }, kernels = { "choice", list = { "auto", "scalar", "avx2", "avx512" } },
-        products = { "choice", list = { "f32", "bf16" } },
+        products = { "choice", list = { "f32", "tf32", "bf16" } },
     })
     if o.memory ~= nil then
         o.memory = M.bytes(fname, "memory", o.memory)

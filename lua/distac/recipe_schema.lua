@@ -336,8 +336,8 @@ return record {
     { "merge", merge },
     { "lambda", lambda },
     { "scaling", grid({ min = 0, max = 100 }) },
-    { "products", schema.enum({ "f32", "bf16" },
-        { doc = "type of the factors of matrix products; sums are f32" }) },
+    { "products", schema.enum({ "f32", "tf32", "bf16" },
+        { doc = "type of the factors of matrix products; sums are f32; tf32 on CUDA devices only" }) },
     { "curves", integer { min = 0, max = 1e7, default = 0, doc = "measure distillation every so many steps" } },
     { "variants", schema.list(variant, { doc = "the same recipe again with other values; results are means" }) },
 }

@@ -55,6 +55,35 @@ cusolverStatus_t cusolverDnDsyevd(cusolverDnHandle_t handle, cusolverEigMode_t m
     return error ? CUSOLVER_STATUS_EXECUTION_FAILED : CUSOLVER_STATUS_SUCCESS;
 }
 
+cusolverStatus_t cusolverDnXsyevBatched_bufferSize(cusolverDnHandle_t, cusolverDnParams_t, cusolverEigMode_t,
+                                                   cublasFillMode_t, int64_t n, cudaDataType, const void *, int64_t,
+                                                   cudaDataType, const void *, cudaDataType, size_t *on_device,
+                                                   size_t *on_host, int64_t batch) {
+    SOLVER_ENTER;
+    *on_device = (size_t)(n * batch) * 8;
+    *on_host = 64;
+    return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnXsyevBatched(cusolverDnHandle_t handle, cusolverDnParams_t, cusolverEigMode_t mode,
+                                        cublasFillMode_t fill, int64_t n, cudaDataType type_a, void *A, int64_t lda,
+                                        cudaDataType type_w, void *W, cudaDataType compute, void *device_buffer,
+                                        size_t on_device, void *host_buffer, size_t on_host, int *info,
+                                        int64_t batch) {
+    SOLVER_ENTER;
+    if (n < 1 || lda != n || batch < 1 || type_a != CUDA_R_64F || type_w != CUDA_R_64F || compute != CUDA_R_64F ||
+        on_device < (size_t)(n * batch) * 8 || on_host < 64 || !host_buffer || mode != CUSOLVER_EIG_MODE_VECTOR)
+        return CUSOLVER_STATUS_INVALID_VALUE;
+    need(A, n * n * batch), need(W, n * batch), need(device_buffer, n * batch);
+    if (!is_device(info, (size_t)batch * sizeof *info)) die("the solver's verdicts lie outside of device memory");
+    cudaError_t error = enqueue(handle->stream, "cusolverDnXsyevBatched", [=] {
+        for (int64_t i = 0; i < batch; i++)
+            info[i] = LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', fill == CUBLAS_FILL_MODE_UPPER ? 'U' : 'L', (int)n,
+                                     (double *)A + i * n * n, (int)n, (double *)W + i * n);
+    });
+    return error ? CUSOLVER_STATUS_EXECUTION_FAILED : CUSOLVER_STATUS_SUCCESS;
+}
+
 cusolverStatus_t cusolverDnDgesvd_bufferSize(cusolverDnHandle_t, int m, int n, int *lwork) {
     SOLVER_ENTER;
     if (m < n) return CUSOLVER_STATUS_INVALID_VALUE;

@@ -61,7 +61,7 @@ bool di_cpu_multiplies_bf16(void) {
 static distac_status open_cpu(distac_context *context, int32_t index, const char *kernels, const char *products) {
     bool bf16 = strcmp(products, "bf16") == 0;
     if (!bf16 && strcmp(products, "f32") != 0)
-        return di_fail(DISTAC_EINVAL, "products is \"%.40s\", choose f32 or bf16", products);
+        return di_fail(DISTAC_EINVAL, "products is \"%.40s\", choose f32 or bf16 (tf32 is for CUDA devices)", products);
     if (index != 0) return di_fail(DISTAC_EDEVICE, "device cpu:%d does not exist, there is only cpu", (int)index);
     int most = best(), chosen = most;
     if (kernels && strcmp(kernels, "auto") != 0) {

@@ -69,7 +69,7 @@ void di_cuda_products_close(distac_context *c, di_cuda *cuda);
 
 /* ---- solve.c ---- */
 distac_status di_cuda_svd(distac_context *c, int64_t M, int64_t N, double *a, double *u, double *s, double *vt);
-distac_status di_cuda_eigh(distac_context *c, int64_t N, double *a, double *w);
+distac_status di_cuda_eigh(distac_context *c, int64_t batch, int64_t N, double *a, double *w);
 void di_cuda_solver_close(di_cuda *cuda);
 
 /* ---- arrays.c ---- */

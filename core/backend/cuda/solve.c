@@ -80,27 +80,60 @@ static distac_status check_size(const char *what, int64_t M, int64_t N) {
 
 /* ---- symmetric ---- */
 
-static distac_status eigh_in(distac_context *c, const char *what, cusolverDnHandle_t handle, int N, double *a,
-                             double *w, int work, const room *r) {
-    /* our lower triangle is its upper one; its eigenvectors by columns are ours by rows */
-    SOLVER(cusolverDnDsyevd(handle, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_UPPER, N, a, N, w, r->work, work,
-                            r->info));
-    return verdict(c, what, r);
+/* Our lower triangle is its upper one; its eigenvectors by columns are ours by rows. */
+#define OURS CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_UPPER
+
+static distac_status one_by_one(distac_context *c, const char *what, cusolverDnHandle_t handle, int64_t batch, int N,
+                                double *a, double *w) {
+    int work = 0;
+    room r;
+    SOLVER(cusolverDnDsyevd_bufferSize(handle, OURS, N, a, N, w, &work));
+    DI_TRY(room_take(c, work, 0, 0, &r));
+    distac_status status = DISTAC_OK;
+    for (int64_t i = 0; i < batch && status == DISTAC_OK; i++) {
+        int solved = (int)cusolverDnDsyevd(handle, OURS, N, a + i * N * N, N, w + i * N, r.work, work, r.info);
+        status = solved == CUSOLVER_STATUS_SUCCESS ? verdict(c, what, &r) : failed(c, what, solved);
+    }
+    di_cuda_free(c, r.memory, r.bytes);
+    return status;
 }
 
-distac_status di_cuda_eigh(distac_context *c, int64_t N, double *a, double *w) {
+#if CUDART_VERSION >= 13000
+/* All at once, which keeps the device busy where one problem does not. */
+static distac_status together(distac_context *c, const char *what, cusolverDnHandle_t handle, int64_t batch, int64_t N,
+                              double *a, double *w) {
+    size_t there = 0, here = 0, infos = rounded((size_t)batch * sizeof(int));
+    SOLVER(cusolverDnXsyevBatched_bufferSize(handle, NULL, OURS, N, CUDA_R_64F, a, N, CUDA_R_64F, w, CUDA_R_64F, &there,
+                                             &here, batch));
+    void *memory, *host = di_new(here + (size_t)batch * sizeof(int));
+    if (!host) return DISTAC_ENOMEM;
+    int *info = (int *)host; /* first, so that it is aligned; what the solver uses stands behind */
+    distac_status status = di_cuda_alloc(c, infos + there, &memory);
+    if (status == DISTAC_OK) {
+        int solved = (int)cusolverDnXsyevBatched(handle, NULL, OURS, N, CUDA_R_64F, a, N, CUDA_R_64F, w, CUDA_R_64F,
+                                                 (char *)memory + infos, there, info + batch, here, memory, batch);
+        status = solved == CUSOLVER_STATUS_SUCCESS ? DISTAC_OK : failed(c, what, solved);
+        if (status == DISTAC_OK) status = di_cuda_download(c, info, memory, (size_t)batch * sizeof(int));
+        for (int64_t i = 0; status == DISTAC_OK && i < batch; i++)
+            if (info[i] != 0)
+                status = di_fail_at(DISTAC_ENUMERIC, what, "no convergence (the solver says %d)", info[i]);
+        di_cuda_free(c, memory, infos + there);
+    }
+    free(host);
+    return status;
+}
+#endif
+
+distac_status di_cuda_eigh(distac_context *c, int64_t batch, int64_t N, double *a, double *w) {
     static const char what[] = "distac_tensor_eigh";
     DI_TRY(di_cuda_begin(c, what));
     DI_TRY(check_size(what, N, N));
     cusolverDnHandle_t handle = NULL;
     DI_TRY(solver_get(c, what, &handle));
-    int work = 0, n = (int)N;
-    room r;
-    SOLVER(cusolverDnDsyevd_bufferSize(handle, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_UPPER, n, a, n, w, &work));
-    DI_TRY(room_take(c, work, 0, 0, &r));
-    distac_status status = eigh_in(c, what, handle, n, a, w, work, &r);
-    di_cuda_free(c, r.memory, r.bytes);
-    return status;
+#if CUDART_VERSION >= 13000
+    if (batch > 1) return together(c, what, handle, batch, N, a, w);
+#endif
+    return one_by_one(c, what, handle, batch, (int)N, a, w);
 }
 
 /* ---- singular values ---- */
