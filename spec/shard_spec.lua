@@ -220,6 +220,11 @@ describe("a merge into several files", function()
         assert.equal(before, distac.load(at "there"):fingerprint())
     end)
 
+    it("is no scaled mean", function()
+        refused(2, "--lambda: average is the mean of the models and takes no factor", "merge", "--base",
+            "p-base.safetensors", "--method", "average", "--lambda", "0.5", "-o", "x.safetensors", "p-a.safetensors")
+    end)
+
     it("says what is wrong with a size", function()
         for _, size in ipairs { "0", "5 potatoes", "-1", "GB" } do
             refused(2, "--shard: wanted a size like 512MB or 5GiB, got '" .. size .. "'", "merge", "--base",

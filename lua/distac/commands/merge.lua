@@ -38,9 +38,16 @@ local function check_known(o)
     end
 end
 
+-- A mean has no factor: half of one is another method.
+local function takes(method, key) return not (method.name == "average" and key == "lambda") end
+
 -- "0.4" or, where a list is allowed, "0.4,0.5,0.3".
 local function parameter(method, key, text, n_models)
     local names = {}
+    if not takes(method, key) then
+        common.usage("--lambda: average is the mean of the models and takes no factor; task_arithmetic --lambda scales the "
+            .. "sum of their changes")
+    end
     for _, p in ipairs(method.params) do
         if not p.ours then names[#names + 1] = p.name end
         if p.name == key and p.choices then
@@ -389,7 +396,7 @@ commands.merge = {
                 lines[#lines + 1] = "      looks at images: in recipes and scripts only"
             end
             for _, p in ipairs(method.data and {} or method.params) do
-                if not p.ours then
+                if not p.ours and takes(method, p.name) then
                     lines[#lines + 1] = string.format("      --%-12s %s (default %s)", p.name, p.choices
                         and table.concat(p.choices, ", ") .. ": " .. p.text or p.text,
                         p.choices and p.default or json.number(p.default) or "none")
