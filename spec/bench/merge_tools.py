@@ -4,22 +4,24 @@ Needs: numpy, safetensors, PyYAML for itself; mergekit and sd-mecha in the inter
 usage: merge_tools.py run PROGRAM METHOD FOLDER BASE M1 ... MT     measures one method, prints lines of a table
        merge_tools.py sdmecha METHOD OUT BASE M1 ... MT           what is measured of sd-mecha
        merge_tools.py versions"""
-import json
 import os
 import subprocess
 import sys
 import time
 
-# Of mergekit: parameters for all models and for the merge. `shared`: the same meaning in ours, element by element.
+# Of mergekit: parameters for all models and for the merge; then who has the same meaning as ours, element by element.
+# sd-mecha has another formula for model_stock, and its TIES (with a drop-out of 0: the one without does not run on models
+# that it has no configuration of) gives other numbers; random draws differ everywhere.
+BOTH, ONE, NONE = ("mergekit", "sd-mecha"), ("mergekit",), ()
 METHODS = {
-    "linear": ({"weight": 1.0}, {}, True),
-    "task_arithmetic": ({"weight": 0.3}, {}, True),
-    "ties": ({"weight": 1.0, "density": 0.2}, {"lambda": 1.0}, True),
-    "dare_ties": ({"weight": 1.0, "density": 0.5}, {"normalize": True}, False),
-    "della": ({"weight": 1.0, "density": 0.5}, {"rescale": True}, False),
-    "breadcrumbs": ({"weight": 0.3, "density": 0.5, "gamma": 0.01}, {}, False),
-    "model_stock": ({}, {}, True),
-    "slerp": ({}, {"t": 0.5}, True),
+    "linear": ({"weight": 1.0}, {}, BOTH),
+    "task_arithmetic": ({"weight": 0.3}, {}, BOTH),
+    "ties": ({"weight": 1.0, "density": 0.2}, {"lambda": 1.0}, ONE),
+    "dare_ties": ({"weight": 1.0, "density": 0.5}, {"normalize": True}, NONE),
+    "della": ({"weight": 1.0, "density": 0.5}, {"rescale": True}, NONE),
+    "breadcrumbs": ({"weight": 0.3, "density": 0.5, "gamma": 0.01}, {}, NONE),
+    "model_stock": ({}, {}, ONE),
+    "slerp": ({}, {"t": 0.5}, BOTH),
 }
 
 
@@ -30,7 +32,8 @@ def sdmecha(method, out, base, models):
     recipe = {
         "linear": lambda: sd_mecha.n_average(*ms),
         "task_arithmetic": lambda: sd_mecha.weighted_sum(b, sd_mecha.n_average(*ms), alpha=0.3 * len(ms)),
-        "ties": lambda: sd_mecha.add_ties_with_dare(b, *ms, probability=0.0, rescale=False, k=0.2, seed=1),
+        "ties": lambda: sd_mecha.add_ties_with_dare(b, *ms, probability=0.0, rescale=False, k=0.2, vote_sgn=True,
+                                                    seed=1),
         "dare_ties": lambda: sd_mecha.add_ties_with_dare(b, *ms, probability=0.5, k=1.0, seed=1),
         "model_stock": lambda: sd_mecha.n_model_stock(b, *ms),
         "slerp": lambda: sd_mecha.slerp(ms[0], ms[1], alpha=0.5),
@@ -111,7 +114,7 @@ def run(program, method, folder, base, models):
         seconds = sorted(r[0] for r in results)[reps // 2]
         peak = max(r[1] for r in results)
         agree = ""
-        if name != "distac" and METHODS[method][2]:
+        if name in METHODS[method][2]:
             near, largest = differences(out, ours, models[0] if method == "slerp" else base)
             agree = f"{near:.1e}, {largest:.1e}"
         elif name != "distac":
