@@ -52,9 +52,11 @@ install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/ DESTINATION ${CMAKE_INSTALL_DOCD
         PATTERN "mini8" EXCLUDE)
 # for editors: Lua.workspace.library
 install(FILES ${gen_dir}/distac.d.lua DESTINATION ${data_dir}/types COMPONENT lua-distac)
-install(FILES program/distac.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT distac)
-install(FILES program/completion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+install(FILES ${gen_dir}/distac.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT distac)
+install(FILES ${gen_dir}/completion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
         RENAME distac COMPONENT distac)
+install(FILES ${gen_dir}/_distac DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions COMPONENT distac)
+install(FILES ${gen_dir}/distac.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT distac)
 
 # pkg-config: what stands in the files is relative to where they lie, so that a tree can be moved.
 if(IS_ABSOLUTE ${CMAKE_INSTALL_LIBDIR})

@@ -110,6 +110,16 @@ function options.parse(command, name, argv)
     return o
 end
 
+-- All options of a command, its own before those that all have.
+function options.list(command) return (all_options(command)) end
+
+-- The letter that stands for an option, nil if it has none.
+function options.short_of(name)
+    for letter, long in pairs(short) do
+        if long == name then return letter end
+    end
+end
+
 function options.names(command)
     local _, _, names = all_options(command)
     return names
@@ -119,9 +129,8 @@ function options.help(command, name)
     local lines = { "usage: distac " .. name .. " " .. command.usage, "", command.text, "" }
     for _, option in ipairs((all_options(command))) do
         local left = "--" .. option[1] .. (option[3] and " " .. option[3] or "")
-        for letter, long in pairs(short) do
-            if long == option[1] then left = "-" .. letter .. ", " .. left end
-        end
+        local letter = options.short_of(option[1])
+        if letter then left = "-" .. letter .. ", " .. left end
         lines[#lines + 1] = string.format("  %-28s %s", left, option[4])
     end
     if command.more then lines[#lines + 1] = "\n" .. command.more() end

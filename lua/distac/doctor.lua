@@ -416,17 +416,34 @@ function doctor.recipe(report, suite, tasks)
     return table.concat(lines, "\n") .. "\n"
 end
 
--- Norms of the layers as a chart, one line a model.
+-- The blocks of the tower that has most of them, { { number, group }, ... }; all parts where there are no blocks.
+local function drawn(groups)
+    local towers, best = {}, nil
+    for _, group in ipairs(groups) do
+        local head, n = group:match "^(.*)%.(%d+)$"
+        if head then
+            towers[head] = towers[head] or {}
+            table.insert(towers[head], { tonumber(n), group })
+            if not best or #towers[head] > #towers[best] then best = head end
+        end
+    end
+    if best and #towers[best] > 1 then return towers[best], "block of " .. best end
+    local all = {}
+    for i, group in ipairs(groups) do all[i] = { i, group } end
+    return all, "part of the model, in its order"
+end
+
+-- Norms of the blocks as a chart, one line a model.
 function doctor.plot(report, path)
-    local distac = require "distac"
-    local plot = distac.plot { title = "Task vectors, part by part", x_label = "part of the model, in its order",
-                               y_label = "norm of the change", width = 1000, height = 560 }
-    local order = report.blocks
+    local places, label = drawn(report.blocks)
+    local plot = require("distac").plot { title = "Task vectors, block by block", x_label = label,
+                                          y_label = "norm of the change", width = 1000, height = 560 }
     for _, r in ipairs(report.models) do
         local x, y = {}, {}
-        for i, group in ipairs(order) do x[i], y[i] = i, r.layers[group] or 0 end
+        for i, place in ipairs(places) do x[i], y[i] = place[1], r.layers[place[2]] or 0 end
         plot:line { label = r.task or r.model, x = x, y = y, style = "points" }
     end
+    plot:range(0)
     plot:save(path)
 end
 
