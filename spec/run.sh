@@ -186,16 +186,18 @@ if has sanitize && needs sanitize gcc lua5.4 busted && asan_tree; then
     # binding generator and the source text have nothing to do with memory.
     lua_wrapper "$asan/lua-asan" env "LD_PRELOAD=$(gcc -print-file-name=libasan.so):$asan/libdistac.so" "$(command -v lua5.4)"
     without="gen source" busted_specs sanitize-lua "$asan" 5.4 busted --lua="$asan/lua-asan"
+    [ ! -x "$build/distac" ] || step "embedding examples with sanitizers" spec/examples_sanitized.sh address,undefined "$asan" "$build"
     unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
 fi
 if has tsan && needs tsan gcc; then
-    threaded="test_base test_steps test_train test_data test_loader test_merge test_merge_run"
+    threaded="test_base test_steps test_train test_data test_loader test_merge test_merge_run test_engines test_script_engines"
     # shellcheck disable=SC2086
     if step "thread sanitizer build" build_tree "$tsan" gcc -DDISTAC_SANITIZE=thread \
-        -DCMAKE_BUILD_TYPE=RelWithDebInfo -- $threaded; then
+        -DCMAKE_BUILD_TYPE=RelWithDebInfo -- $threaded libdistac.so libdistac-script.so distac_lua; then
         export TSAN_OPTIONS=halt_on_error=1
         # shellcheck disable=SC2086
         c_tests tsan "$tsan" $threaded
+        [ ! -x "$build/distac" ] || step "embedding examples with the thread sanitizer" spec/examples_sanitized.sh thread "$tsan" "$build"
         unset TSAN_OPTIONS
     fi
 fi

@@ -231,7 +231,8 @@ describe("run", function()
         local killed, tries, random = 0, 0, distac.rng(99)
         while killed < 20 and tries < 60 do
             tries = tries + 1
-            os.execute(string.format("cd %s && timeout -s KILL %.3f sh -c %s >/dev/null 2>&1; echo $? >rc",
+            -- --foreground: the end of the killed one is waited for, no other process is hit
+            os.execute(string.format("cd %s && timeout --foreground -s KILL %.3f sh -c %s >/dev/null 2>&1; echo $? >rc",
                 tiny.quote(root), 0.03 + length * 0.6 * random:uniform(), tiny.quote("exec " .. command)))
             if tonumber(tiny.read(root .. "/rc")) == 0 then
                 compare()
