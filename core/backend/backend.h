@@ -206,6 +206,13 @@ typedef struct di_device {
     distac_status (*upload)(distac_context *c, void *dst, const void *src, size_t bytes); /* src is read on return */
     distac_status (*download)(distac_context *c, void *dst, const void *src, size_t bytes);
     distac_status (*wait)(distac_context *c); /* all work is done, or its error is told */
+    /* Between record_begin and record_end work is recorded instead of done; keep false: thrown away. replay gives a
+     * recording to the device as one piece of work, as long as it holds: memory of the backend it points to may move. */
+    distac_status (*record_begin)(distac_context *c);
+    distac_status (*record_end)(distac_context *c, bool keep, void **recording);
+    bool (*recording_holds)(distac_context *c, const void *recording);
+    distac_status (*replay)(distac_context *c, const void *recording);
+    void (*recording_free)(distac_context *c, void *recording); /* NULL is fine */
     void (*close)(distac_context *c);         /* the context ends */
 } di_device;
 

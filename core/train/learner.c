@@ -92,8 +92,11 @@ distac_status di_learner_begin(di_learner *l, int64_t batch, double rate, double
                            .updates = {l->optimizer->steps, head_optimizer ? head_optimizer->steps : 0}};
     DI_TRY(di_workspace_reserve(l->context, &l->memory, lay_out(l, batch)));
     lay_out(l, batch);
-    DI_TRY(l->vit->kernels->step_begin(l->context, &start, l->step));
-    return l->vit->kernels->axpby(l->context, l->grads->numel, 0.0, NULL, 0.0, l->grads->data); /* zeros */
+    return l->vit->kernels->step_begin(l->context, &start, l->step);
+}
+
+distac_status di_learner_zero(di_learner *l) {
+    return l->vit->kernels->axpby(l->context, l->grads->numel, 0.0, NULL, 0.0, l->grads->data);
 }
 
 distac_status di_learner_forward(di_learner *l, int64_t slice, const void *images) {

@@ -50,9 +50,11 @@ distac_status di_learner_head(di_learner *l, distac_head *head);
 void di_learner_free(di_learner *l);
 /* Images at a time for a batch. */
 int64_t di_learner_slice(const di_learner *l, int64_t batch);
-/* Makes room for a batch, zeroes the gradients and begins the step; head_optimizer may be NULL. */
+/* Makes room for a batch and begins the step; head_optimizer may be NULL. */
 distac_status di_learner_begin(di_learner *l, int64_t batch, double rate, double head_rate,
                                const distac_optimizer *head_optimizer);
+/* The gradients before the first slice. */
+distac_status di_learner_zero(di_learner *l);
 /* Student logits of a slice, keeping what di_learner_backward needs to add the gradient of dlogits. */
 distac_status di_learner_forward(di_learner *l, int64_t slice, const void *images);
 distac_status di_learner_backward(di_learner *l, int64_t slice, void *dweight);

@@ -128,6 +128,7 @@ static distac_status accumulate(distac_trainer *t, const batch *b) {
     di_learner *l = &t->learner;
     const di_kernels *k = l->vit->kernels;
     int64_t slice = di_learner_slice(l, b->size);
+    DI_TRY(di_learner_zero(l));
     if (t->dweight) DI_TRY(k->axpby(l->context, t->dweight->numel, 0.0, NULL, 0.0, t->dweight->data)); /* zeros */
     for (int64_t start = 0; start < b->size; start += slice) {
         int64_t count = b->size - start < slice ? b->size - start : slice;

@@ -75,6 +75,13 @@ void di_cuda_solver_close(di_cuda *cuda);
 /* ---- arrays.c ---- */
 extern const di_arrays di_cuda_arrays;
 
+/* ---- graph.c ---- */
+distac_status di_cuda_record_begin(distac_context *c);
+distac_status di_cuda_record_end(distac_context *c, bool keep, void **recording);
+bool di_cuda_recording_holds(distac_context *c, const void *recording);
+distac_status di_cuda_replay(distac_context *c, const void *recording);
+void di_cuda_recording_free(distac_context *c, void *recording);
+
 /* ---- table.c ---- */
 extern const di_kernels di_cuda_kernels_f32, di_cuda_kernels_f64, di_cuda_kernels_model_f32;
 

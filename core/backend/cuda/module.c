@@ -143,6 +143,11 @@ static distac_status open_device(distac_context *c, int32_t index, const char *k
         .upload = di_cuda_upload,
         .download = di_cuda_download,
         .wait = di_cuda_wait,
+        .record_begin = di_cuda_record_begin,
+        .record_end = di_cuda_record_end,
+        .recording_holds = di_cuda_recording_holds,
+        .replay = di_cuda_replay,
+        .recording_free = di_cuda_recording_free,
         .close = close_device,
     };
     memcpy(cuda->device.name, found.list[index].name, sizeof cuda->device.name);
