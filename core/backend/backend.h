@@ -107,9 +107,10 @@ typedef struct di_kernels {
     distac_status (*rows_first)(distac_context *c, int64_t B, int64_t N, int64_t W, const void *x, void *first);
     distac_status (*rows_first_backward)(distac_context *c, int64_t B, int64_t N, int64_t W, const void *dfirst,
                                          void *dx);
-    /* x [n,channels,plane] = (bytes/255 - mean)/std of each channel; bytes on the device, mean and std on the host. */
+    /* x [n,channels,plane] = (bytes/255 - mean)/std of each channel; image i is image list[i] of bytes (list NULL: i).
+     * bytes and list on the device, mean and std on the host. */
     distac_status (*pixels)(distac_context *c, int64_t n, int64_t channels, int64_t plane, const uint8_t *bytes,
-                            const double *mean, const double *std, void *x);
+                            const int64_t *list, const double *mean, const double *std, void *x);
     /* y [n,C] = row list[i] of x [.,C]; list on the device. */
     distac_status (*gather)(distac_context *c, int64_t n, int64_t C, const int64_t *list, const void *x, void *y);
 

@@ -127,6 +127,9 @@ typedef struct di_samples {
     int64_t *labels;       /* [N]; NULL: unlabelled */
     char **names;          /* [classes] */
     struct di_pack *packs[2]; /* decoded images on disk: fitted ones, originals (pack.h) */
+    uint8_t *there;           /* pixels on the device that computes models; NULL: not yet, or refused (there.c) */
+    size_t there_bytes;
+    bool refused;
 } di_samples;
 
 /* A random crop: which one is drawn is a function of all of it. */
@@ -172,6 +175,15 @@ distac_status di_dataset_floats(const distac_dataset *dataset, int64_t start, in
                                 const di_sample_crop *crops, float *out);
 /* n images that are there as bytes, normalised. */
 distac_status di_dataset_normalized(const distac_dataset *dataset, int64_t n, const uint8_t *planes, float *out);
+
+/* ---- where models compute (there.c): [new] images, NULL (and OK) where the way over the host has to be taken ---- */
+/* Of samples whose pixels lie in memory, and from then on on the device. list as for di_dataset_bytes. */
+distac_status di_images_held(const distac_dataset *dataset, int64_t start, int64_t n, const int64_t *list,
+                             distac_tensor **out);
+/* Of bytes on the host. */
+distac_status di_images_of_planes(const distac_dataset *dataset, int64_t n, const uint8_t *planes,
+                                  distac_tensor **out);
+void di_samples_forget_there(di_samples *samples);
 
 /* ---- reading ahead (prefetch.c) ---- */
 /* What a batch is made of: samples by their position, and how they are cropped. */

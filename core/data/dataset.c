@@ -44,6 +44,7 @@ distac_status di_samples_new(distac_context *context, int64_t count, int64_t cla
 
 void di_samples_release(di_samples *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
+    di_samples_forget_there(s);
     distac_tensor_release(s->pixels);
     distac_tensor_release(s->raw);
     for (int i = 0; i < DI_PACK_KINDS; i++) di_pack_close(s->packs[i]);
@@ -308,6 +309,8 @@ distac_status distac_dataset_images(const distac_dataset *dataset, int64_t start
     const di_samples *s = dataset->samples;
     int64_t shape[4] = {count, s->channels, s->height, s->width};
     distac_tensor *images;
+    DI_TRY(di_images_held(dataset, start, count, NULL, out));
+    if (*out) return DISTAC_OK;
     DI_TRY(di_tensor_new(s->context, DISTAC_F32, 4, shape, false, &images));
     distac_status status = di_dataset_floats(dataset, start, count, NULL, NULL, images->data);
     if (status != DISTAC_OK) {

@@ -120,12 +120,10 @@ distac_status distac_loader_workers(distac_loader *loader, int32_t workers, int3
 
 /* ---- batches ---- */
 
-static distac_status make_images(distac_loader *l, int64_t step, const int64_t *list, int64_t epoch, float *out) {
-    if (l->prefetch) {
-        const uint8_t *planes;
-        DI_TRY(di_prefetch_get(l->prefetch, step, &planes));
-        return di_dataset_normalized(l->dataset, l->batch, planes, out);
-    }
+/* planes: what was read ahead, or NULL. */
+static distac_status make_images(const distac_loader *l, const uint8_t *planes, const int64_t *list, int64_t epoch,
+                                 float *out) {
+    if (planes) return di_dataset_normalized(l->dataset, l->batch, planes, out);
     di_sample_crop *crops = NULL;
     if (l->cropped) {
         crops = di_new((size_t)l->batch * sizeof *crops);
@@ -139,14 +137,22 @@ static distac_status make_images(distac_loader *l, int64_t step, const int64_t *
 
 distac_status distac_loader_images(distac_loader *loader, int64_t step, distac_tensor **out) {
     DI_REQUIRE(loader && out, "loader and out are needed");
+    *out = NULL;
     const int64_t *list = NULL;
     int64_t epoch = 0;
     DI_TRY(checked_positions(loader, __func__, step, &list, &epoch));
     const di_samples *s = loader->dataset->samples;
+    const uint8_t *planes = NULL;
+    if (loader->prefetch) {
+        DI_TRY(di_prefetch_get(loader->prefetch, step, &planes));
+        DI_TRY(di_images_of_planes(loader->dataset, loader->batch, planes, out));
+    }
+    if (!loader->prefetch && !loader->cropped) DI_TRY(di_images_held(loader->dataset, 0, loader->batch, list, out));
+    if (*out) return DISTAC_OK;
     int64_t shape[4] = {loader->batch, s->channels, s->height, s->width};
     distac_tensor *images;
     DI_TRY(di_tensor_new(s->context, DISTAC_F32, 4, shape, false, &images));
-    distac_status status = make_images(loader, step, list, epoch, images->data);
+    distac_status status = make_images(loader, planes, list, epoch, images->data);
     if (status != DISTAC_OK) {
         distac_tensor_release(images);
         return status;

@@ -398,6 +398,7 @@ function loader_methods.batch(loader, step)
         indices = indices,
     }
     if mapped[loader] then
+        batch.images = batch.images:to "cpu" -- where functions of Lua read and write pixels
         local labels = batch.labels and tensor.read(batch.labels)
         transform.each("Loader:batch", batch.images, mapped[loader], function(where, i)
             where.index, where.label, where.step = values[i], labels and labels[i] or nil, step

@@ -202,6 +202,44 @@ static void as_on_the_cpu(void **state) {
     }
 }
 
+/* Batches of a data set, whole and shuffled, with and without threads that read ahead: the CPU's. */
+static void images_as_on_the_cpu(void **state) {
+    (void)state;
+    enum { IMAGES = 21, BYTES = IMAGES * 3 * 5 * 5 };
+    const char *const devices[2] = {NULL, "cuda"};
+    double *values[2][4];
+    for (int d = 0; d < 2; d++) {
+        bench b;
+        if (!bench_make(&b, devices[d], DISTAC_F32, "f32")) skip();
+        const int64_t shape[4] = {IMAGES, 3, 5, 5};
+        distac_tensor *pixels = NULL, *batch = NULL;
+        distac_dataset *whole = NULL, *part = NULL;
+        distac_loader *loader = NULL;
+        OK(distac_tensor_create(b.context, DISTAC_U8, 4, shape, &pixels));
+        for (int i = 0; i < BYTES; i++) ((uint8_t *)distac_tensor_data(pixels))[i] = (uint8_t)(i * 37 % 251);
+        OK(distac_dataset_create(pixels, NULL, 0, &whole));
+        OK(distac_dataset_subset(whole, 9, (const int64_t[]){20, 3, 4, 11, 0, 19, 7, 8, 2}, &part));
+        for (int q = 0; q < 4; q++) {
+            if (q == 0) OK(distac_dataset_images(part, 1, 6, &batch));
+            if (q == 1) OK(distac_loader_create(part, 4, 7, &loader));
+            if (q == 3) OK(distac_loader_workers(loader, 2, 2));
+            if (q > 0) OK(distac_loader_images(loader, q + 2, &batch));
+            assert_string_equal(distac_tensor_device(batch), d ? "cuda:0" : "cpu");
+            values[d][q] = values_of(batch);
+            if (d == 1)
+                for (int64_t i = 0; i < distac_tensor_numel(batch); i++)
+                    NEAR(values[1][q][i], values[0][q][i], 1e-6);
+            distac_tensor_release(batch);
+        }
+        distac_loader_release(loader);
+        distac_dataset_release(part);
+        distac_dataset_release(whole);
+        distac_tensor_release(pixels);
+        bench_free(&b);
+    }
+    for (int q = 0; q < 8; q++) free(values[q / 4][q % 4]);
+}
+
 /* An image that is not a number: the step names a parameter tensor and nothing moves; the next one is as if it had not
  * been. */
 static void refused_steps_change_nothing(void **state) {
@@ -232,6 +270,7 @@ static void refused_steps_change_nothing(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(as_on_the_cpu), cmocka_unit_test(refused_steps_change_nothing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(as_on_the_cpu), cmocka_unit_test(images_as_on_the_cpu),
+                                       cmocka_unit_test(refused_steps_change_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

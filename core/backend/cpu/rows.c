@@ -47,8 +47,8 @@ static void normalize(void *arg, int64_t image) {
     const job *j = arg;
     const di_pixels *kernels = di_pixels_for(j->context);
     for (int64_t c = 0; c < j->channels; c++) {
-        int64_t at = (image * j->channels + c) * j->plane;
-        const uint8_t *from = (const uint8_t *)j->from + at;
+        int64_t at = (image * j->channels + c) * j->plane, source = j->list ? j->list[image] : image;
+        const uint8_t *from = (const uint8_t *)j->from + (source * j->channels + c) * j->plane;
         if (j->element == sizeof(float)) {
             kernels->floats(from, j->plane, (float)j->mean[c], (float)j->std[c], (float *)(void *)j->to + at);
             continue;
@@ -78,9 +78,10 @@ static void normalize(void *arg, int64_t image) {
         return DISTAC_OK;                                                                                          \
     }                                                                                                              \
     distac_status di_cpu_pixels_##suffix(distac_context *c, int64_t n, int64_t channels, int64_t plane,            \
-                                         const uint8_t *bytes, const double *mean, const double *std, void *x) {   \
+                                         const uint8_t *bytes, const int64_t *list, const double *mean,            \
+                                         const double *std, void *x) {                                             \
         job j = {.context = c,        .channels = channels, .plane = plane, .element = sizeof(type),               \
-                 .from = (const char *)bytes, .to = x,      .mean = mean,   .std = std};                           \
+                 .from = (const char *)bytes, .to = x,      .mean = mean,   .std = std, .list = list};             \
         di_parallel(c, n, normalize, &j);                                                                          \
         return DISTAC_OK;                                                                                          \
     }

@@ -67,11 +67,13 @@ template <typename A> __global__ void gather(int64_t n, int64_t C, const int64_t
 
 /* One channel of every image; grid.y are the channels. */
 template <typename A>
-__global__ void pixels(int64_t n, int64_t plane, const unsigned char *bytes, di_channels<A> c, A *x) {
+__global__ void pixels(int64_t n, int64_t plane, const unsigned char *bytes, const int64_t *list, di_channels<A> c,
+                       A *x) {
     int64_t channel = blockIdx.y, channels = gridDim.y;
     DI_EACH(i, n * plane) {
-        int64_t at = (i / plane * channels + channel) * plane + i % plane;
-        x[at] = ((A)bytes[at] / (A)255 - c.mean[channel]) / c.std[channel];
+        int64_t image = i / plane, from = list ? list[image] : image;
+        A value = (A)bytes[(from * channels + channel) * plane + i % plane] / (A)255;
+        x[(image * channels + channel) * plane + i % plane] = (value - c.mean[channel]) / c.std[channel];
     }
 }
 
@@ -120,15 +122,15 @@ EMBEDDING(bf16, float, __nv_bfloat16, float)
         return DI_LAUNCH(gather<A>, di_blocks(n *C, THREADS), THREADS, 0, s, n, C, list, (const A *)x, (A *)y);    \
     }                                                                                                              \
     extern "C" int di_cuda_launch_pixels_##suffix(int64_t n, int64_t channels, int64_t plane,                             \
-                                           const unsigned char *bytes, const double *mean, const double *std,      \
-                                           void *x, cudaStream_t s) {                                              \
+                                           const unsigned char *bytes, const int64_t *list, const double *mean,    \
+                                           const double *std, void *x, cudaStream_t s) {                           \
         di_channels<A> c;                                                                                          \
         for (int64_t i = 0; i < channels; i++) {                                                                   \
             c.mean[i] = (A)mean[i];                                                                                \
             c.std[i] = (A)std[i];                                                                                  \
         }                                                                                                          \
         dim3 grid(di_blocks(n *plane, THREADS), (unsigned)channels);                                               \
-        return DI_LAUNCH(pixels<A>, grid, THREADS, 0, s, n, plane, bytes, c, (A *)x);                              \
+        return DI_LAUNCH(pixels<A>, grid, THREADS, 0, s, n, plane, bytes, list, c, (A *)x);                        \
     }
 PLAIN(f32, float)
 PLAIN(f64, double)

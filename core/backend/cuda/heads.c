@@ -6,7 +6,8 @@
 
 #define ENTRIES(suffix)                                                                                            \
     distac_status di_cuda_pixels_##suffix(distac_context *c, int64_t n, int64_t channels, int64_t plane,           \
-                                          const uint8_t *bytes, const double *mean, const double *std, void *x) {  \
+                                          const uint8_t *bytes, const int64_t *list, const double *mean,           \
+                                          const double *std, void *x) {                                            \
         DI_CUDA_BEGIN(c, "pixels");                                                                                \
         if (channels > DI_CUDA_CHANNELS)                                                                           \
             return di_fail_at(DISTAC_EUNSUPPORTED, "pixels",                                                       \
@@ -14,7 +15,8 @@
                               (int)DI_CUDA_CHANNELS);                                                              \
         if (n * channels * plane == 0) return DISTAC_OK;                                                           \
         return LAUNCH("pixels",                                                                                    \
-                      di_cuda_launch_pixels_##suffix(n, channels, plane, bytes, mean, std, x, cuda->stream));      \
+                      di_cuda_launch_pixels_##suffix(n, channels, plane, bytes, list, mean, std, x,                \
+                                                     cuda->stream));                                               \
     }                                                                                                              \
     distac_status di_cuda_gather_##suffix(distac_context *c, int64_t n, int64_t C, const int64_t *list,            \
                                           const void *x, void *y) {                                                \

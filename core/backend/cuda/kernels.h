@@ -51,7 +51,8 @@ DI_ACTIVATIONS(bf16)
     int di_cuda_launch_gather_##suffix(int64_t n, int64_t C, const int64_t *list, const void *x, void *y,          \
                                        cudaStream_t s);                                                            \
     int di_cuda_launch_pixels_##suffix(int64_t n, int64_t channels, int64_t plane, const unsigned char *bytes,     \
-                                       const double *mean, const double *std, void *x, cudaStream_t s);            \
+                                       const int64_t *list, const double *mean, const double *std, void *x,        \
+                                       cudaStream_t s);                                                            \
     /* rows_kernels.cu */                                                                                          \
     int di_cuda_launch_normalize_##suffix(int64_t M, int64_t C, const void *x, void *y, void *norms,               \
                                           cudaStream_t s);                                                         \
