@@ -420,6 +420,25 @@ describe("operators as objects", function()
         end)
     end)
 
+    it("give the same bits from floats as they lie and from doubles, which are read into rows", function()
+        for _, name in ipairs { "ties", "consensus_ta" } do
+            for _, n in ipairs { 5, 256, 2051, 1100003 } do
+                local as_they_lie, in_rows = {}, {}
+                for t = 1, 5 do
+                    local x = distac.tensor.randn({ n }, { seed = t })
+                    as_they_lie[t] = distac.taskvector(distac.checkpoint { w = x })
+                    in_rows[t] = distac.taskvector(distac.checkpoint { w = x:to "f64" })
+                end
+                local a = distac.merge[name] {}:delta(as_they_lie):tensor "w"
+                local b = distac.merge[name] {}:delta(in_rows):tensor "w"
+                assert.equal(0, (a - b):norm():table())
+                assert.is_true(a:norm():table() > 0)
+            end
+            local bad = distac.taskvector(distac.checkpoint { w = distac.tensor { 1, 2, 3, 4, 5, 0 / 0, 7, 8 } })
+            raises("ENUMERIC", "element 5", function() distac.merge[name] {}:delta { bad, bad } end)
+        end
+    end)
+
     it("leave no memory behind", function()
         helper.no_leak(function()
             for _, method in ipairs(facts.methods()) do

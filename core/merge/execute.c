@@ -25,10 +25,17 @@ DI_CLONES static void finish(int64_t n, const double *restrict base, double lamb
 /* D of n <= DI_STEP elements, into the lane's last row. */
 static distac_status direction(di_merge_run *run, int32_t lane, const di_at *at, int64_t n, double **out) {
     double *const *rows = di_run_rows(run, lane);
+    const di_method *method = run->merge->method;
+    di_floats floats;
     *out = rows[run->models + 1];
+    if (method->direct && !method->edit && di_run_floats(run, at->entry, at->first, n, &floats)) {
+        int done = method->direct(run, at, n, &floats, rows[run->models], *out);
+        if (done == DI_DIRECT_NONFINITE) return di_run_nonfinite(run, at->entry, at->first);
+        if (done == DI_DIRECT_DONE) return DISTAC_OK;
+    }
     if (!di_run_step(run, at->entry, at->first, n, rows)) return di_run_nonfinite(run, at->entry, at->first);
-    if (run->merge->method->edit) run->merge->method->edit(run, at, n, rows);
-    run->merge->method->chunk(run, at, n, (const double *const *)rows, *out);
+    if (method->edit) method->edit(run, at, n, rows);
+    method->chunk(run, at, n, (const double *const *)rows, *out);
     return DISTAC_OK;
 }
 

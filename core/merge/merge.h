@@ -18,6 +18,14 @@ typedef struct di_at {
     int32_t lane;
 } di_at;
 
+/* Elements of all models as floats that lie in memory; base NULL: they are task vectors already. */
+enum { DI_FLOATS = 64 };
+typedef struct di_floats {
+    const float *x[DI_FLOATS], *base;
+} di_floats;
+/* What came of trying: rows: not for these parameters. */
+enum { DI_DIRECT_ROWS, DI_DIRECT_DONE, DI_DIRECT_NONFINITE };
+
 typedef struct di_merge_param {
     distac_merge_param info;
     bool whole; /* a whole number is wanted; always so for choices */
@@ -41,6 +49,10 @@ typedef struct di_method {
     /* out[i] = D for n elements of all models: tau[t][i]. Behind the last model's stand the base's, in a merge of
      * whole models; the same goes for di_visit. */
     void (*chunk)(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau, double *out);
+    /* The same straight from the models (direct.h), to be taken if di_run_floats says so; n is a multiple of eight. base
+     * gets the base's elements, if there are any. */
+    int (*direct)(const di_merge_run *run, const di_at *at, int64_t n, const di_floats *floats, double *base,
+                   double *out);
     /* Called when everything was merged. True: the pieces that chunk has marked (di_run_marks) are merged again,
      * because what was learned meanwhile changes them. */
     bool (*settle)(di_merge_run *run);
@@ -138,6 +150,11 @@ void di_run_look(const di_merge_run *run, int64_t entry, int64_t first, int64_t 
 /* Shows all elements of all task vectors, step by step, to visit, on all lanes. */
 typedef void (*di_visit)(void *arg, int32_t lane, const di_at *at, int64_t n, const double *const *tau);
 distac_status di_run_visit(di_merge_run *run, di_visit visit, void *arg);
+/* The same where it can be read as it lies (direct.h) by direct, which returns false if a number is not finite. */
+typedef bool (*di_visit_direct)(void *arg, int32_t lane, const di_at *at, int64_t n, const di_floats *floats);
+distac_status di_run_visit_direct(di_merge_run *run, di_visit visit, di_visit_direct direct, void *arg);
+/* n elements of all models as they lie. False if that is not possible: then they are read into rows. */
+bool di_run_floats(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, di_floats *out);
 
 /* Calls work(arg, lane, i) for i in 0..count-1, each once, on all lanes. */
 typedef distac_status (*di_lane_work)(void *arg, int32_t lane, int64_t index);

@@ -1,5 +1,6 @@
 /* op_consensus_ta.c: the multi-task direction where at least k TALL masks agree that it matters. The mask of
  * task t is |tau_t| > tall * |direction - tau_t|. */
+#include "direct.h"
 #include "ties.h"
 #include <math.h>
 
@@ -29,6 +30,46 @@ DI_CLONES static void chunk(const di_merge_run *run, const di_at *at, int64_t n,
     for (int64_t i = 0; i < n; i++) out[i] = votes[i] >= k ? sum[i] : 0.0;
 }
 
+#ifdef DI_HAVE_WIDE
+DI_WIDE_TARGET static int masked_sum(const di_merge_run *run, int64_t n, const di_floats *f, double *base,
+                                     double *out) {
+    const di_wide zero = {0};
+    di_wide tall[DI_FLOATS], tau[DI_FLOATS];
+    di_wide_seen seen = {0};
+    int64_t k = (int64_t)di_run_param(run, K, 0);
+    for (int32_t t = 0; t < run->models; t++) tall[t] = zero + di_run_param(run, TALL, t);
+    for (int64_t i = 0; i < n; i += DI_WIDE) {
+        di_wide sum = zero, less = zero;
+        di_wide_bits votes = {0};
+        di_wide_fetch(f, run->models, i);
+        if (f->base) {
+            less = di_wide_load(f->base + i, &seen);
+            memcpy(base + i, &less, sizeof less);
+        }
+        for (int32_t t = 0; t < run->models; t++) {
+            tau[t] = di_wide_load(f->x[t] + i, &seen);
+            if (f->base) tau[t] -= less;
+            sum += tau[t];
+        }
+        for (int32_t t = 0; t < run->models; t++) /* a true comparison is -1 */
+            votes -= (di_wide_bits)(di_wide_abs(tau[t]) > tall[t] * di_wide_abs(sum - tau[t]));
+        sum = (di_wide)((di_wide_bits)sum & (di_wide_bits)(votes >= k));
+        memcpy(out + i, &sum, sizeof sum);
+    }
+    return di_wide_finite(seen) ? DI_DIRECT_DONE : DI_DIRECT_NONFINITE;
+}
+#endif
+
+static int direct(const di_merge_run *run, const di_at *at, int64_t n, const di_floats *f, double *base, double *out) {
+#ifdef DI_HAVE_WIDE
+    (void)at;
+    return run->state ? DI_DIRECT_ROWS : masked_sum(run, n, f, base, out);
+#else
+    (void)run, (void)at, (void)n, (void)f, (void)base, (void)out;
+    return DI_DIRECT_ROWS;
+#endif
+}
+
 const di_method di_merge_consensus_ta = {
     .name = "consensus_ta",
     .text = "sum where at least k TALL masks agree (Wang et al. 2024, Consensus TA)",
@@ -36,4 +77,5 @@ const di_method di_merge_consensus_ta = {
     .param_count = sizeof params / sizeof params[0],
     .prepare = prepare,
     .chunk = chunk,
+    .direct = direct,
 };

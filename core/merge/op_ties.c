@@ -39,6 +39,11 @@ static void chunk(const di_merge_run *run, const di_at *at, int64_t n, const dou
     di_ties_chunk(run->state, run, at, n, tau, out);
 }
 
+static int direct(const di_merge_run *run, const di_at *at, int64_t n, const di_floats *floats, double *base,
+                  double *out) {
+    return di_ties_direct(run->state, run, at, n, floats, base, out);
+}
+
 const di_method di_merge_ties = {
     .name = "ties",
     .text = "trim, elect signs, mean of what agrees (Yadav et al. 2023, TIES-Merging)",
@@ -46,5 +51,6 @@ const di_method di_merge_ties = {
     .param_count = sizeof params / sizeof params[0],
     .prepare = prepare,
     .chunk = chunk,
+    .direct = direct,
     .settle = settle,
 };

@@ -243,6 +243,27 @@ bool di_run_step(const di_merge_run *run, int64_t entry, int64_t first, int64_t 
     return fine;
 }
 
+static const float *floats_of(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n) {
+    const uint8_t *run = di_entry_run(entry, bytes, first, n);
+    return run && is_aligned_f32(entry, run) ? (const float *)(const void *)run : NULL;
+}
+
+bool di_run_floats(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, di_floats *out) {
+    const char *isa = run->context->isa;
+    if (n % 8 || run->models > DI_FLOATS || !isa || strcmp(isa, "avx512") != 0) return false;
+    out->base = NULL;
+    if (run->whole) {
+        out->base = floats_of(run->base->entries[entry], run->base_bytes.bytes[entry], first, n);
+        if (!out->base) return false;
+    }
+    for (int32_t t = 0; t < run->models; t++) {
+        int64_t partner = run->partner[t * run->base->count + entry];
+        out->x[t] = floats_of(run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner], first, n);
+        if (!out->x[t]) return false;
+    }
+    return true;
+}
+
 /* Appends the tensors with numbers that are not finite: of each input the count and the first, a dozen at most. */
 static void add_nonfinite(const di_merge_run *run, di_text *text) {
     int64_t tensors = 0;
@@ -392,6 +413,7 @@ distac_status di_run_lanes(di_merge_run *run, int64_t count, di_lane_work work, 
 typedef struct visit_job {
     di_merge_run *run;
     di_visit visit;
+    di_visit_direct direct; /* or NULL */
     void *arg;
 } visit_job;
 
@@ -404,15 +426,24 @@ static distac_status visit_piece(void *arg, int32_t lane, int64_t index) {
     di_run_look(job->run, piece->entry, piece->first, piece->count);
     for (int64_t done = 0; done < piece->count; done += DI_STEP) {
         int64_t n = piece->count - done < DI_STEP ? piece->count - done : DI_STEP;
-        if (!di_run_step(job->run, piece->entry, piece->first + done, n, rows))
-            return di_run_nonfinite(job->run, piece->entry, piece->first + done);
         const di_at at = {piece->entry, piece->first + done, index, lane};
+        di_floats floats;
+        if (job->direct && di_run_floats(job->run, piece->entry, at.first, n, &floats)) {
+            if (!job->direct(job->arg, lane, &at, n, &floats)) return di_run_nonfinite(job->run, at.entry, at.first);
+            continue;
+        }
+        if (!di_run_step(job->run, piece->entry, at.first, n, rows))
+            return di_run_nonfinite(job->run, at.entry, at.first);
         job->visit(job->arg, lane, &at, n, (const double *const *)rows);
     }
     return DISTAC_OK;
 }
 
 distac_status di_run_visit(di_merge_run *run, di_visit visit, void *arg) {
-    visit_job job = {run, visit, arg};
+    return di_run_visit_direct(run, visit, NULL, arg);
+}
+
+distac_status di_run_visit_direct(di_merge_run *run, di_visit visit, di_visit_direct direct, void *arg) {
+    visit_job job = {run, visit, direct, arg};
     return di_run_lanes(run, run->piece_count, visit_piece, &job);
 }

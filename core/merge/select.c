@@ -5,7 +5,7 @@
  * those above and collects the few between. The counts prove the answer or show that the sample misled. Second
  * way, for small inputs and for those: digit by digit, each look counting one digit of what matches the digits
  * known so far, until few enough are left to be collected. All models share the looks. */
-#include "merge.h"
+#include "direct.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,24 +202,73 @@ __attribute__((target("avx512f,popcnt"))) static tally look_avx512(int64_t n, co
 }
 #endif
 
+/* Adds what a look at a model's elements has found. */
+static void add_tally(selector *s, int32_t lane, int32_t t, tally found, const uint64_t *keys) {
+    search *at = &s->searches[t];
+    tally *sum = &s->tallies[(int64_t)lane * s->run->models + t];
+    sum->above += found.above;
+    sum->at_high += found.at_high;
+    sum->between += found.between;
+    sum->at_low += found.at_low;
+    if (found.between == 0) return;
+    int64_t slot = atomic_fetch_add(&at->key_count, found.between);
+    if (slot + found.between > at->capacity) return; /* too many: the second way */
+    memcpy(at->keys + slot, keys, (size_t)found.between * sizeof *keys);
+}
+
 static void collect_between(void *arg, int32_t lane, const di_at *place, int64_t n, const double *const *tau) {
     (void)place;
     selector *s = arg;
     uint64_t keys[DI_STEP];
-    for (int32_t t = 0; t < s->run->models; t++) {
-        search *at = &s->searches[t];
-        tally *sum = &s->tallies[(int64_t)lane * s->run->models + t];
-        tally found = s->look(n, tau[t], at->low, at->high, keys);
-        sum->above += found.above;
-        sum->at_high += found.at_high;
-        sum->between += found.between;
-        sum->at_low += found.at_low;
-        if (found.between == 0) continue;
-        int64_t slot = atomic_fetch_add(&at->key_count, found.between);
-        if (slot + found.between > at->capacity) continue; /* too many: the second way */
-        memcpy(at->keys + slot, keys, (size_t)found.between * sizeof *keys);
-    }
+    for (int32_t t = 0; t < s->run->models; t++)
+        add_tally(s, lane, t, s->look(n, tau[t], s->searches[t].low, s->searches[t].high, keys), keys);
 }
+
+#ifdef VECTOR_LOOK
+/* The same straight from the floats. */
+__attribute__((target("avx512f,avx512dq,avx512vl,popcnt"))) static bool collect_direct(void *arg, int32_t lane,
+                                                                                       const di_at *place, int64_t n,
+                                                                                       const di_floats *floats) {
+    (void)place;
+    selector *s = arg;
+    uint64_t keys[DI_STEP];
+    double base[DI_STEP];
+    di_wide_seen seen = {0};
+    const __m512i ones = _mm512_set1_epi64(-1);
+    for (int64_t i = 0; floats->base && i < n; i += DI_WIDE) {
+        di_wide value = di_wide_load(floats->base + i, &seen);
+        memcpy(base + i, &value, sizeof value);
+        if (i % (2 * DI_WIDE) == 0) __builtin_prefetch(floats->base + i + DI_STEP);
+    }
+    for (int32_t t = 0; t < s->run->models; t++) {
+        const __m512d lows = _mm512_set1_pd(s->searches[t].low), highs = _mm512_set1_pd(s->searches[t].high);
+        __m512i above = _mm512_setzero_si512(), from_high = above, from_low = above;
+        const float *values = floats->x[t];
+        int64_t between = 0;
+        for (int64_t i = 0; i < n; i += DI_WIDE) {
+            if (i % (2 * DI_WIDE) == 0) __builtin_prefetch(values + i + DI_STEP);
+            __m512d x = (__m512d)di_wide_load(values + i, &seen);
+            if (floats->base) x = _mm512_sub_pd(x, _mm512_loadu_pd(base + i));
+            x = _mm512_abs_pd(x);
+            __mmask8 low_on = _mm512_cmp_pd_mask(x, lows, _CMP_GE_OQ);
+            __mmask8 high_on = _mm512_cmp_pd_mask(x, highs, _CMP_GE_OQ);
+            __mmask8 over = _mm512_cmp_pd_mask(x, highs, _CMP_GT_OQ);
+            __mmask8 inside = _mm512_mask_cmp_pd_mask((__mmask8)(low_on & ~high_on), x, lows, _CMP_GT_OQ);
+            above = _mm512_mask_sub_epi64(above, over, above, ones);
+            from_high = _mm512_mask_sub_epi64(from_high, high_on, from_high, ones);
+            from_low = _mm512_mask_sub_epi64(from_low, low_on, from_low, ones);
+            if (!inside) continue;
+            _mm512_mask_compressstoreu_epi64(keys + between, inside, _mm512_castpd_si512(x));
+            between += __builtin_popcount(inside);
+        }
+        int64_t top = _mm512_reduce_add_epi64(above), high_count = _mm512_reduce_add_epi64(from_high);
+        int64_t low_count = _mm512_reduce_add_epi64(from_low);
+        add_tally(s, lane, t,
+                  (tally){top, high_count - top, between, low_count - high_count - between}, keys);
+    }
+    return di_wide_finite(seen);
+}
+#endif
 
 static distac_status settle(void *arg, int32_t lane, int64_t t) {
     (void)lane;
@@ -259,7 +308,11 @@ static distac_status search_by_sample(selector *s) {
     if (!s->tallies) return DISTAC_ENOMEM;
     DI_TRY(di_run_lanes(run, run->piece_count, sample_piece, s));
     DI_TRY(di_run_lanes(run, run->models, bracket, s));
+#ifdef VECTOR_LOOK
+    DI_TRY(di_run_visit_direct(run, collect_between, collect_direct, s));
+#else
     DI_TRY(di_run_visit(run, collect_between, s));
+#endif
     return di_run_lanes(run, run->models, settle, s);
 }
 

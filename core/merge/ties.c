@@ -10,6 +10,7 @@
  * A look at everything comes first, for the exact thresholds, and maybe another for the majority. The majority matters
  * only where kept entries cancel exactly. So a method that can do pieces again (di_ties_desc.late) counts it while it
  * merges, with tied votes at zero, and then does those pieces again in which there was one. */
+#include "direct.h"
 #include "ties.h"
 #include <math.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@ enum { ROOM = 8 }; /* numbers from one lane's count to the next: two lanes do no
 
 struct di_ties {
     di_election election;
-    bool fast;          /* by elect_fast */
+    bool fast;          /* by elect_wide */
     bool open;          /* the majority is not known yet: it is counted while chunks are merged */
     int64_t *lead;      /* [lanes*ROOM]: positive minus negative signs */
     uint8_t *tied;      /* run->again: a vote in this piece was tied, so it waits for the majority */
@@ -96,58 +97,87 @@ static inline void gather_largest(int64_t n, double threshold, const double *tau
 }
 
 /* One threshold per model, the sign of the sum, the mean or the sum of what agrees: both sides are added up at once,
- * eight elements in a register. Comparisons of such vectors give all ones or all zeros. */
-#if defined(__x86_64__) && defined(__GNUC__)
-#define HAVE_WIDE 1
-enum { WIDE = 8 };
-typedef double wide __attribute__((vector_size(8 * WIDE)));
-typedef int64_t wide_bits __attribute__((vector_size(8 * WIDE)));
-
-__attribute__((target("avx512f,avx512dq,avx512vl"))) static void elect_fast(const di_ties *ties, int32_t models, const di_at *at, int64_t n,
-                                 const double *const *tau, double *out) {
-    const wide zero = {0}, tie = zero + ties->election.tie;
-    const wide_bits one = (wide_bits)(zero + 1.0), magnitude = (wide_bits){0} + INT64_MAX;
+ * eight elements in a register. The task vectors are rows, tau, or floats as they lie. */
+#ifdef DI_HAVE_WIDE
+DI_WIDE_INLINE bool elect_wide(const di_ties *ties, int32_t models, const di_at *at, int64_t n, const double *const *tau,
+                               const di_floats *floats, double *base, double *out) {
+    const di_wide zero = {0}, tie = zero + ties->election.tie;
+    const di_wide_bits one = (di_wide_bits)(zero + 1.0), magnitude = (di_wide_bits){0} + INT64_MAX;
     bool mean = ties->election.combine == DI_COMBINE_MEAN;
-    wide_bits lead = {0}, tied = {0};
-    for (int64_t i = 0; i < n; i += WIDE) { /* a row has room for whole vectors */
-        wide sum = zero, above = zero, below = zero, ups = zero, downs = zero;
-        wide_bits there = {0, 1, 2, 3, 4, 5, 6, 7};
+    di_wide_bits lead = {0}, tied = {0};
+    di_wide_seen seen = {0};
+    for (int64_t i = 0; i < n; i += DI_WIDE) { /* a row has room for whole vectors */
+        di_wide sum = zero, above = zero, below = zero, ups = zero, downs = zero, less = zero;
+        di_wide_bits there = {0, 1, 2, 3, 4, 5, 6, 7};
         there = there < n - i;
-        for (int32_t t = 0; t < models; t++) {
-            wide_bits x;
-            memcpy(&x, tau[t] + i, sizeof x);
-            wide threshold = zero + ties->thresholds[t];
-            wide_bits kept = x & (wide_bits)((wide)(x & magnitude) >= threshold) & there;
-            wide_bits up = (wide)kept > zero, down = (wide)kept < zero;
-            sum += (wide)kept;
-            above += (wide)(kept & up);
-            below += (wide)(kept & down);
-            ups += (wide)(one & up);
-            downs += (wide)(one & down);
+        if (floats) di_wide_fetch(floats, models, i);
+        if (floats && floats->base) {
+            less = di_wide_load(floats->base + i, &seen);
+            memcpy(base + i, &less, sizeof less);
         }
-        wide_bits level = sum == zero;
-        wide side = (wide)(((wide_bits)tie & level) | ((wide_bits)sum & ~level));
-        wide_bits up = side > zero, down = side < zero;
-        wide chosen = (wide)(((wide_bits)above & up) | ((wide_bits)below & down));
-        wide count = (wide)(((wide_bits)ups & up) | ((wide_bits)downs & down));
-        if (mean) chosen /= (wide)((wide_bits)count | (one & (wide_bits)(count == zero)));
+        for (int32_t t = 0; t < models; t++) {
+            di_wide_bits x;
+            if (floats) {
+                di_wide value = di_wide_load(floats->x[t] + i, &seen);
+                if (floats->base) value -= less;
+                x = (di_wide_bits)value;
+            } else {
+                memcpy(&x, tau[t] + i, sizeof x);
+            }
+            di_wide threshold = zero + ties->thresholds[t];
+            di_wide_bits kept = x & (di_wide_bits)((di_wide)(x & magnitude) >= threshold) & there;
+            di_wide_bits up = (di_wide)kept > zero, down = (di_wide)kept < zero;
+            sum += (di_wide)kept;
+            above += (di_wide)(kept & up);
+            below += (di_wide)(kept & down);
+            ups += (di_wide)(one & up);
+            downs += (di_wide)(one & down);
+        }
+        di_wide_bits level = sum == zero;
+        di_wide side = (di_wide)(((di_wide_bits)tie & level) | ((di_wide_bits)sum & ~level));
+        di_wide_bits up = side > zero, down = side < zero;
+        di_wide chosen = (di_wide)(((di_wide_bits)above & up) | ((di_wide_bits)below & down));
+        di_wide count = (di_wide)(((di_wide_bits)ups & up) | ((di_wide_bits)downs & down));
+        if (mean) chosen /= (di_wide)((di_wide_bits)count | (one & (di_wide_bits)(count == zero)));
         memcpy(out + i, &chosen, sizeof chosen);
-        lead += (wide_bits)(sum < zero) - (wide_bits)(sum > zero); /* a true comparison is -1 */
-        tied |= level & (wide_bits)(ups > zero);
+        lead += (di_wide_bits)(sum < zero) - (di_wide_bits)(sum > zero); /* a true comparison is -1 */
+        tied |= level & (di_wide_bits)(ups > zero);
     }
-    if (!ties->open) return;
+    if (!di_wide_finite(seen)) return false;
+    if (!ties->open) return true;
     int64_t leads = 0, ties_seen = 0;
-    for (int k = 0; k < WIDE; k++) {
+    for (int k = 0; k < DI_WIDE; k++) {
         leads += lead[k];
         ties_seen |= tied[k];
     }
     ties->lead[(int64_t)at->lane * ROOM] += leads;
     if (ties_seen) ties->tied[at->piece] = 1;
+    return true;
+}
+
+DI_WIDE_TARGET static void elect_fast(const di_ties *ties, int32_t models, const di_at *at, int64_t n,
+                                      const double *const *tau, double *out) {
+    (void)elect_wide(ties, models, at, n, tau, NULL, NULL, out);
+}
+
+DI_WIDE_TARGET static bool elect_floats(const di_ties *ties, int32_t models, const di_at *at, int64_t n,
+                                        const di_floats *floats, double *base, double *out) {
+    return elect_wide(ties, models, at, n, NULL, floats, base, out);
 }
 #endif
 
+int di_ties_direct(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n, const di_floats *floats,
+                   double *base, double *out) {
+#ifdef DI_HAVE_WIDE
+    if (ties->fast)
+        return elect_floats(ties, run->models, at, n, floats, base, out) ? DI_DIRECT_DONE : DI_DIRECT_NONFINITE;
+#endif
+    (void)ties, (void)run, (void)at, (void)n, (void)floats, (void)base, (void)out;
+    return DI_DIRECT_ROWS;
+}
+
 static bool is_fast(const di_ties *ties, const di_merge_run *run) {
-#ifdef HAVE_WIDE
+#ifdef DI_HAVE_WIDE
     const char *isa = run->context->isa;
     return isa && strcmp(isa, "avx512") == 0 && ties->stride == 1 && !ties->cuts &&
            ties->election.elect == DI_ELECT_SUM && ties->election.combine != DI_COMBINE_MAX;
@@ -181,7 +211,7 @@ DI_CLONES static void elect_any(const di_ties *ties, const di_merge_run *run, co
 
 void di_ties_chunk(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau,
                    double *out) {
-#ifdef HAVE_WIDE
+#ifdef DI_HAVE_WIDE
     if (ties->fast) {
         elect_fast(ties, run->models, at, n, tau, out);
         return;

@@ -31,6 +31,9 @@ typedef struct di_ties di_ties;
 distac_status di_ties_open(di_merge_run *run, const di_ties_desc *desc, di_ties **out);
 void di_ties_chunk(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n,
                    const double *const *tau, double *out);
+/* For di_method.direct. */
+int di_ties_direct(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n, const di_floats *floats,
+                   double *base, double *out);
 /* For di_method.settle: the majority is known now; whether there are votes that it decides. */
 bool di_ties_settle(di_ties *ties, const di_merge_run *run, int dialect);
 

@@ -1,5 +1,6 @@
 -- Our side of tsvm.py: merges FOLDER/1.safetensors … N.safetensors, writes FOLDER/out.safetensors and prints the seconds of the
--- second merge (the first maps the files).   distac spec/bench/tsvm.lua THREADS FOLDER N [PRECISION [wall | cpu]]
+-- second merge (the first maps the files) and the most bytes it held at once.
+--   distac spec/bench/tsvm.lua THREADS FOLDER N [PRECISION [wall | cpu]]
 local distac, checkpoint = require "distac", require "distac.checkpoint"
 local threads, folder, count, precision = tonumber(arg[1]), arg[2], tonumber(arg[3]), arg[4]
 distac.configure { threads = threads }
@@ -16,4 +17,4 @@ for _ = 1, 2 do
     seconds = clock() - start
 end
 distac.save(folder .. "/out.safetensors", merged)
-print(seconds)
+print(("%.6f %.0f"):format(seconds, distac.context_info().memory_peak))
