@@ -91,8 +91,7 @@ end)
 
 -- Calls f(name, function) for all functions that can be reached from distac by names.
 local function walk(f)
-    local seen = {}
-    local function step(prefix, t)
+    local function step(prefix, t, depth)
         local names = {}
         for key in next, t do names[#names + 1] = key end
         for key in next, (debug.getmetatable(t) or {}).waiting or {} do names[#names + 1] = key end
@@ -101,14 +100,13 @@ local function walk(f)
             if type(key) == "string" and not key:find "^_" then
                 if type(value) == "function" then
                     f(name, value)
-                elseif type(value) == "table" and not seen[value] then
-                    seen[value] = true
-                    step(name, value)
+                elseif type(value) == "table" and depth < 4 then -- a function may have several names
+                    step(name, value, depth + 1)
                 end
             end
         end
     end
-    step("distac", distac)
+    step("distac", distac, 1)
 end
 
 -- Loads everything that gives objects their methods.

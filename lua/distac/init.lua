@@ -99,6 +99,7 @@ local makers = strict("distac.tensor", {
 getmetatable(makers).__call = function(_, ...) return tensor.tensor(...) end
 
 -- distac.clock(): seconds of a clock that only goes forward.
+-- distac.tensor.npy(path): an array as numpy.save writes it; nothing in the file is evaluated.
 local distac = {
     version = raw.version(),
     runtime = raw.runtime,
