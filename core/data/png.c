@@ -52,7 +52,7 @@ static distac_status failed(const coder *c, distac_status status, const char *fu
 
 static png_voidp on_malloc(png_structp png, png_alloc_size_t bytes) {
     coder *c = png_get_mem_ptr(png);
-    void *memory = malloc(bytes);
+    void *memory = di_grow(NULL, bytes);
     if (!memory) c->no_memory = true;
     return memory;
 }

@@ -48,5 +48,7 @@ distac_status di_same_place(const char *function, const char *name_a, const dist
                             const distac_tensor *b);
 /* One thread in OpenBLAS, process-wide; called before LAPACK. */
 void di_lapack_ready(void);
+/* Makes the buffers that so many threads need in the matrix library. Errors: ENOMEM. */
+distac_status di_lapack_workspaces(int32_t threads);
 
 #endif

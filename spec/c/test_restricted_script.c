@@ -72,6 +72,45 @@ static void what_works(void **state) {
     distac_script_close(script);
 }
 
+/* A recipe of a colleague, with a function of its own, run inside a restricted state. */
+static void recipes(void **state) {
+    (void)state;
+    static const char given[] =
+        "local distac = require 'distac'\n"
+        "assert(rawget(_G, 'io') == nil and rawget(_G, 'load') == nil and pcall(require, 'os') == false)\n"
+        "return distac.recipe {\n"
+        "    name = 'tiny', suite = distac.folder_suite { root = 'ROOT/suite', model = 'ROOT/given/base.safetensors', scale = 20 },\n"
+        "    finetune = { steps = 2, batch = 2, lr = 1e-3 },\n"
+        "    condition = { kappa = 1, temperature = { teacher = 1, student = 10 }, beta = 0.5, steps = 2, batch = 2, lr = 1e-3 },\n"
+        "    merge = { 'task_arithmetic' }, lambda = distac.grid(0, 1, 0.5),\n"
+        "}\n";
+    static const char host[] =
+        "local distac = require 'distac'\n"
+        "local recipe, mistakes = distac.recipe.load 'ROOT/suite/recipe.lua'\n"
+        "if not recipe then error(tostring(mistakes), 0) end\n"
+        "local results = recipe:run { out = 'ROOT/out/run', quiet = true }\n"
+        "assert(pcall(recipe.run, recipe, { out = 'ROOT/elsewhere' }) == false)\n"
+        "return #results.merges\n";
+    char suite[256], base[256], out[256], path[256];
+    const char *const readable[] = {in_root(suite, "suite"), in_root(base, "given"), NULL};
+    const char *const writable[] = {in_root(out, "out"), NULL};
+    const distac_script_desc desc = {.restricted = 1, .readable = readable, .writable = writable};
+    char *text = with_root(given);
+    FILE *file = fopen(in_root(path, "suite/recipe.lua"), "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+    free(text);
+    distac_script *script = NULL;
+    if (distac_script_open(&desc, &script) != DISTAC_OK) fail_msg("%s", distac_script_error(NULL));
+    text = with_root(host);
+    if (run(script, text) != DISTAC_OK) fail_msg("%s", distac_script_error(script));
+    free(text);
+    distac_script_close(script);
+    assert_int_equal(access(in_root(path, "elsewhere"), F_OK), -1);
+    assert_int_equal(access(in_root(path, "out/run/results.json"), F_OK), 0);
+}
+
 /* Each of these tries to get at something; it has to give true: it could not. `no` runs f and wants an error. */
 static const char *const attempts[] = {
     "return io == nil and os == nil and debug == nil and package == nil and collectgarbage == nil",
@@ -272,6 +311,7 @@ static void patterns_are_those_of_lua(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_works),
+        cmocka_unit_test(recipes),
         cmocka_unit_test(what_is_out_of_reach),
         cmocka_unit_test(what_is_stopped),
         cmocka_unit_test(patterns_are_those_of_lua),

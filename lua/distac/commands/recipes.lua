@@ -65,7 +65,21 @@ end
 commands.run = {
     usage = "RECIPE [options]", recipe = true,
     text = "run a recipe; run again to continue one that was interrupted",
+    options = {
+        { "restricted", "flag", nil, "the recipe reads its own folder and those of --read, writes --out, and has no other"
+            .. " files, processes or modules (Lua 5.4)" },
+        { "read", "list", "PATH", "a file or folder that a restricted recipe may read" },
+    },
     run = function(o)
+        if o.restricted then
+            if not o.out then usage "--restricted: wanted --out DIR, all that the recipe may write" end
+            local file = find_recipe(o.args[1] or usage "wanted one recipe, got 0")
+            local reads = { file:match("^(.*)/[^/]*$") or "." }
+            for _, path in ipairs(o.read or {}) do reads[#reads + 1] = path end
+            require("distac.restricted").enter { read = reads, write = { o.out } }
+        elseif o.read then
+            usage "--read: for --restricted only"
+        end
         local loaded = load_recipe(o)
         local report = require "distac.report"
         local results, run = in_file(loaded, require("distac.runner").run, loaded,
