@@ -12,6 +12,7 @@ build = {
     type = "cmake",
     variables = {
         CMAKE_BUILD_TYPE = "Release",
+        DISTAC_TESTS = "OFF",
         CMAKE_INSTALL_PREFIX = "$(PREFIX)",
         CMAKE_INSTALL_LIBDIR = "$(LIBDIR)/distac",
         DISTAC_LUADIR = "$(LUADIR)",

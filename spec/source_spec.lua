@@ -105,6 +105,26 @@ describe("the built libraries", function()
         end
     end)
 
+    it("take nothing from the C library that prints, ends the program or changes what belongs to all of it", function()
+        if instrumented then return pending "sanitizers bring functions of their own" end
+        local forbidden = {}
+        for name in ([[abort exit _exit quick_exit atexit printf __printf_chk vprintf __vprintf_chk puts putchar perror
+            stdout stderr signal sigaction raise setlocale system fork setenv putenv chdir umask srand rand
+            fesetenv feenableexcept __assert_fail longjmp]]):gmatch "%S+" do
+            forbidden[name] = true
+        end
+        -- libpng and libjpeg return from their errors by longjmp, inside one call of ours
+        local allowed = { ["libdistac.so"] = { longjmp = true }, ["libdistac-script.so"] = {} }
+        for library, may in pairs(allowed) do
+            local names = lines_of("nm -D --undefined-only " .. build .. "/" .. library .. " | awk '{print $2}'")
+            assert.is_true(#names > 20, library)
+            for _, name in ipairs(names) do
+                name = name:gsub("@.*", "")
+                assert.is_true(not forbidden[name] or may[name] == true, library .. " uses " .. name)
+            end
+        end
+    end)
+
     -- Writable data that is not constant after loading; thread-local variables are their thread's own.
     -- The matrix library's buffers are the process's, so who has made them is, too.
     it("have no variables that change but those of what is looked up or made once", function()

@@ -1,5 +1,6 @@
 /* script.c: the host library (distac_script.h): one protected Lua state with limits, results and cancelling. */
 #include "guest.h"
+#include <fenv.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -324,6 +325,15 @@ static int collect_protected(lua_State *L) {
     return 0;
 }
 
+/* Lua writes and reads numbers as text, which comes back only when rounded to nearest; a host may have another mode. */
+static int protected_to_nearest(lua_State *L, lua_CFunction f, void *ud) {
+    const int mode = fegetround();
+    if (mode != FE_TONEAREST) fesetround(FE_TONEAREST);
+    int rc = ds_protected(L, f, ud);
+    if (mode != FE_TONEAREST) fesetround(mode);
+    return rc;
+}
+
 static distac_status run(distac_script *script, running *r) {
     script->stopped = DISTAC_OK;
     script->refused = 0;
@@ -333,7 +343,7 @@ static distac_status run(distac_script *script, running *r) {
     script->short_error[0] = '\0';
     lua_State *L = script->L;
     lua_settop(L, 0);
-    int rc = ds_protected(L, run_protected, r);
+    int rc = protected_to_nearest(L, run_protected, r);
     distac_status status = DISTAC_OK;
     if (rc != 0) {
         if (rc == LUA_ERRMEM || r->phase == 2)
@@ -398,7 +408,7 @@ distac_status distac_script_result(distac_script *script, const char **out) {
     script->stopped = DISTAC_OK;
     script->refused = 0;
     script->instructions_left = script->instruction_limit;
-    int rc = ds_protected(script->L, result_protected, script);
+    int rc = protected_to_nearest(script->L, result_protected, script);
     if (rc != 0) {
         set_error(script, text_of(script->L));
         lua_settop(script->L, 0);
