@@ -13,6 +13,7 @@ build = {
     variables = {
         CMAKE_BUILD_TYPE = "Release",
         DISTAC_TESTS = "OFF",
+        DISTAC_MODULE_ONLY = "ON",
         CMAKE_INSTALL_PREFIX = "$(PREFIX)",
         CMAKE_INSTALL_LIBDIR = "$(LIBDIR)/distac",
         DISTAC_LUADIR = "$(LUADIR)",

@@ -6,6 +6,14 @@ set(DISTAC_LUADIR "" CACHE PATH "Where the Lua files go; empty: share/lua/5.4 an
 set(DISTAC_LUALIBDIR "" CACHE PATH "Where the module for Lua 5.4 goes; empty: LIBDIR/lua/5.4")
 set(DISTAC_DATADIR "" CACHE PATH "Where recipes and the benchmark's data go; empty: share/distac")
 
+option(DISTAC_MODULE_ONLY "Install the Lua module alone, with the engine as one plain file" OFF)
+
+if(APPLE)
+  set(soname_ending .${PROJECT_VERSION_MAJOR}.dylib)
+else()
+  set(soname_ending .so.${PROJECT_VERSION_MAJOR})
+endif()
+
 set(data_dir ${CMAKE_INSTALL_DATADIR}/distac)
 if(DISTAC_DATADIR)
   set(data_dir ${DISTAC_DATADIR})
@@ -22,18 +30,10 @@ else()
   set(lua51_dir ${CMAKE_INSTALL_DATADIR}/lua/5.1)
 endif()
 
-install(TARGETS distac_shared EXPORT distacTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
-        COMPONENT libdistac0 NAMELINK_COMPONENT libdistac-dev)
-install(TARGETS distac_script_shared EXPORT distacTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
-        COMPONENT libdistac-script0 NAMELINK_COMPONENT libdistac-dev)
-install(TARGETS distac_static distac_script_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT libdistac-dev)
-install(TARGETS distac RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT distac)
+# ---- the Lua module
 if(TARGET distac_raw54)
   install(TARGETS distac_raw54 LIBRARY DESTINATION ${lua54_lib}/distac COMPONENT lua-distac)
 endif()
-install(FILES ${CMAKE_SOURCE_DIR}/core/distac.h script/distac_script.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
-        COMPONENT libdistac-dev)
-
 foreach(dir ${lua54_dir} ${lua51_dir})
   install(DIRECTORY ${CMAKE_SOURCE_DIR}/lua/distac DESTINATION ${dir} COMPONENT lua-distac
           FILES_MATCHING PATTERN "*.lua")
@@ -44,6 +44,23 @@ install(FILES luajit/raw.lua luajit/raw_values.lua ${gen_dir}/raw_gen.lua ${gen_
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/recipes DESTINATION ${data_dir} COMPONENT lua-distac OPTIONAL
         FILES_MATCHING PATTERN "*.lua")
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/mini8 DESTINATION ${data_dir} COMPONENT lua-distac OPTIONAL)
+# Package managers that move what was installed, file by file, do not know links.
+if(DISTAC_MODULE_ONLY)
+  install(PROGRAMS $<TARGET_FILE:distac_shared> DESTINATION ${CMAKE_INSTALL_LIBDIR}
+          RENAME libdistac${soname_ending})
+  return()
+endif()
+
+# ---- libraries, program, documentation
+install(TARGETS distac_shared EXPORT distacTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        COMPONENT libdistac0 NAMELINK_COMPONENT libdistac-dev)
+install(TARGETS distac_script_shared EXPORT distacTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        COMPONENT libdistac-script0 NAMELINK_COMPONENT libdistac-dev)
+install(TARGETS distac_static distac_script_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT libdistac-dev)
+install(TARGETS distac RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT distac)
+install(FILES ${CMAKE_SOURCE_DIR}/core/distac.h script/distac_script.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+        COMPONENT libdistac-dev)
+
 install(FILES ${CMAKE_SOURCE_DIR}/LICENSE ${gen_dir}/api.md ${gen_dir}/api_lua.md DESTINATION ${CMAKE_INSTALL_DOCDIR}
         COMPONENT libdistac-dev)
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT libdistac-dev

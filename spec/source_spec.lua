@@ -79,7 +79,10 @@ describe("the engine's text", function()
 
     it("asks for memory in core/base only", function()
         for _, path in ipairs(sources()) do
-            if not path:find "^core/base/" then assert.same({}, calls(read(path), memory), path) end
+            -- the module for CUDA is a library of its own; libpng's memory is libpng's
+            if not path:find "^core/base/" and not path:find "^core/backend/cuda/" and path ~= "core/data/png.c" then
+                assert.same({}, calls(read(path), memory), path)
+            end
         end
     end)
 end)

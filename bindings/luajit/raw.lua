@@ -32,7 +32,12 @@ local function load_library()
     local name = jit.os == "OSX" and "libdistac.0.dylib" or "libdistac.so.0"
     local tried = {}
     local installed = cdef.libdir:match("^/") and cdef.libdir or here .. "/../../../../" .. cdef.libdir
-    for _, path in ipairs({ here .. "/../../../" .. name, installed .. "/" .. name, name }) do
+    local places = { here .. "/../../../" .. name, installed .. "/" .. name }
+    for template in package.cpath:gmatch("[^;]+") do -- where package managers put the files of modules
+        places[#places + 1] = template:gsub("%?.*$", "") .. "distac/" .. name
+    end
+    places[#places + 1] = name
+    for _, path in ipairs(places) do
         local ok, library = pcall(ffi.load, path)
         if ok then return library end
         tried[#tried + 1] = tostring(library)
