@@ -37,7 +37,8 @@ extern const di_host *di_cuda_host;
 distac_status di_cuda_begin(distac_context *c, const char *what);
 /* Turns a CUDA error (0 is good) into a status with its text: out of memory is ENOMEM and the device goes on, the rest
  * EDEVICE; what ends the device is remembered. `what` failed. */
-distac_status di_cuda_check(distac_context *c, const char *what, int error);
+distac_status di_cuda_check_error(distac_context *c, const char *what, int error);
+#define di_cuda_check(c, what, error) di_cuda_check_error((c), (what), (int)(error)) /* of a call or a launcher */
 distac_status di_cuda_check_blas(distac_context *c, const char *what, int status);
 
 /* The state behind c, ready for work; leaves the function with the status if it is not. */

@@ -29,7 +29,7 @@ distac_status di_cuda_begin(distac_context *c, const char *what) {
     return di_cuda_check(c, what, cudaSetDevice(cuda->index));
 }
 
-distac_status di_cuda_check(distac_context *c, const char *what, int error) {
+distac_status di_cuda_check_error(distac_context *c, const char *what, int error) {
     di_cuda *cuda = di_cuda_of(c);
     if (error == 0) return DISTAC_OK;
     (void)cudaGetLastError(); /* told here; the next call begins clean */
