@@ -82,10 +82,8 @@ static distac_status check(const char *function, const distac_tensor *logits, co
 
 /* ---- metrics ---- */
 
-distac_status distac_logits_metrics(const distac_tensor *logits, const distac_tensor *labels,
-                                    distac_metrics *out) {
-    DI_REQUIRE(logits && out, "logits and out are needed");
-    DI_TRY(check(__func__, logits, labels));
+static distac_status metrics(const distac_tensor *logits, const distac_tensor *labels, distac_metrics *out) {
+    DI_TRY(check("distac_logits_metrics", logits, labels));
     const int64_t *values = labels ? labels->data : NULL, count = logits->shape[0];
     di_bin bins[ECE_BINS] = {0};
     distac_metrics m = {.count = count};
@@ -107,14 +105,11 @@ distac_status distac_logits_metrics(const distac_tensor *logits, const distac_te
     return DISTAC_OK;
 }
 
-distac_status distac_logits_reliability(const distac_tensor *logits, const distac_tensor *labels, int64_t n_values,
-                                        double *values) {
-    DI_REQUIRE(logits && labels && values, "logits, labels and values are needed");
-    enum { MOST_BINS = 1000 };
-    if (n_values < 3 || n_values % 3 != 0 || n_values > 3 * MOST_BINS)
-        return di_fail(DISTAC_EINVAL, "n_values is %lld, it must be three times 1 to %d bins", (long long)n_values,
-                       MOST_BINS);
-    DI_TRY(check(__func__, logits, labels));
+enum { MOST_BINS = 1000 };
+
+static distac_status reliability(const distac_tensor *logits, const distac_tensor *labels, int64_t n_values,
+                                 double *values) {
+    DI_TRY(check("distac_logits_reliability", logits, labels));
     const int64_t *truth = labels->data, count = n_values / 3;
     di_bin bins[MOST_BINS] = {0};
     for (int64_t i = 0; i < logits->shape[0]; i++) {
@@ -156,9 +151,8 @@ static double slope(const distac_tensor *logits, const int64_t *labels, double s
 
 /* Newton on log s, kept inside a bracket that halves whenever Newton would leave it. Where no finite T > 0 is the
  * best (all right and T -> 0, or worse than chance and T -> infinity) the end of the range is the answer. */
-distac_status distac_logits_temperature(const distac_tensor *logits, const distac_tensor *labels, double *out) {
-    DI_REQUIRE(logits && labels && out, "logits, labels and out are needed");
-    DI_TRY(check(__func__, logits, labels));
+static distac_status temperature(const distac_tensor *logits, const distac_tensor *labels, double *out) {
+    DI_TRY(check("distac_logits_temperature", logits, labels));
     const int64_t *truth = labels->data;
     const double smallest = 1e-4, largest = 1e4;
     double low = log(1.0 / largest), high = log(1.0 / smallest), u = 0.0, curvature;
@@ -182,4 +176,50 @@ distac_status distac_logits_temperature(const distac_tensor *logits, const dista
     }
     *out = exp(-u);
     return DISTAC_OK;
+}
+
+/* ---- public calls: logits are few numbers, and are looked at on the host ---- */
+
+typedef struct here {
+    distac_tensor *logits, *labels;
+} here;
+
+static distac_status bring(const distac_tensor *logits, const distac_tensor *labels, here *h) {
+    *h = (here){NULL, NULL};
+    DI_TRY(di_tensor_bring(logits, false, &h->logits));
+    distac_status status = labels ? di_tensor_bring(labels, false, &h->labels) : DISTAC_OK;
+    if (status != DISTAC_OK) distac_tensor_release(h->logits);
+    return status;
+}
+
+static distac_status done(here *h, distac_status status) {
+    distac_tensor_release(h->logits);
+    distac_tensor_release(h->labels);
+    return status;
+}
+
+distac_status distac_logits_metrics(const distac_tensor *logits, const distac_tensor *labels,
+                                    distac_metrics *out) {
+    here h;
+    DI_REQUIRE(logits && out, "logits and out are needed");
+    DI_TRY(bring(logits, labels, &h));
+    return done(&h, metrics(h.logits, h.labels, out));
+}
+
+distac_status distac_logits_reliability(const distac_tensor *logits, const distac_tensor *labels, int64_t n_values,
+                                        double *values) {
+    here h;
+    DI_REQUIRE(logits && labels && values, "logits, labels and values are needed");
+    if (n_values < 3 || n_values % 3 != 0 || n_values > 3 * MOST_BINS)
+        return di_fail(DISTAC_EINVAL, "n_values is %lld, it must be three times 1 to %d bins", (long long)n_values,
+                       MOST_BINS);
+    DI_TRY(bring(logits, labels, &h));
+    return done(&h, reliability(h.logits, h.labels, n_values, values));
+}
+
+distac_status distac_logits_temperature(const distac_tensor *logits, const distac_tensor *labels, double *out) {
+    here h;
+    DI_REQUIRE(logits && labels && out, "logits, labels and out are needed");
+    DI_TRY(bring(logits, labels, &h));
+    return done(&h, temperature(h.logits, h.labels, out));
 }
