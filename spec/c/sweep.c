@@ -5,6 +5,7 @@
 #include "sweep.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,6 +65,8 @@ static int64_t attempt(const work *w, progress *p, const char *wanted) {
     faults_begin(w->kinds, p->at, w->onward, w->error);
     distac_status status = w->run(w->arg, digest, text);
     p->calls = faults_end(&failed);
+    (void)dlerror(); /* the C library keeps what a look-up did not find until it has been asked for it twice */
+    (void)dlerror();
     int64_t left = faults_watched(&where, &bytes);
     alarm(0);
     p->runs++;
