@@ -1,44 +1,215 @@
--- A whole recipe with --device cuda beside the same on the CPU. Skipped where there is no CUDA device.
+-- Tensors on a device beside the same on the CPU. Without a device the specs are skipped and say why; the lane
+-- cuda-emulated of spec/run.sh has one that threads of the CPU play.
 local distac = require "distac"
-local json = require "distac.json"
-local tiny = require "spec.tiny"
+local helper = require "spec.helper"
+local near = helper.near
 
-local function cuda()
-    for _, device in ipairs(distac.devices()) do
-        if device.name:match "^cuda" then return device end
-    end
+local device = #distac.devices() > 1
+local function on_device(name, body)
+    it(name, function()
+        if not device then
+            local _, why = pcall(function() return distac.zeros { 1 }:to "cuda" end)
+            return pending(tostring(why.message))
+        end
+        body()
+    end)
 end
 
-describe("a recipe on a CUDA device", function()
-    local root
+-- Both give the same kind of thing, shape and type, and numbers within tol.
+local function agree(what, there, here, tol)
+    assert.same(here:shape(), there:shape(), what)
+    assert.equal(here:dtype(), there:dtype(), what)
+    assert.equal("cuda:0", there:device(), what)
+    assert.equal("cpu", here:device(), what)
+    near(there, here, tol)
+end
 
-    setup(function()
-        if not cuda() then return end
-        root = tiny.suite({ "alpha", "beta" }, 4)
-        tiny.recipe(root)
+local function raises(code, text, f, ...)
+    local ok, err = pcall(f, ...)
+    assert.is_false(ok, text)
+    assert.equal(code, err.code, err.message)
+    assert.truthy(err.message:find(text, 1, true), err.message)
+end
+
+describe("a device that is not there", function()
+    it("is told with what there is", function()
+        distac.zeros { 1 } -- the context is open: configure opens the next one at once
+        for _, name in ipairs { "cuda:99", "cuda:x", "gpu", "tpu", "cuda:" } do
+            local ok, err = pcall(distac.configure, { device = name })
+            assert.is_false(ok, name)
+            assert.equal("EDEVICE", err.code)
+            assert.truthy(err.message:find("no such device '" .. name .. "': there is 'cpu'", 1, true), err.message)
+        end
+        raises("EDEVICE", "did you mean 'cuda'?", distac.configure, { device = "gpu" })
     end)
-    teardown(function() if root then tiny.remove(root) end end)
+end)
 
-    local function run(device, out)
-        local status, text, err = tiny.run({ "run", "tiny.lua", "--device", device, "--out", out, "--json" }, root)
-        assert(status == 0, err)
-        return json.decode(text)
-    end
+describe("tensors on a device", function()
+    local shapes = { { 1 }, { 7 }, { 3, 5 }, { 2, 1, 33 }, { 4, 300, 3 }, {} }
 
-    it("gives the CPU's results, and its own again", function()
-        if not cuda() then return pending "no CUDA device" end
-        local cpu, there, again = run("cpu", "on_cpu"), run("cuda", "on_cuda"), run("cuda", "on_cuda_again")
-        assert.equal("cuda:0", there.device)
-        for task, norm in pairs(cpu.individual.norm) do
-            assert(math.abs(there.individual.norm[task] - norm) <= 1e-2 * norm)
-            assert.equal(there.individual.norm[task], again.individual.norm[task])
+    on_device("go there and come back with the same bits, in every type", function()
+        for _, kind in ipairs { "f64", "f32", "f16", "bf16", "i64", "i32", "i16", "i8", "u8", "bool", "u16", "u32", "u64" } do
+            local here = distac.tensor({ { 0, 1, 2 }, { 3, 100, 7 } }, { dtype = kind })
+            local there = here:to "cuda"
+            agree(kind, there, here, 0)
+            assert.equal(there, there:to "cuda")
+            assert.equal("cpu", there:to "cpu":device())
+            assert.same(here:table(), there:to "cpu":table())
+            agree(kind .. " turned", there:t(), here:t(), 0)
+            agree(kind .. " cut", there:narrow(2, 2, 2), here:narrow(2, 2, 2), 0)
+            agree(kind .. " turned and dense", there:t():contiguous(), here:t():contiguous(), 0)
         end
-        for i, merge in ipairs(cpu.merges) do
-            local other = there.merges[i]
-            assert.equal(merge.method, other.method)
-            assert(math.abs(merge.mean_accuracy - other.mean_accuracy) <= 0.15, merge.method)
-            assert.equal(other.mean_accuracy, again.merges[i].mean_accuracy)
+        local long = distac.randn({ 3, 1234567 }, { seed = 3 }) -- through the pinned buffers, with a rest
+        assert.is_true(long:to "cuda":to "cpu":equal(long))
+        assert.is_true(long:to "cuda":t():to "cpu":equal(long:t():contiguous()))
+    end)
+
+    on_device("print as they do on the CPU, and name their device", function()
+        local here = distac.randn({ 3, 4 }, { seed = 1 })
+        assert.equal(tostring(here), (tostring(here:to "cuda"):gsub(" cuda:0", "", 1)))
+        assert.truthy(tostring(here:to "cuda"):find("Tensor [3,4] f32 cuda:0", 1, true))
+    end)
+
+    on_device("convert between types to the same bits", function()
+        local values = { 0, -0.0, 1, -1, 0.5, 1.5, 2.5, 65519, 65520, 1e-8, 6e-8, 3.1e38, -1e300, 1e300, 255.5, 256, -129,
+            3e9, 1e19, 2 ^ 53 + 2, 1 / 0, -1 / 0, 0.1, 1 / 3, 1 + 2 ^ -8 + 2 ^ -30, 1 + 2 ^ -11 + 2 ^ -40 }
+        for _, from in ipairs { "f64", "f32", "f16", "bf16", "i64", "i32", "u8", "u64" } do
+            local here = distac.tensor(values, { dtype = from })
+            for _, to in ipairs { "f64", "f32", "f16", "bf16", "i64", "i32", "i16", "i8", "u8", "bool", "u16", "u32", "u64" } do
+                assert.same(here:to(to):table(), here:to "cuda":to(to):to "cpu":table(), from .. " to " .. to)
+            end
         end
+        local nan = distac.tensor { 0 / 0, 1 }:to "cuda"
+        for _, to in ipairs { "f64", "f16", "bf16" } do
+            local v = nan:to(to):table()
+            assert.is_true(v[1] ~= v[1] and v[2] == 1, to)
+        end
+        local half = distac.arange(65536, { dtype = "f64" }) -- every bfloat16 on its way through f32
+        assert.same(half:to "bf16":to "f32":table(), half:to "cuda":to "bf16":to "f32":table())
+    end)
+
+    on_device("add, subtract, multiply and divide to the same bits, with broadcasting", function()
+        for _, kind in ipairs { "f32", "f64" } do
+            local a = distac.randn({ 4, 1, 33 }, { seed = 1, dtype = kind })
+            local b = distac.randn({ 5, 33 }, { seed = 2, dtype = kind })
+            local x, y = a:to "cuda", b:to "cuda"
+            agree("add", x + y, a + b, 0)
+            agree("sub", x - y, a - b, 0)
+            agree("mul", x * y, a * b, 0)
+            agree("div", x / y, a / b, 0)
+            agree("turned", x:transpose(1, 3) + 1, a:transpose(1, 3) + 1, 0)
+            agree("number", 2 - x * 3, 2 - a * 3, 0)
+            agree("power", (x * x) ^ 1.5, (a * a) ^ 1.5, 1e-6)
+            agree("minus", -x, -a, 0)
+        end
+        agree("half", distac.randn({ 9 }, { seed = 4 }):to "cuda":to "bf16" + 1, distac.randn({ 9 }, { seed = 4 }):to "bf16" + 1, 0)
+        raises("EDEVICE", "a is on cuda:0, b on cpu", function() return distac.ones { 2 }:to "cuda" + distac.ones { 2 } end)
+    end)
+
+    on_device("know the functions that the CPU knows", function()
+        for _, kind in ipairs { "f32", "f64" } do
+            local here = distac.randn({ 3, 41 }, { seed = 5, dtype = kind }) * 3
+            local there, tol = here:to "cuda", kind == "f32" and 1e-6 or 1e-14
+            for _, name in ipairs { "abs", "exp", "tanh", "sign", "sigmoid", "erf", "gelu", "quick_gelu", "isfinite" } do
+                if here[name] then agree(name, there[name](there), here[name](here), tol) end
+            end
+            agree("sqrt", there:abs():sqrt(), here:abs():sqrt(), 0)
+            agree("log", there:abs():log(), here:abs():log(), tol)
+        end
+    end)
+
+    on_device("are reduced as on the CPU, along every dimension", function()
+        for i, shape in ipairs(shapes) do
+            for _, kind in ipairs { "f32", "f64" } do
+                local here = distac.randn(shape, { seed = i, dtype = kind })
+                local there = here:to "cuda"
+                for _, name in ipairs { "sum", "mean", "max", "min", "norm" } do
+                    agree(name, there[name](there), here[name](here), kind == "f32" and 1e-6 or 1e-13)
+                    for dim = 1, #shape do
+                        agree(name .. dim, there[name](there, dim), here[name](here, dim), kind == "f32" and 1e-6 or 1e-13)
+                    end
+                end
+                for dim = 1, #shape do agree("argmax", there:argmax(dim), here:argmax(dim), 0) end
+            end
+        end
+        local long = distac.randn({ 300001 }, { seed = 9 })
+        agree("long", long:to "cuda":sum(), long:sum(), 1e-6)
+        assert.equal(long:to "cuda":sum():item(), long:to "cuda":sum():item())
+        local odd = distac.tensor { { 1, 0 / 0, 5 }, { 7, 7, 2 } }
+        near(odd:to "cuda":argmax(2):table(), odd:argmax(2):table(), 0)
+        assert.is_true(helper.is_near(odd:to "cuda":max():item(), 0, 1) == false)
+        local huge = distac.tensor({ 3e200, 4e200 }, { dtype = "f64" })
+        near(huge:to "cuda":norm():item() / 5e200, 1, 1e-15)
+        near(distac.zeros({ 0, 3 }):to "cuda":sum(1):table(), { 0, 0, 0 }, 0)
+    end)
+
+    on_device("multiply as matrices", function()
+        for _, s in ipairs { { 1, 1, 1 }, { 3, 5, 7 }, { 33, 65, 17 }, { 4, 0, 3 } } do
+            for _, kind in ipairs { "f32", "f64" } do
+                local a = distac.randn({ s[1], s[2] }, { seed = 1, dtype = kind })
+                local b = distac.randn({ s[2], s[3] }, { seed = 2, dtype = kind })
+                local x, y, tol = a:to "cuda", b:to "cuda", kind == "f32" and 1e-5 or 1e-13
+                agree("product", x:matmul(y), a:matmul(b), tol)
+                agree("turned", y:t():matmul(x:t()), b:t():matmul(a:t()), tol)
+            end
+        end
+        local a, b = distac.randn({ 2, 3, 4 }, { seed = 1 }), distac.randn({ 2, 4, 5 }, { seed = 2 })
+        agree("batch", a:to "cuda":matmul(b:to "cuda"), a:matmul(b), 1e-5)
+        raises("EDEVICE", "on cuda:0", function() return a:to "cuda":matmul(b) end)
+    end)
+
+    on_device("give eigenvectors and singular values", function()
+        for _, s in ipairs { { 5, 5 }, { 7, 3 }, { 3, 7 }, { 1, 4 } } do
+            local here = distac.randn(s, { seed = 3 })
+            local there = here:to "cuda"
+            local u, d, vt = there:svd()
+            local _, want = here:svd()
+            agree("singular values", d, want, 1e-6)
+            near((u * d):matmul(vt), here, 1e-5)
+            near(u:t():matmul(u), distac.eye and distac.eye(math.min(s[1], s[2])) or u:t():matmul(u), 1e-5)
+        end
+        local square = distac.randn({ 6, 6 }, { seed = 4 })
+        local both = square + square:t()
+        local w, v = both:to "cuda":eigh()
+        agree("eigenvalues", w, (both:eigh()), 1e-5)
+        near(both:to "cuda":matmul(v), v * w, 1e-5)
+        raises("ENUMERIC", "non-finite", function() return distac.tensor { { 0 / 0 } }:to "cuda":svd() end)
+    end)
+
+    on_device("are filled, written, copied and stored", function()
+        local t = distac.zeros({ 3, 4 }):to "cuda"
+        t:fill(2)
+        near(t, distac.full({ 3, 4 }, 2), 0)
+        t:narrow(2, 2, 2):fill(5)
+        near(t, distac.tensor { { 2, 5, 5, 2 }, { 2, 5, 5, 2 }, { 2, 5, 5, 2 } }, 0)
+        t:t():copy(distac.arange(12):reshape(4, 3))
+        near(t, distac.arange(12):reshape(4, 3):t(), 0)
+        assert.equal(t:to "cpu":table()[2][3], t[{ 2, 3 }])
+        local path = os.tmpname()
+        distac.save(path, { a = t, b = t:t(), c = t:to "cpu" })
+        local back = distac.load(path)
+        near(back.a, back.c, 0)
+        near(back.b, back.c:t(), 0)
+        os.remove(path)
+        local joined = distac.cat and distac.cat({ t, t }, 1)
+        if joined then near(joined:narrow(1, 4, 3), t, 0) end
+        near(t:rows { 3, 1 }, t:to "cpu":rows { 3, 1 }, 0)
+    end)
+
+    on_device("count as memory of the context while they live", function()
+        collectgarbage() collectgarbage()
+        local before = distac.context_info().memory_used
+        local t = distac.zeros({ 256, 1024 }):to "cuda"
+        collectgarbage() collectgarbage()
+        assert.equal(1048576, distac.context_info().memory_used - before)
+        t = nil -- luacheck: ignore
+        collectgarbage() collectgarbage()
+        assert.equal(before, distac.context_info().memory_used)
+        distac.configure { memory = before + 1000000 }
+        local here = distac.zeros({ 100000 })
+        raises("ENOMEM", "limit", function() return here:to "cuda":to "f64" end)
+        distac.configure { memory = 0 }
+        agree("after it", here:to "cuda", here, 0)
     end)
 end)
 
