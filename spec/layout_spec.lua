@@ -191,7 +191,7 @@ describe("a CLIP checkpoint", function()
         refused(2, "wanted gelu or quick_gelu", "convert", "prefixed.safetensors", "new", "--to", "hf",
             "--activation", "relu")
         refused(2, "did you mean", "convert", "prefixed.safetensors", "new", "--to", "open_clap")
-        refused(2, "--shard", "convert", "prefixed.safetensors", "new.safetensors", "--shard-size", "1GB")
+        refused(2, "--shard writes a folder", "convert", "prefixed.safetensors", "new.safetensors", "--shard", "1GB")
         refused(2, "'1 potato'", "convert", "canonical.safetensors", "new", "--to", "hf", "--shard",
             "1 potato")
         refused(2, "writes a folder", "convert", "canonical.safetensors", "new.safetensors", "--to", "hf")

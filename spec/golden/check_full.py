@@ -130,7 +130,7 @@ def check_layouts(shape, arguments, folder, open_clip_file):
     converted, back = os.path.join(folder, "converted"), os.path.join(folder, "back.safetensors")
     tell = ["--activation", ACTIVATION, "--attention-heads", str(shape["vision"]["heads"]),
             "--text-heads", str(shape["text"]["heads"]), "-q"]
-    subprocess.run([arguments.distac, "convert", open_clip_file, converted, "--to", "hf", "--shard-size", "300MB"]
+    subprocess.run([arguments.distac, "convert", open_clip_file, converted, "--to", "hf", "--shard", "300MB"]
                    + tell, check=True)
     state = load_file(open_clip_file)
     model, info = CLIPModel.from_pretrained(converted, output_loading_info=True)

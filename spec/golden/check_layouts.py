@@ -217,7 +217,7 @@ class Proof:
             near(f"open_clip: {name} features", a, b)
         del other
         self.clean("hf2")
-        self.convert("oc.safetensors", "hf3", "--to", "hf", "--shard-size", "300kB" if self.size == "tiny" else "300MB")
+        self.convert("oc.safetensors", "hf3", "--to", "hf", "--shard", "300kB" if self.size == "tiny" else "300MB")
         check("several files", os.path.exists(self.path("hf3/model.safetensors.index.json")))
         again = transformers.CLIPModel.from_pretrained(self.path("hf3")).eval()
         check("transformers loads the parts", torch.equal(expected[0], self.features(again)[0]))
