@@ -18,6 +18,18 @@ DI_CLONES static uint32_t finish_f32(int64_t n, const double *restrict base, dou
     return seen >> 31;
 }
 
+DI_CLONES static uint32_t narrow_f32(int64_t n, const double *restrict d, uint8_t *restrict out) {
+    uint32_t seen = 0;
+    for (int64_t i = 0; i < n; i++) {
+        float value = (float)d[i];
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        seen |= (bits & 0x7f800000u) + 0x00800000u;
+        memcpy(out + i * (int64_t)sizeof value, &value, sizeof value);
+    }
+    return seen >> 31;
+}
+
 DI_CLONES static void finish(int64_t n, const double *restrict base, double lambda, double *restrict d) {
     for (int64_t i = 0; i < n; i++) d[i] = base[i] + lambda * d[i];
 }
@@ -61,6 +73,8 @@ distac_status di_run_result(di_merge_run *run, int32_t lane, const di_piece *pie
         }
         if (factor != 0 && run->whole && dtype == DISTAC_F32 &&
             !finish_f32(n, rows[run->models], lambda, d, out + done * width))
+            continue;
+        if (factor != 0 && !run->whole && lambda == 1 && dtype == DISTAC_F32 && !narrow_f32(n, d, out + done * width))
             continue;
         if (factor == 0 || (!run->whole && lambda == 1))
             ;
