@@ -104,10 +104,10 @@ LUA
         echo "embed_recipe was not run: the data of mini8 is not complete here"
         return 0
     fi
-    rm -rf "$work/job"
+    rm -rf "$work/job" "$work/recipe.err" # of an earlier check; what it said must not be taken for this one's
     "$bin/embed_recipe" "$work/job.lua" "$work/job" >"$work/recipe.out" 2>"$work/recipe.err" &
     local host=$! tries=0
-    until grep -q 'fine-tuning' "$work/recipe.err" || [ $tries = 600 ]; do sleep 0.1; tries=$((tries + 1)); done
+    until grep -qs 'fine-tuning' "$work/recipe.err" || [ $tries = 600 ]; do sleep 0.1; tries=$((tries + 1)); done
     kill -INT $host
     wait $host || status=$?
     [ $status = 130 ] || { cat "$work/recipe.out" "$work/recipe.err"; problem "embed_recipe: status $status, 130 is wanted"; }
