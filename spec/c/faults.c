@@ -61,8 +61,10 @@ static int64_t fail_at;
 static bool fail_onward;
 static int fail_error;
 
+static _Thread_local bool begun; /* this thread runs what it was made for: a sanitizer's own beginning is not swept */
+
 static bool fails(unsigned kind, uintptr_t caller) {
-    if (!(atomic_load_explicit(&planned, memory_order_relaxed) & kind)) return false;
+    if (!(atomic_load_explicit(&planned, memory_order_relaxed) & kind) || !begun) return false;
     if (owner_of(caller) == MATRIX) {
         atomic_fetch_add(&matrix_calls, 1);
         return false;
@@ -74,6 +76,7 @@ static bool fails(unsigned kind, uintptr_t caller) {
 }
 
 void faults_begin(unsigned kinds, int64_t at, bool onward, int error) {
+    begun = true;
     fail_at = at;
     fail_onward = onward;
     fail_error = error ? error : ENOSPC;
@@ -324,9 +327,27 @@ OURS void *mmap(void *address, size_t bytes, int protection, int flags, int fd, 
 
 /* ---- threads and libraries ---- */
 
+typedef struct beginning {
+    void *(*run)(void *);
+    void *arg;
+} beginning;
+
+static void *begin(void *arg) {
+    beginning b = *(beginning *)arg;
+    real_free(arg);
+    begun = true;
+    return b.run(b.arg);
+}
+
 OURS int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *arg) {
+    if (!real_malloc) find_all();
     if (fails(FAULT_THREAD, CALLER())) return EAGAIN;
-    return real_pthread_create(thread, attributes, run, arg);
+    beginning *b = real_malloc(sizeof *b);
+    if (!b) return EAGAIN;
+    *b = (beginning){run, arg};
+    int error = real_pthread_create(thread, attributes, begin, b);
+    if (error) real_free(b);
+    return error;
 }
 
 OURS void *dlopen(const char *path, int mode) {
