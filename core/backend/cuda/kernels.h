@@ -14,7 +14,7 @@ enum { DI_CUDA_CHANNELS = 16 }; /* most channels of an image */
 extern "C" {
 #endif
 
-/* ---- norm_kernels.cu, embedding_kernels.cu: activations may also be bf16, parameters are then f32 ---- */
+/* ---- norm_kernels.cu, embedding_kernels.cu ---- */
 int64_t di_cuda_norm_pieces(int64_t M);
 #define DI_ACTIVATIONS(suffix)                                                                                     \
     int di_cuda_launch_layernorm_##suffix(int64_t M, int64_t C, const void *x, int64_t stride, const void *gamma,  \
@@ -34,7 +34,7 @@ int64_t di_cuda_norm_pieces(int64_t M);
                                            cudaStream_t s);                                                        \
     int di_cuda_launch_rows_first_backward_##suffix(int64_t B, int64_t N, int64_t W, const void *dfirst, void *dx, \
                                                     cudaStream_t s);                                               \
-    /* attention_kernels.cu and attention_half_kernels.cu: lse [B,H,N] parameters, NULL: not wanted */             \
+    /* attention_kernels.cu: lse [B,H,N] parameters, NULL: not wanted */             \
     int di_cuda_launch_attention_##suffix(int64_t B, int64_t N, int64_t W, int64_t H, int causal, const void *qkv, \
                                           void *lse, void *out, cudaStream_t s);                                   \
     /* delta: scratch [B,H,N] parameters */                                                                        \
@@ -43,7 +43,6 @@ int64_t di_cuda_norm_pieces(int64_t M);
                                                    void *delta, void *dqkv, cudaStream_t s);
 DI_ACTIVATIONS(f32)
 DI_ACTIVATIONS(f64)
-DI_ACTIVATIONS(bf16)
 #undef DI_ACTIVATIONS
 
 #define DI_NUMBERS(suffix)                                                                                         \
