@@ -2,7 +2,6 @@
 -- head is exp(logit_scale) times the unit mean of the unit e_k (Radford et al. 2021).
 local raw = require "distac.raw"
 local check = require "distac.check"
-local context = require "distac.context"
 local errors = require "distac.error"
 local format = require "distac.format"
 local fs = require "distac.fs"
@@ -120,7 +119,7 @@ local function wanted(options)
     local set = o.dataset and prompts[o.dataset]
     local tokenizer = o.tokenizer
     if type(tokenizer) == "string" then
-        tokenizer = raw.tokenizer_open(context.get(), tokenizer)
+        tokenizer = require("distac.tokenizer").tokenizer(tokenizer)
     end
     check.handle(FNAME, "tokenizer", tokenizer, "tokenizer")
     local classes, notes = o.classes or set and set.classes, {}
