@@ -206,7 +206,7 @@ static void as_on_the_cpu(void **state) {
 static void images_as_on_the_cpu(void **state) {
     (void)state;
     enum { IMAGES = 21, BYTES = IMAGES * 3 * 5 * 5 };
-    const char *const devices[2] = {NULL, "cuda"};
+    const char *const devices[2] = {"cuda", NULL}; /* first what may not be there */
     double *values[2][4];
     for (int d = 0; d < 2; d++) {
         bench b;
@@ -224,7 +224,7 @@ static void images_as_on_the_cpu(void **state) {
             if (q == 1) OK(distac_loader_create(part, 4, 7, &loader));
             if (q == 3) OK(distac_loader_workers(loader, 2, 2));
             if (q > 0) OK(distac_loader_images(loader, q + 2, &batch));
-            assert_string_equal(distac_tensor_device(batch), d ? "cuda:0" : "cpu");
+            assert_string_equal(distac_tensor_device(batch), d ? "cpu" : "cuda:0");
             values[d][q] = values_of(batch);
             if (d == 1)
                 for (int64_t i = 0; i < distac_tensor_numel(batch); i++)
