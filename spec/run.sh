@@ -158,7 +158,7 @@ asan_state=""
 asan_tree() {
     if [ -z "$asan_state" ]; then
         asan_state=broken
-        step "sanitizer build" build_tree "$asan" gcc -DDISTAC_SANITIZE=address,undefined \
+        step "sanitizer build" build_tree "$asan" gcc -DDISTAC_CUDA=OFF -DDISTAC_SANITIZE=address,undefined \
             -DCMAKE_BUILD_TYPE=RelWithDebInfo && asan_state=built
     fi
     [ $asan_state = built ]
@@ -176,7 +176,7 @@ if has luajit-joff && needs luajit-joff luajit busted; then
     busted_specs luajit-joff "$build" 5.1 busted --lua="$build/luajit-joff"
 fi
 if has clang-build && needs clang-build clang; then
-    step "clang build" build_tree "$PWD/build-clang" clang
+    step "clang build" build_tree "$PWD/build-clang" clang -DDISTAC_CUDA=OFF
 fi
 if has sanitize && needs sanitize gcc lua5.4 busted && asan_tree; then
     export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
@@ -192,7 +192,7 @@ fi
 if has tsan && needs tsan gcc; then
     threaded="test_base test_steps test_train test_data test_loader test_merge test_merge_random test_merge_run test_engines test_script_engines"
     # shellcheck disable=SC2086
-    if step "thread sanitizer build" build_tree "$tsan" gcc -DDISTAC_SANITIZE=thread \
+    if step "thread sanitizer build" build_tree "$tsan" gcc -DDISTAC_CUDA=OFF -DDISTAC_SANITIZE=thread \
         -DCMAKE_BUILD_TYPE=RelWithDebInfo -- $threaded libdistac.so libdistac-script.so distac_lua; then
         export TSAN_OPTIONS=halt_on_error=1
         # shellcheck disable=SC2086
