@@ -77,6 +77,10 @@ static size_t below(size_t bound) {
     "0a466c6f617453746f726167650a58010000003758030000006370758a0804000000000000004e74512e80025d5801000000" \
     "37612e04000000000000000000803f000000400000404000008040"
 
+/* Longer than a name may be. */
+#define FIFTY     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define LONG_WORD "'" FIFTY FIFTY FIFTY FIFTY FIFTY FIFTY FIFTY FIFTY FIFTY FIFTY "aaaaa"
+
 /* Those that begin with protocol 4 are files by pickle.dump. */
 static const char *const seeds[] = {
     "proto } 'w W s .",
@@ -150,6 +154,7 @@ static const char *const words[] = {"proto",
                                     "x:58ffffffff",
                                     "'storage",
                                     "c:torch:FloatStorage",
+                                    LONG_WORD,
                                     "x:8f",
                                     "x:90",
                                     "x:93",
