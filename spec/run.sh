@@ -176,7 +176,7 @@ if has luajit-joff && needs luajit-joff luajit busted; then
     busted_specs luajit-joff "$build" 5.1 busted --lua="$build/luajit-joff"
 fi
 if has clang-build && needs clang-build clang; then
-    step "clang build" build_tree "$PWD/build-clang" clang -DDISTAC_CUDA=OFF
+    step "clang build" build_tree "$PWD/build-clang" clang -DDISTAC_CUDA=OFF -DCMAKE_BUILD_TYPE=Debug # for its warnings
 fi
 if has sanitize && needs sanitize gcc lua5.4 busted && asan_tree; then
     export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
