@@ -6,12 +6,7 @@ local helper = require "spec.helper"
 
 local build = os.getenv "DISTAC_BUILD" or "build"
 
-local function read(path)
-    local file = assert(io.open(path, "rb"))
-    local text = file:read "*a"
-    file:close()
-    return text
-end
+local read = distac.fs.read
 
 local docs = {}
 for _, entry in ipairs(require "distac.docs") do docs[entry.name] = entry end

@@ -4,12 +4,7 @@ local options = require "distac.cli_options"
 
 local build = os.getenv "DISTAC_BUILD" or "build"
 
-local function read(path)
-    local file = assert(io.open(path, "rb"))
-    local text = file:read "*a"
-    file:close()
-    return text
-end
+local read = require("distac").fs.read
 
 -- f(command's name, command, option) for every option.
 local function every(f)
