@@ -1,5 +1,6 @@
 /* script.c: the host library (distac_script.h): one protected Lua state with limits, results and cancelling. */
 #include "guest.h"
+#include <errno.h>
 #include <fenv.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -133,9 +134,10 @@ static void set_error(distac_script *script, const char *text) {
     snprintf(script->short_error, sizeof script->short_error, "%s", text);
 }
 
-/* Status of the error value at index: the engine's code, or EINVAL. */
+/* Status of the error value at index: the engine's code, ENOMEM for what the C library had no memory for, or EINVAL. */
 static distac_status status_of(lua_State *L, int index) {
     distac_status status = DISTAC_EINVAL;
+    if (lua_type(L, index) == LUA_TSTRING && strstr(lua_tostring(L, index), strerror(ENOMEM))) return DISTAC_ENOMEM;
     if (!lua_istable(L, index)) return status;
     lua_pushliteral(L, "code");
     lua_rawget(L, index);
@@ -348,10 +350,10 @@ static distac_status run(distac_script *script, running *r) {
     if (rc != 0) {
         if (rc == LUA_ERRMEM || r->phase == 2)
             status = DISTAC_ENOMEM;
-        else if (r->phase == 0)
-            status = r->path && distac_path_kind(r->path) != 1 ? DISTAC_EIO : DISTAC_EFORMAT;
         else
             status = status_of(L, lua_gettop(L));
+        if (r->phase == 0 && status != DISTAC_ENOMEM)
+            status = r->path && distac_path_kind(r->path) != 1 ? DISTAC_EIO : DISTAC_EFORMAT;
         set_error(script, text_of(L));
         lua_settop(L, 0);
         /* What the failed run left would stand in the way of the next one. */

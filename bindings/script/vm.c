@@ -149,4 +149,5 @@ void ds_prepare(lua_State *L, ds_watch *watch, const char *lua_path, int program
     lua_pushcfunction(L, open_host);
     lua_setfield(L, -2, "distac.host");
     lua_pop(L, 2);
+    ds_search_in(L, lua_path);
 }

@@ -42,6 +42,9 @@ int ds_protected(lua_State *L, lua_CFunction f, void *ud);
  * `program` (the running executable) or beside this library. Raises a string if nothing is found. */
 void ds_prepare(lua_State *L, ds_watch *watch, const char *lua_path, int program);
 
+/* `require` looks for distac's own modules in this folder, after package.preload and before package.path. */
+void ds_search_in(lua_State *L, const char *folder);
+
 #if LUA_VERSION_NUM >= 504
 /* What ends a script that has used up its instructions or is cancelled: asked by C code that works long. NULL: none. */
 typedef void (*ds_charge)(lua_State *L, int64_t instructions);

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -238,9 +239,31 @@ static void streams(void **state) {
     assert_int_equal(info.st_mode & 0777, 0640);
 }
 
+/* A host that has no descriptor left hears so, and not that a module is not there. */
+static void descriptors(void **state) {
+    (void)state;
+    static const char text[] = "return require('distac.suites') ~= nil";
+    distac_script *script;
+    struct rlimit old, none;
+    int lowest = dup(0);
+    assert_true(lowest >= 0);
+    close(lowest);
+    assert_int_equal(distac_script_open(NULL, &script), DISTAC_OK);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+    none = old;
+    none.rlim_cur = (rlim_t)lowest;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    distac_status status = distac_script_run_string(script, text, sizeof text - 1, "=job");
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+    assert_int_equal(status, DISTAC_EINVAL);
+    assert_non_null(strstr(distac_script_error(script), "suites.lua: Too many open files"));
+    assert_int_equal(distac_script_run_string(script, text, sizeof text - 1, "=job"), DISTAC_OK);
+    distac_script_close(script);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(locale), cmocka_unit_test(rounding),
                                        cmocka_unit_test(denormals), cmocka_unit_test(signals),
-                                       cmocka_unit_test(streams)};
+                                       cmocka_unit_test(streams),   cmocka_unit_test(descriptors)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
