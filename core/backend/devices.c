@@ -4,20 +4,25 @@
 #include "backend.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- the module ---- */
 
 #define MODULE "libdistac-cuda.so"
-enum { PATH_BYTES = 4096 };
+enum { PATH_BYTES = PATH_MAX };
 
+/* Once found it stays. A failure does not: what failed for want of memory or of file descriptors may do next time. */
 static struct {
-    const di_backend *backend; /* NULL: there is none, why_not says it */
-    char why_not[512];
-} cuda;
+    pthread_mutex_t lock;
+    _Atomic(const di_backend *) backend; /* NULL: none yet */
+} cuda = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static distac_status host_fail(distac_status code, const char *function, const char *text) {
     return di_fail_at(code, function, "%s", text);
@@ -36,61 +41,70 @@ static const di_host host = {
     .make = di_new_at,
 };
 
+enum { WHY = 512 }; /* room for why there is none */
+
 /* Loads the module from a folder relative to the one that holds this code: the library's, or the program's if the
- * library is linked into it. False: there is no such file. */
-static bool load_from(const char *folder, const char *way) {
+ * library is linked into it. ENOTFOUND: there is no such file. */
+static distac_status load_from(const char *folder, const char *way, char why[WHY]) {
     char path[PATH_BYTES];
     int length = snprintf(path, sizeof path, "%s%s%s", folder, way, MODULE);
-    if (length < 0 || length >= (int)sizeof path) return false;
-    FILE *file = fopen(path, "re");
-    if (!file) return false;
-    fclose(file);
+    if (length < 0 || length >= (int)sizeof path || access(path, R_OK) != 0) return DISTAC_ENOTFOUND;
+    errno = 0;
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!module) {
-        snprintf(cuda.why_not, sizeof cuda.why_not, "the CUDA backend cannot be loaded: %.400s", dlerror());
-        return true;
+        distac_status status = errno == ENOMEM ? DISTAC_ENOMEM : DISTAC_EDEVICE;
+        const char *text = dlerror();
+        snprintf(why, WHY, "the CUDA backend cannot be loaded: %.400s", text ? text : "no reason is given");
+        return status;
     }
     void *symbol = dlsym(module, "di_backend_module");
+    const di_backend *backend = NULL;
     di_backend_module_fn open;
     if (symbol) {
         memcpy(&open, &symbol, sizeof open);
-        cuda.backend = open(&host);
+        backend = open(&host);
     }
-    if (!cuda.backend)
-        snprintf(cuda.why_not, sizeof cuda.why_not, "%.400s was built for another version of the engine", path);
-    return true;
+    if (!backend) {
+        dlclose(module);
+        snprintf(why, WHY, "%.400s was built for another version of the engine", path);
+        return DISTAC_EDEVICE;
+    }
+    atomic_store_explicit(&cuda.backend, backend, memory_order_release);
+    return DISTAC_OK;
 }
 
-static void load(void) {
+static distac_status load(char why[WHY]) {
     static const char *const ways[] = {"/", "/../", "/../lib/", "/../../"};
     char folder[PATH_BYTES] = ".";
     Dl_info info;
-    if (dladdr(&cuda, &info) && info.dli_fname) {
-        char *real = realpath(info.dli_fname, NULL);
-        if (real && strlen(real) < sizeof folder) {
-            snprintf(folder, sizeof folder, "%.4095s", real);
-            char *slash = strrchr(folder, '/');
-            if (slash) *slash = 0;
-        }
-        free(real);
+    if (dladdr(&cuda, &info) && info.dli_fname && realpath(info.dli_fname, folder)) {
+        char *slash = strrchr(folder, '/');
+        if (slash) *slash = 0;
     }
-    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
-        if (load_from(folder, ways[i])) return;
-    snprintf(cuda.why_not, sizeof cuda.why_not, "there is no CUDA backend (%s) beside the engine", MODULE);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        distac_status status = load_from(folder, ways[i], why);
+        if (status != DISTAC_ENOTFOUND) return status;
+    }
+    snprintf(why, WHY, "there is no CUDA backend (%s) beside the engine", MODULE);
+    return DISTAC_EDEVICE;
 }
 
-/* NULL: there is none. */
-static const di_backend *cuda_backend(void) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, load);
-    return cuda.backend;
+static const di_backend *loaded(void) { return atomic_load_explicit(&cuda.backend, memory_order_acquire); }
+
+/* ENOMEM, EDEVICE: it is not loaded(), and why. */
+static distac_status find_cuda(char why[WHY]) {
+    if (loaded()) return DISTAC_OK;
+    pthread_mutex_lock(&cuda.lock);
+    distac_status status = loaded() ? DISTAC_OK : load(why);
+    pthread_mutex_unlock(&cuda.lock);
+    return status;
 }
 
 /* ---- listing ---- */
 
 static int32_t cuda_devices(void) {
-    const di_backend *backend = cuda_backend();
-    int32_t count = backend ? backend->device_count() : 0;
+    char why[WHY];
+    int32_t count = find_cuda(why) == DISTAC_OK ? loaded()->device_count() : 0;
     return count > 0 ? count : 0;
 }
 
@@ -102,7 +116,7 @@ distac_status distac_device_get_info(int32_t index, distac_device_info *out) {
     if (index < 0 || index >= count)
         return di_fail(DISTAC_EINVAL, "index is %d, there are devices 0 to %d", index, count - 1);
     if (index < cpus) return di_backend_cpu.device_info(index, out);
-    return cuda.backend->device_info(index - cpus, out);
+    return loaded()->device_info(index - cpus, out);
 }
 
 /* The digits after "cuda:", at most 4; -1: something else. */
@@ -129,17 +143,20 @@ distac_status di_device_find(const char *name, const di_backend **backend, int32
                           near ? "; did you mean '" : ", and 'cuda' or 'cuda:N' on machines with a GPU", near ? near : "",
                           near ? "'?" : "");
     }
-    int32_t count = cuda_devices();
+    char why[WHY];
+    distac_status status = find_cuda(why);
+    int32_t count = status == DISTAC_OK ? loaded()->device_count() : 0;
     if (wanted < count) {
-        *backend = cuda.backend;
+        *backend = loaded();
         *index = wanted;
         return DISTAC_OK;
     }
     if (count > 0)
         return di_fail_at(DISTAC_EDEVICE, function, "no such device '%.40s': there is 'cpu' and 'cuda:0' to 'cuda:%d'",
                           name, count - 1);
-    const char *why = cuda.backend ? cuda.backend->why_none() : cuda.why_not;
-    return di_fail_at(DISTAC_EDEVICE, function, "no such device '%.40s': there is 'cpu' (%s)", name, why);
+    if (status == DISTAC_ENOMEM) return di_fail_at(status, function, "%s", why);
+    return di_fail_at(DISTAC_EDEVICE, function, "no such device '%.40s': there is 'cpu' (%s)", name,
+                      status == DISTAC_OK ? loaded()->why_none() : why);
 }
 
 distac_status di_device_attach(distac_context *context, const char *name) {
