@@ -93,7 +93,7 @@ endif()
 # libraries without one.
 set(static_packages libpng libjpeg zlib)
 set(static_of_packages png jpeg z)
-set(static_libraries lapacke openblas md unistring xxhash dl m pthread)
+set(static_libraries md unistring xxhash dl m pthread)
 list(JOIN static_packages " " pc_requires)
 list(TRANSFORM static_libraries PREPEND -l OUTPUT_VARIABLE pc_libraries)
 list(JOIN pc_libraries " " pc_libraries)

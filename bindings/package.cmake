@@ -43,7 +43,8 @@ set(same "(= ${PROJECT_VERSION}-${CPACK_DEBIAN_PACKAGE_RELEASE})")
 string(TIMESTAMP changed "%a, %d %b %Y %H:%M:%S +0000" UTC)
 configure_file(debian/changelog.in ${gen_dir}/changelog @ONLY)
 
-describe(libdistac0 libs "engine that conditions task vectors and merges models" ""
+describe(libdistac0 libs "engine that conditions task vectors and merges models"
+         "liblapacke, libopenblas0" # loaded when the first context is opened
          "Conditions task vectors by knowledge distillation (DisTaC) and merges\n\
 fine-tuned models. This package has the engine in C, which needs no Lua.")
 describe(libdistac-script0 libs "runs Lua scripts of distac inside host programs"
@@ -59,7 +60,7 @@ describe(distac science "conditions task vectors and merges fine-tuned models"
          "The command line and the prompt: runs recipes, merges, evaluates,\n\
 inspects and converts models.")
 describe(libdistac-dev libdevel "engine that conditions task vectors: files for development"
-         "libdistac0 ${same}, libdistac-script0 ${same}, liblapacke-dev, libopenblas-dev, libpng-dev, \
+         "libdistac0 ${same}, libdistac-script0 ${same}, libpng-dev, \
 libjpeg-dev, zlib1g-dev, libunistring-dev, libxxhash-dev, libmd-dev, ${vm_package}"
          "Headers, static libraries, files for pkg-config and CMake, the reference\n\
 and examples of host programs.")

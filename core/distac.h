@@ -108,7 +108,8 @@ typedef struct distac_event {
 } distac_event;
 
 /* [new] Opens a device and its threads (made at the first use). desc NULL: all defaults.
- * Errors: EDEVICE (no such device), EINVAL (a value out of range). */
+ * The first loads LAPACK and OpenBLAS. Errors: EDEVICE (no such device), EINVAL (a value out of range), EUNSUPPORTED (the
+ * matrix library cannot be loaded). */
 DISTAC_API distac_status distac_context_create(DISTAC_NULLABLE const distac_context_desc *desc,
                                                distac_context **out);
 /* [any] Drops a reference. Every object keeps its context alive. */

@@ -1,4 +1,5 @@
--- luajit.lua: the API description -> raw_gen.lua, one wrapper per function over bindings/luajit/raw.lua.
+-- luajit.lua: the API description -> raw_gen.lua, one wrapper per function over bindings/luajit/raw.lua. A wrapper lies
+-- there as text and is compiled when it is first asked for: a script uses a few dozen of the hundreds.
 --
 -- Arguments are checked into locals, results are made before the call, and `keep` after the call uses every
 -- argument once more: without it the collector could take an object whose pointer is already on its way.
@@ -10,10 +11,10 @@ local function wrapper(fn)
     local function line(text, ...) lines[#lines + 1] = "    " .. text:format(...) end
     local params = {}
     for index = 1, #fn.args do params[index] = "a" .. index end
-    lines[1] = ("function raw.%s(%s)"):format(fn.name, table.concat(params, ", "))
+    lines[1] = ("return function(%s)"):format(table.concat(params, ", "))
     if fn.releases then
         line('h.release_kind(a1, "%s", "%s", "%s")', fn.name, fn.args[1].name, fn.releases)
-        lines[#lines + 1] = "end\n"
+        lines[#lines + 1] = "end"
         return table.concat(lines, "\n")
     end
     local kept = {}
@@ -83,6 +84,7 @@ local function wrapper(fn)
             call[#call + 1] = "p" .. arg.position
         elseif out.kind == "handle" then
             call[#call + 1] = ('cast(pp_%s, %s)'):format(out.of, out.id)
+            table.insert(lines, 1, ('local pp_%s = h.pointer_to("%s")'):format(out.of, out.of))
         else
             call[#call + 1] = out.id
         end
@@ -123,18 +125,14 @@ local function wrapper(fn)
     end
     if fn.tags.new then line("h.account()") end
     if #results > 0 then line("return %s", table.concat(results, ", ")) end
-    lines[#lines + 1] = "end\n"
+    lines[#lines + 1] = "end"
     return table.concat(lines, "\n")
 end
 
 return function(api)
     local out = { "-- raw_gen.lua: written by bindings/gen.lua from core/distac.h; do not edit.",
-                  "return function(raw, h, ffi, C)", "local cast, tonumber, keep = ffi.cast, tonumber, h.keep",
-                  "local structs = h.structs" }
+                  "return function(raw, h, ffi)", "local structs = h.structs" }
     local function add(text, ...) out[#out + 1] = select("#", ...) > 0 and text:format(...) or text end
-    for _, kind in ipairs(api.kinds) do
-        add('local pp_%s = ffi.typeof("distac_%s **")', kind, kind)
-    end
     add("raw.kinds = { %s }", '"' .. table.concat(api.kinds, '", "') .. '"')
     for _, struct in ipairs(api.structs) do
         add('structs.%s = { ctype = ffi.typeof("distac_%s"), fields = {', struct.name, struct.name)
@@ -145,13 +143,11 @@ return function(api)
         add("} }")
     end
     for _, constant in ipairs(api.constants) do add("raw.%s = %d", constant.name, constant.value) end
-    -- LuaJIT allows 60 upvalues to a function and 200 locals; wrappers share the ones above.
-    local names = {}
+    -- name, text, name, text, in the order of the header
+    add("return {")
     for _, fn in ipairs(api.functions) do
-        add("%s", wrapper(fn))
-        names[#names + 1] = quoted(fn.name)
+        add("%s, [[\n%s]],", quoted(fn.name), wrapper(fn))
     end
-    add("raw.functions = { %s }", table.concat(names, ", "))
-    add("end")
+    add("} end")
     return table.concat(out, "\n") .. "\n"
 end

@@ -276,7 +276,34 @@ function h.account()
 end
 
 require("distac.raw_values")(h, ffi)
-require("distac.raw_gen")(raw, h, ffi, C)
+-- ---- the wrappers, compiled when they are first asked for
+
+local pointers = {}
+function h.pointer_to(kind)
+    if not pointers[kind] then pointers[kind] = ffi.typeof(format("distac_%s **", kind)) end
+    return pointers[kind]
+end
+
+local sources, compile = {}, loadstring
+local chunk = debug and debug.getinfo(1, "S").source:gsub("[^/\\]*$", "raw_gen.lua") or "@distac/raw_gen.lua"
+local function wrapper(_, name)
+    local source = sources[name]
+    if not source then return nil end
+    local prelude = "local h, C, cast, tonumber, keep, structs = ... "
+    local make = assert(compile(prelude .. source, chunk))
+    local made = make(h, C, cast, tonumber, h.keep, h.structs)
+    rawset(raw, name, made)
+    sources[name] = nil
+    return made
+end
+
+raw.functions = {}
+local generated = require("distac.raw_gen")(raw, h, ffi)
+for i = 1, #generated, 2 do
+    raw.functions[(i + 1) / 2] = generated[i]
+    sources[generated[i]] = generated[i + 1]
+end
+setmetatable(raw, { __index = wrapper, waiting = sources }) -- waiting: for those who list the names
 for _, kind in ipairs(raw.kinds) do make_kind(kind) end
 registry["distac.raw"] = raw
 return raw

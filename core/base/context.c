@@ -1,7 +1,7 @@
 /* context.c: the context: its options, its life, cancelling, and the list of devices. */
 #define _GNU_SOURCE 1 /* CPU sets */
 #include "../backend/backend.h"
-#include "../tensor/walk.h"
+#include "../tensor/lapack.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -67,7 +67,7 @@ distac_status distac_context_create(const distac_context_desc *desc, distac_cont
     bool cpu = backend == &di_backend_cpu; /* which every context has; its products are the device's own, if it has one */
     if (context->pool && context->cache && context->events)
         status = di_backend_cpu.open(context, cpu ? index : 0, kernels, cpu ? products : "f32");
-    if (status == DISTAC_OK) status = di_lapack_workspaces(context->threads);
+    if (status == DISTAC_OK) status = di_lapack_open(context->threads);
     if (status == DISTAC_OK && !cpu) status = backend->open(context, index, kernels, products);
     context->there = status == DISTAC_OK && !cpu;
     if (status != DISTAC_OK) {
@@ -112,7 +112,7 @@ distac_status distac_context_set_threads(distac_context *context, int32_t thread
     DI_REQUIRE(context, "context is NULL");
     DI_TRY(check_threads(__func__, threads));
     if (threads == 0) threads = processors();
-    DI_TRY(di_lapack_workspaces(threads));
+    DI_TRY(di_lapack_open(threads));
     if (threads != context->threads) di_pool_stop(context->pool); /* started again, in its new size, when needed */
     context->threads = threads;
     return DISTAC_OK;

@@ -5,9 +5,8 @@
  * takes longer, and a decomposition in float loses the condition's digits.
  *
  * The last step is one of Newton and Schulz, whose residual |I - XT X| is what the caller is told by: *fine. */
+#include "../tensor/lapack.h"
 #include "spectral_room.h"
-#include <cblas.h>
-#include <lapacke.h>
 #include <math.h>
 #include <string.h>
 

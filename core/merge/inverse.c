@@ -5,10 +5,9 @@
  * on its own. Those of neighbours are then as far from orthogonal as the rounding errors of a vector, over the gap; if
  * that is little all are made orthonormal together, and if not (eigenvalues that are equal but for the last digits) the
  * caller is told to take another way. */
+#include "../tensor/lapack.h"
 #include "spectral_room.h"
-#include <cblas.h>
 #include <float.h>
-#include <lapacke.h>
 #include <math.h>
 #include <string.h>
 

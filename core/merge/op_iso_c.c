@@ -5,8 +5,7 @@
  * Directions in which the sum vanishes to working precision are left out: there U VT is anyone's choice. Memory:
  * 16 numel bytes beside the result, 24 k^2 for k = min(m,n). */
 #include "spectral.h"
-#include "../tensor/walk.h"
-#include <cblas.h>
+#include "../tensor/lapack.h"
 #include <string.h>
 
 static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {

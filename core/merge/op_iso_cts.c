@@ -5,8 +5,7 @@
  * A matrix [m,n] by rows is [p,q] = [n,m] by columns here, so the output directions are the side of q. Memory: beside
  * the result 8 (numel + k (m + n)) bytes, per thread 8 numel and what spectral.c wants. */
 #include "spectral.h"
-#include "../tensor/walk.h"
-#include <cblas.h>
+#include "../tensor/lapack.h"
 #include <math.h>
 #include <string.h>
 

@@ -7,8 +7,7 @@
  * by columns here, U is of the side of m. Memory for rank R: beside the result 8 (T R n + R n + m R) bytes and
  * 16 k^2 + 4096 k for k = min(m, T n). */
 #include "spectral.h"
-#include "../tensor/walk.h"
-#include <cblas.h>
+#include "../tensor/lapack.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

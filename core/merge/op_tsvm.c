@@ -14,8 +14,7 @@
  * instead: 8 (2 m n + 6 k^2) bytes and LAPACK's workspace. */
 #include "spectral.h"
 #include "tsvm.h"
-#include "../tensor/walk.h"
-#include <cblas.h>
+#include "../tensor/lapack.h"
 #include <string.h>
 
 enum { BLOCK = 128 }; /* columns of the result per task: fixed, so the bits do not depend on the threads */

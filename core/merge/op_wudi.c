@@ -6,8 +6,7 @@
  * Memory for [m,n]: beside the result 8 (m n + 3 n^2 + n) bytes, per thread 8 m n while C and B are made and 40 n
  * bytes times 64 rows later. */
 #include "spectral.h"
-#include "../tensor/walk.h"
-#include <cblas.h>
+#include "../tensor/lapack.h"
 #include <math.h>
 #include <string.h>
 

@@ -1,8 +1,7 @@
 /* polar.c: orthogonal polar factors by the eigenproblem of the Gram matrix, refined where that has cost digits; by a
  * singular value decomposition where it has cost too many. */
+#include "../tensor/lapack.h"
 #include "spectral_room.h"
-#include <cblas.h>
-#include <lapacke.h>
 #include <limits.h>
 #include <math.h>
 #include <string.h>

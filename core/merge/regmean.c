@@ -2,9 +2,9 @@
  * Models): for one linear layer the weight whose outputs are nearest to those of all models on their own inputs.
  * With Gram matrices G_t of the inputs, tau_t [N,K] of the weights: D (sum G_t) = sum tau_t G_t. */
 #include "../backend/backend.h"
+#include "../tensor/lapack.h"
 #include "../tensor/walk.h"
 
-#include <lapacke.h>
 #include <limits.h>
 #include <math.h>
 #include <string.h>

@@ -1,10 +1,9 @@
 /* spectral.c: singular triplets by eigenproblems of the Gram matrix in double, which is about three times as fast as a
  * singular value decomposition and more exact than one in float. A Gram matrix squares the condition number, so where
  * that would show the triplets are taken a few at a time, each time from what the ones before leave over. */
+#include "../tensor/lapack.h"
 #include "spectral_room.h"
-#include <cblas.h>
 #include <float.h>
-#include <lapacke.h>
 #include <limits.h>
 #include <math.h>
 #include <string.h>

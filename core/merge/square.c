@@ -2,8 +2,8 @@
  * once, straight from doubles also where the products are float: panels of three registers of rows, [slices][rows]. A
  * block of the result has a panel's rows, kept in registers, and eight columns, whose numbers are spread over registers
  * one by one. Without AVX-512 it is BLAS. */
+#include "../tensor/lapack.h"
 #include "spectral_room.h"
-#include <cblas.h>
 #include <string.h>
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>

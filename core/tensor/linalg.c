@@ -1,15 +1,11 @@
 /* linalg.c: matrix products and softmax through the kernel table, singular values and eigenvectors by LAPACK. */
-#define _GNU_SOURCE 1 /* RTLD_DEFAULT */
 #include "../backend/backend.h"
+#include "lapack.h"
 #include "walk.h"
 
-#include <dlfcn.h>
-#include <lapacke.h>
 #include <limits.h>
 #include <math.h>
-#include <pthread.h>
 #include <string.h>
-#include <sys/mman.h>
 
 static void give_up(distac_tensor **out) {
     distac_tensor_release(*out);
@@ -135,56 +131,6 @@ distac_status distac_tensor_softmax(const distac_tensor *a, int32_t log_space, d
 }
 
 /* ---- LAPACK ---- */
-
-static void one_thread(void) {
-    /* OpenBLAS keeps its number of threads for the whole process, its own threads would fight with ours, and its
-     * sums would depend on their number. Only OpenBLAS has this function; other LAPACKs are left alone. */
-    void *symbol = dlsym(RTLD_DEFAULT, "openblas_set_num_threads");
-    void (*set)(int);
-    if (!symbol) return;
-    memcpy(&set, &symbol, sizeof set);
-    set(1);
-}
-
-void di_lapack_ready(void) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, one_thread);
-}
-
-/* A product inside OpenBLAS takes a buffer of the process, mapped when the first one needs it; when there is no room then,
- * it tries for ever. So the buffers are made at open, after a look whether there is room: address space only, pages come
- * with their use. What is freed stays with OpenBLAS for the next product. */
-distac_status di_lapack_workspaces(int32_t threads) {
-    enum { MOST = 16 };
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static int32_t made;
-    const size_t bytes = (size_t)128 << 20;
-    void *symbols[2] = {dlsym(RTLD_DEFAULT, "blas_memory_alloc"), dlsym(RTLD_DEFAULT, "blas_memory_free")}, *buffers[MOST];
-    void *(*allocate)(int);
-    void (*release)(void *);
-    distac_status status = DISTAC_OK;
-    if (!symbols[0] || !symbols[1]) return DISTAC_OK; /* another library */
-    memcpy(&allocate, &symbols[0], sizeof allocate);
-    memcpy(&release, &symbols[1], sizeof release);
-    if (threads > MOST) threads = MOST;
-    pthread_mutex_lock(&lock);
-    if (threads > made) {
-        size_t wanted = (size_t)threads * bytes;
-        void *room = mmap(NULL, wanted, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (room == MAP_FAILED) {
-            status = di_fail_at(DISTAC_ENOMEM, "distac_context_create",
-                                "out of memory: no room for the %zu MiB of addresses of the matrix library's buffers",
-                                wanted >> 20);
-        } else {
-            munmap(room, wanted);
-            for (int32_t i = 0; i < threads; i++) buffers[i] = allocate(0);
-            for (int32_t i = 0; i < threads; i++) release(buffers[i]);
-            made = threads;
-        }
-    }
-    pthread_mutex_unlock(&lock);
-    return status;
-}
 
 /* A float tensor [rows, columns] that may be written. */
 static distac_status check_result(const char *function, const char *name, const distac_tensor *tensor, int32_t rank,

@@ -46,9 +46,5 @@ distac_status di_writable(const char *function, const char *name, const distac_t
 /* EDEVICE unless two arguments lie in one place. */
 distac_status di_same_place(const char *function, const char *name_a, const distac_tensor *a, const char *name_b,
                             const distac_tensor *b);
-/* One thread in OpenBLAS, process-wide; called before LAPACK. */
-void di_lapack_ready(void);
-/* Makes the buffers that so many threads need in the matrix library. Errors: ENOMEM. */
-distac_status di_lapack_workspaces(int32_t threads);
 
 #endif

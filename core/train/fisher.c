@@ -6,10 +6,10 @@
  * matrix of the logits. Any factors A = sum v vt give it as the sum of (Jt v)^2. The eigenvectors of A are the
  * shortest such sum: C - 1 backward passes instead of the C that the sum over classes takes, and those of the
  * largest eigenvalues come first, so that a stated share of A's trace can be had for fewer. */
+#include "../tensor/lapack.h"
 #include "../tensor/walk.h"
 #include "train.h"
 
-#include <lapacke.h>
 #include <math.h>
 
 enum { ELEMENTS_PER_TASK = 1 << 15 };

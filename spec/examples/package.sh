@@ -21,7 +21,7 @@ for package in libdistac0 libdistac-script0 lua-distac distac libdistac-dev; do
     [ -f "$deb" ] || { ls "$work/made"; problem "there is no package $package of version $version"; }
     dpkg-deb -f "$deb" Depends >"$work/depends"
     case $package in
-        libdistac0) grep -q 'libc6.*libopenblas' "$work/depends" && ! grep -q 'lua\|distac' "$work/depends" ;;
+        libdistac0) grep -q 'liblapacke.*libopenblas.*libc6' "$work/depends" && ! grep -q 'lua\|distac' "$work/depends" ;;
         libdistac-script0 | distac) grep -q "libdistac0 (= $version-1), lua-distac (= $version-1).*libc6" "$work/depends" ;;
         *) grep -q "libdistac0 (= $version-1)" "$work/depends" ;;
     esac || { cat "$work/depends"; problem "$package depends on the wrong packages"; }

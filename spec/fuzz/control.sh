@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.." || exit 1
 build=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-libraries="-lunistring -llapacke -lopenblas -lmd $(pkg-config --libs libpng libjpeg zlib cairo) -lpthread -lm"
+libraries="-lunistring -lmd $(pkg-config --libs libpng libjpeg zlib cairo) -lpthread -lm"
 bad=0
 
 # planted TARGET FILE OLD NEW
