@@ -51,13 +51,27 @@ static distac_status direction(di_merge_run *run, int32_t lane, const di_at *at,
     return DISTAC_OK;
 }
 
+/* As many of the piece's first elements as can be merged from floats to floats; how many that are. */
+static int64_t straight(di_merge_run *run, const di_piece *piece, double lambda, uint8_t *out) {
+    const di_method *method = run->merge->method;
+    int64_t n = piece->count - piece->count % DI_STRAIGHT;
+    di_floats floats;
+    bool aligned = (uintptr_t)out % 64 == 0;
+    if (!method->straight || method->edit || n == 0 || (uintptr_t)out % sizeof(float) ||
+        !di_run_floats(run, piece->entry, piece->first, n, &floats))
+        return 0;
+    float *to = (float *)(void *)out;
+    return method->straight(run, n, &floats, lambda, to, aligned && run->in_memory) ? n : 0;
+}
+
 distac_status di_run_result(di_merge_run *run, int32_t lane, const di_piece *piece, const double *whole,
                             int32_t dtype, uint8_t *out) {
     double factor = run->factors[piece->entry], lambda = run->whole ? di_run_lambda(run, piece->entry) : factor, *d;
     double *const *rows = di_run_rows(run, lane);
     int64_t width = distac_dtype_bytes(dtype);
-    for (int64_t done = 0; done < piece->count; done += DI_STEP) {
-        int64_t n = piece->count - done < DI_STEP ? piece->count - done : DI_STEP;
+    int64_t done = factor != 0 && !whole && dtype == DISTAC_F32 ? straight(run, piece, lambda, out) : 0;
+    for (int64_t n; done < piece->count; done += n) {
+        n = piece->count - done < DI_STEP ? piece->count - done : DI_STEP;
         int64_t first = piece->first + done;
         if (factor == 0) { /* as the base has it */
             d = rows[run->models];
@@ -178,6 +192,7 @@ distac_status distac_merge_delta(const distac_merge *merge, int32_t n_taus, dist
     distac_tensor **results = NULL;
     di_piece *plain = NULL;
     distac_status status = di_run_open(&run, merge, __func__, false, NULL, n_taus, taus);
+    run.in_memory = true;
     if (status == DISTAC_OK) {
         size_t count = (size_t)(run.base->count ? run.base->count : 1);
         results = di_new(count * sizeof *results);

@@ -23,6 +23,7 @@ enum { DI_FLOATS = 64 };
 typedef struct di_floats {
     const float *x[DI_FLOATS], *base;
 } di_floats;
+enum { DI_STRAIGHT = 64 };
 /* What came of trying: rows: not for these parameters. */
 enum { DI_DIRECT_ROWS, DI_DIRECT_DONE, DI_DIRECT_NONFINITE };
 
@@ -53,6 +54,10 @@ typedef struct di_method {
      * gets the base's elements, if there are any. */
     int (*direct)(const di_merge_run *run, const di_at *at, int64_t n, const di_floats *floats, double *base,
                    double *out);
+    /* All the way, from floats to floats, without a row in between: out[i] = lambda D, plus the base if there is one,
+     * the same bits as by chunk; n is a multiple of DI_STRAIGHT. stream: past the caches, out is aligned to 64 bytes.
+     * False: not for these parameters, or an input or a result is not finite; out is lost, and the others tell. */
+    bool (*straight)(const di_merge_run *run, int64_t n, const di_floats *floats, double lambda, float *out, bool stream);
     /* Called when everything was merged. True: the pieces that chunk has marked (di_run_marks) are merged again,
      * because what was learned meanwhile changes them. */
     bool (*settle)(di_merge_run *run);
@@ -95,6 +100,7 @@ struct di_merge_run {
     const char *function; /* for error texts */
     int32_t models;
     bool whole;                    /* inputs are models: tau = model - base; else they are task vectors */
+    bool in_memory;                /* the results stay there: they are written past the caches */
     const distac_checkpoint *base; /* what is merged: its float tensors */
     distac_checkpoint *const *inputs;
     di_sources base_bytes, *input_bytes;

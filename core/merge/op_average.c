@@ -1,5 +1,5 @@
 /* op_average.c: D = sum of the weighted task vectors / sum of the weights. */
-#include "merge.h"
+#include "direct.h"
 #include <math.h>
 
 enum { WEIGHTS };
@@ -39,6 +39,12 @@ DI_CLONES static void chunk(const di_merge_run *run, const di_at *at, int64_t n,
     for (int64_t i = 0; i < n; i++) out[i] /= sum;
 }
 
+static bool straight(const di_merge_run *run, int64_t n, const di_floats *f, double lambda, float *out, bool stream) {
+    double weights[DI_FLOATS];
+    for (int32_t t = 0; t < run->models; t++) weights[t] = weight_of(run, t);
+    return di_straight_sum(run, n, f, weights, weight_sum(run), lambda, out, stream);
+}
+
 const di_method di_merge_average = {
     .name = "average",
     .text = "mean of the models (Wortsman et al. 2022, model soups)",
@@ -46,4 +52,5 @@ const di_method di_merge_average = {
     .param_count = sizeof params / sizeof params[0],
     .prepare = prepare,
     .chunk = chunk,
+    .straight = straight,
 };

@@ -31,42 +31,67 @@ DI_CLONES static void chunk(const di_merge_run *run, const di_at *at, int64_t n,
 }
 
 #ifdef DI_HAVE_WIDE
-DI_WIDE_TARGET static int masked_sum(const di_merge_run *run, int64_t n, const di_floats *f, double *base,
-                                     double *out) {
-    const di_wide zero = {0};
-    di_wide tall[DI_FLOATS], tau[DI_FLOATS];
-    di_wide_seen seen = {0};
-    int64_t k = (int64_t)di_run_param(run, K, 0);
-    for (int32_t t = 0; t < run->models; t++) tall[t] = zero + di_run_param(run, TALL, t);
-    for (int64_t i = 0; i < n; i += DI_WIDE) {
-        di_wide sum = zero, less = zero;
-        di_wide_bits votes = {0};
-        di_wide_fetch(f, run->models, i);
-        if (f->base) {
-            less = di_wide_load(f->base + i, &seen);
-            memcpy(base + i, &less, sizeof less);
-        }
-        for (int32_t t = 0; t < run->models; t++) {
-            tau[t] = di_wide_load(f->x[t] + i, &seen);
-            if (f->base) tau[t] -= less;
-            sum += tau[t];
-        }
-        for (int32_t t = 0; t < run->models; t++) /* a true comparison is -1 */
-            votes -= (di_wide_bits)(di_wide_abs(tau[t]) > tall[t] * di_wide_abs(sum - tau[t]));
-        sum = (di_wide)((di_wide_bits)sum & (di_wide_bits)(votes >= k));
-        memcpy(out + i, &sum, sizeof sum);
+typedef struct looks {
+    double tall[DI_FLOATS], lambda;
+    int64_t k;
+} looks;
+
+/* The models are converted twice: keeping what was converted costs more. */
+DI_WIDE_INLINE void masked_block(const di_floats *f, int32_t models, const looks *l, int64_t i, bool has_base,
+                                 float *out, bool stream, di_block_seen *seen) {
+    __m512d less[DI_BLOCK], sum[DI_BLOCK];
+    __m512i votes[DI_BLOCK];
+    if (has_base) di_block_fetch(f->base + i);
+    for (int v = 0; v < DI_BLOCK; v++) {
+        sum[v] = _mm512_setzero_pd();
+        votes[v] = _mm512_setzero_si512();
+        less[v] = has_base ? di_block_load(f->base + i + v * DI_WIDE) : sum[v];
     }
-    return di_wide_finite(seen) ? DI_DIRECT_DONE : DI_DIRECT_NONFINITE;
+    for (int32_t t = 0; t < models; t++) {
+        const float *x = f->x[t] + i;
+        di_block_fetch(x);
+        for (int v = 0; v < DI_BLOCK; v++) {
+            __m512d tau = di_block_load(x + v * DI_WIDE);
+            sum[v] = _mm512_add_pd(sum[v], has_base ? _mm512_sub_pd(tau, less[v]) : tau);
+        }
+    }
+    for (int32_t t = 0; t < models; t++) {
+        const float *x = f->x[t] + i;
+        for (int v = 0; v < DI_BLOCK; v++) {
+            __m512d tau = di_block_load(x + v * DI_WIDE);
+            if (has_base) tau = _mm512_sub_pd(tau, less[v]);
+            __m512d rest = _mm512_mul_pd(_mm512_set1_pd(l->tall[t]), _mm512_abs_pd(_mm512_sub_pd(sum[v], tau)));
+            __mmask8 voted = _mm512_cmp_pd_mask(_mm512_abs_pd(tau), rest, _CMP_GT_OQ);
+            votes[v] = _mm512_mask_add_epi64(votes[v], voted, votes[v], _mm512_set1_epi64(1));
+        }
+    }
+    for (int v = 0; v < DI_BLOCK; v++) {
+        di_block_look(sum[v], seen);
+        sum[v] = _mm512_maskz_mov_pd(_mm512_cmpge_epi64_mask(votes[v], _mm512_set1_epi64(l->k)), sum[v]);
+    }
+    di_block_put(sum, has_base ? less : NULL, l->lambda, out + i, stream, seen);
+}
+
+DI_WIDE_TARGET static bool masked_sum(const di_floats *f, int32_t models, const looks *l, int64_t n, float *out,
+                                      bool stream) {
+    di_block_seen seen = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    if (f->base)
+        for (int64_t i = 0; i < n; i += DI_BLOCK_COUNT) masked_block(f, models, l, i, true, out, stream, &seen);
+    else
+        for (int64_t i = 0; i < n; i += DI_BLOCK_COUNT) masked_block(f, models, l, i, false, out, stream, &seen);
+    return di_block_done(&seen);
 }
 #endif
 
-static int direct(const di_merge_run *run, const di_at *at, int64_t n, const di_floats *f, double *base, double *out) {
+static bool straight(const di_merge_run *run, int64_t n, const di_floats *f, double lambda, float *out, bool stream) {
 #ifdef DI_HAVE_WIDE
-    (void)at;
-    return run->state ? DI_DIRECT_ROWS : masked_sum(run, n, f, base, out);
+    looks l = {.k = (int64_t)di_run_param(run, K, 0), .lambda = lambda};
+    if (run->state) return false;
+    for (int32_t t = 0; t < run->models; t++) l.tall[t] = di_run_param(run, TALL, t);
+    return masked_sum(f, run->models, &l, n, out, stream);
 #else
-    (void)run, (void)at, (void)n, (void)f, (void)base, (void)out;
-    return DI_DIRECT_ROWS;
+    (void)run, (void)n, (void)f, (void)lambda, (void)out, (void)stream;
+    return false;
 #endif
 }
 
@@ -77,5 +102,5 @@ const di_method di_merge_consensus_ta = {
     .param_count = sizeof params / sizeof params[0],
     .prepare = prepare,
     .chunk = chunk,
-    .direct = direct,
+    .straight = straight,
 };

@@ -1,5 +1,5 @@
 /* op_task_arithmetic.c: D = sum of the weighted task vectors. */
-#include "merge.h"
+#include "direct.h"
 
 enum { WEIGHTS };
 
@@ -22,10 +22,17 @@ DI_CLONES static void chunk(const di_merge_run *run, const di_at *at, int64_t n,
     }
 }
 
+static bool straight(const di_merge_run *run, int64_t n, const di_floats *f, double lambda, float *out, bool stream) {
+    double weights[DI_FLOATS];
+    for (int32_t t = 0; t < run->models; t++) weights[t] = weight_of(run, t);
+    return di_straight_sum(run, n, f, weights, 1, lambda, out, stream);
+}
+
 const di_method di_merge_task_arithmetic = {
     .name = "task_arithmetic",
     .text = "sum of the task vectors (Ilharco et al. 2023)",
     .params = params,
     .param_count = sizeof params / sizeof params[0],
     .chunk = chunk,
+    .straight = straight,
 };
