@@ -30,20 +30,27 @@ say() { printf '%s\n' "$*"; }
 # count PASSED FAILED SKIPPED: adds to the totals
 count() { passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3)); }
 
+# fail NAME WHY: says so now and again at the end
+failures=()
+fail() {
+    say "FAILED  $1 ($2)"
+    failures+=("$1")
+}
+
 # step NAME COMMAND...: one test that is a command; its output is shown when it fails. Status 77 means that it could not
 # be run here, and the last line says why.
 step() {
-    local name=$1 log="$logs/${1//[ \/]/_}.log" status=0
+    local name=$1 log="$logs/${1//[ \/]/_}.log" status=0 began=$SECONDS
     shift
     "$@" >"$log" 2>&1 || status=$?
     if [ $status = 0 ]; then
-        say "ok      $name"
+        say "ok      $name, $((SECONDS - began)) s"
         count 1 0 0
     elif [ $status = 77 ]; then
         say "skipped $name: $(tail -n 1 "$log")"
         count 0 0 1
     else
-        say "FAILED  $name (exit $status)"
+        fail "$name" "exit $status"
         tail -n 60 "$log"
         count 0 1 0
         return 1
@@ -79,69 +86,140 @@ needs() {
     done
 }
 
-# nothing LANE: a lane that found no test to run has failed
-nothing() {
-    say "FAILED  $1: there was nothing to run"
-    count 0 1 0
+# ---- As many programs at once as there are processors. Their results are counted and told in the order of the list.
+# What measures time or is sent signals runs alone, afterwards.
+alone=" program_spec run_spec repl_spec repl_terminal_spec merge_safety_spec tokenizer_spec test_host_script "
+lane="" queue=() told=0 tell=""
+
+# begin LANE HOW: a new list; HOW NAME LOG STATUS counts a result, and tells one that is not good
+begin() {
+    lane=$1 tell=$2 queue=() told=0
+    before_passed=$passed before_failed=$failed before_skipped=$skipped before_seconds=$SECONDS
+}
+
+# put NAME LOG COMMAND...: runs it as soon as there is room
+put() {
+    local name=$1 log=$2
+    shift 2
+    rm -f "$log.status"
+    queue+=("$name|$log")
+    if [[ "$alone" == *" $name "* ]]; then
+        wait_all
+        "$@" >"$log" 2>&1
+        echo $? >"$log.status"
+    else
+        while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
+        { "$@" >"$log" 2>&1; echo $? >"$log.status"; } &
+    fi
+    tell_done
+}
+
+tell_done() {
+    local name log
+    while [ $told -lt ${#queue[@]} ]; do
+        IFS='|' read -r name log <<<"${queue[told]}"
+        [ -s "$log.status" ] || return 0
+        told=$((told + 1))
+        "$tell" "$name" "$log" "$(cat "$log.status")"
+    done
+}
+
+wait_all() { wait; tell_done; }
+
+# The end of a list: one line for all of it.
+finish_all() {
+    wait_all
+    if [ ${#queue[@]} = 0 ]; then
+        fail "$lane" "there was nothing to run"
+        count 0 1 0
+        return
+    fi
+    say "$([ $failed = "$before_failed" ] && echo "ok     " || echo FAILED) $lane: $((passed - before_passed)) tests in" \
+        "${#queue[@]} programs, $((failed - before_failed)) failed, $((skipped - before_skipped)) skipped," \
+        "$((SECONDS - before_seconds)) s"
+}
+
+# The names given, those that run alone last.
+alone_last() {
+    local name
+    for name in "$@"; do [[ "$alone" == *" $name "* ]] || echo "$name"; done
+    for name in "$@"; do [[ "$alone" != *" $name "* ]] || echo "$name"; done
 }
 
 # c_tests LANE FOLDER [TEST...]: every cmocka program, or these; each of its tests counts
 c_tests() {
-    local lane=$1 folder=$2 program out ok bad skips status any=0 names=()
+    local folder=$2 name names=()
+    local lane_name=$1
     shift 2
-    if [ $# -eq 0 ]; then names=("$folder"/spec/test_*); else names=("${@/#/$folder/spec/}"); fi
-    for program in "${names[@]}"; do
-        [ -x "$program" ] && [ -f "$program" ] || continue
-        any=1
-        out="$logs/$lane-$(basename "$program").log"
-        timeout 900 env CMOCKA_MESSAGE_OUTPUT=STDOUT "$program" >"$out" 2>&1
-        status=$?
-        # the list at the end names the failed and the skipped again
-        ok=$(grep -c '^\[       OK \]' "$out")
-        bad=$(grep '^\[  FAILED  \] [A-Za-z_0-9]*$' "$out" | sort -u | grep -c .)
-        skips=$(grep '^\[  SKIPPED \] [A-Za-z_0-9]*$' "$out" | sort -u | grep -c .)
-        if [ $status -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
-        if [ "$ok" -eq 0 ] && [ "$bad" -eq 0 ] && [ "$skips" -eq 0 ]; then bad=1; fi
-        count "$ok" "$bad" "$skips"
-        if [ "$bad" -gt 0 ]; then
-            say "FAILED  $lane $(basename "$program") (exit $status)"
-            grep -v '^\[ *\(RUN\|OK\) ' "$out" | tail -n 40
-        else
-            say "ok      $lane $(basename "$program"): $ok tests"
+    if [ $# -eq 0 ]; then for name in "$folder"/spec/test_*; do names+=("$(basename "$name")"); done; else names=("$@"); fi
+    begin "$lane_name" tell_c
+    for name in $(alone_last "${names[@]}"); do
+        if [ -x "$folder/spec/$name" ] && [ -f "$folder/spec/$name" ]; then
+            put "$name" "$logs/$lane-$name.log" timeout 900 env CMOCKA_MESSAGE_OUTPUT=STDOUT "$folder/spec/$name"
         fi
     done
-    [ $any = 1 ] || nothing "$lane"
+    finish_all
+}
+
+tell_c() {
+    local name=$1 out=$2 status=$3 ok bad skips
+    # the list at the end names the failed and the skipped again
+    ok=$(grep -c '^\[       OK \]' "$out")
+    bad=$(grep '^\[  FAILED  \] [A-Za-z_0-9]*$' "$out" | sort -u | grep -c .)
+    skips=$(grep '^\[  SKIPPED \] [A-Za-z_0-9]*$' "$out" | sort -u | grep -c .)
+    if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
+    if [ "$ok" -eq 0 ] && [ "$bad" -eq 0 ] && [ "$skips" -eq 0 ]; then bad=1; fi
+    count "$ok" "$bad" "$skips"
+    if [ "$bad" -gt 0 ]; then
+        fail "$lane $name" "exit $status"
+        grep -v '^\[ *\(RUN\|OK\) ' "$out" | tail -n 40
+    fi
+}
+
+tell_fuzz() {
+    if [ "$3" = 0 ]; then
+        count 1 0 0
+    else
+        fail "fuzz $1" "exit $3"
+        tail -n 60 "$2"
+        count 0 1 0
+    fi
 }
 
 # busted_specs LANE FOLDER LUA-VERSION COMMAND...: all Lua specs, in one process per file, but not those named in
 # $without, or those named in $only alone
 without="" only=""
 busted_specs() {
-    local lane=$1 folder=$2 version=$3 file out status
+    local folder=$2 version=$3 file name names=()
+    local lane_name=$1
     shift 3
     for file in spec/*_spec.lua; do
-        case " $without " in *" $(basename "$file" _spec.lua) "*) continue ;; esac
-        case " ${only:-$(basename "$file" _spec.lua)} " in *" $(basename "$file" _spec.lua) "*) ;; *) continue ;; esac
-        out="$logs/$lane-$(basename "$file" .lua).log"
-        timeout 1200 env LUA_PATH="$folder/lua/$version/?.lua;$folder/lua/$version/?/init.lua;$PWD/?.lua;;" \
-            LUA_CPATH="$folder/lua/$version/?.so;;" DISTAC_BUILD="$folder" \
-            "$@" -o TAP "$file" >"$out" 2>&1
-        status=$?
-        local ok bad skips
-        ok=$(grep -c '^ok ' "$out")
-        skips=$(grep -c '^ok .*# SKIP' "$out" || true)
-        bad=$(grep -c '^not ok ' "$out" || true)
-        ok=$((ok - skips))
-        if [ $status -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
-        if [ "$ok" -eq 0 ] && [ "$bad" -eq 0 ] && [ "$skips" -eq 0 ]; then bad=1; fi
-        count "$ok" "$bad" "$skips"
-        if [ "$bad" -gt 0 ]; then
-            say "FAILED  $lane $(basename "$file") (exit $status)"
-            grep -v '^ok ' "$out" | head -n 60
-        else
-            say "ok      $lane $(basename "$file"): $ok tests"
-        fi
+        name=$(basename "$file" _spec.lua)
+        case " $without " in *" $name "*) continue ;; esac
+        case " ${only:-$name} " in *" $name "*) names+=("${name}_spec") ;; esac
     done
+    begin "$lane_name" tell_busted
+    for name in $(alone_last "${names[@]}"); do
+        put "$name" "$logs/$lane-$name.log" timeout 1200 env \
+            LUA_PATH="$folder/lua/$version/?.lua;$folder/lua/$version/?/init.lua;$PWD/?.lua;;" \
+            LUA_CPATH="$folder/lua/$version/?.so;;" DISTAC_BUILD="$folder" "$@" -o TAP "spec/$name.lua"
+    done
+    finish_all
+}
+
+tell_busted() {
+    local name=$1 out=$2 status=$3 ok bad skips
+    ok=$(grep -c '^ok ' "$out")
+    skips=$(grep -c '^ok .*# SKIP' "$out")
+    bad=$(grep -c '^not ok ' "$out")
+    ok=$((ok - skips))
+    if [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
+    if [ "$ok" -eq 0 ] && [ "$bad" -eq 0 ] && [ "$skips" -eq 0 ]; then bad=1; fi
+    count "$ok" "$bad" "$skips"
+    if [ "$bad" -gt 0 ]; then
+        fail "$lane $name" "exit $status"
+        grep -v '^ok ' "$out" | head -n 60
+    fi
 }
 
 has() { case " $wanted " in *" $1 "*) return 0 ;; *) return 1 ;; esac; }
@@ -202,13 +280,13 @@ if has tsan && needs tsan gcc; then
     fi
 fi
 if has fuzz && needs fuzz gcc && asan_tree; then
-    any=0
+    begin fuzz tell_fuzz
     for program in "$asan"/spec/fuzz_*; do
-        [ -x "$program" ] && [ -f "$program" ] || continue
-        any=1
-        step "fuzz $(basename "$program")" timeout 300 "$program"
+        if [ -x "$program" ] && [ -f "$program" ]; then
+            put "$(basename "$program")" "$logs/$(basename "$program").log" timeout 300 "$program"
+        fi
     done
-    [ $any = 1 ] || nothing fuzz
+    finish_all
     step "fuzz targets see planted mistakes" bash spec/fuzz/control.sh "$asan"
 fi
 # The module for real devices, where the toolkit is there to build it: it loads on a machine without a driver.
@@ -258,5 +336,6 @@ if has examples; then
     fi
 fi
 
+[ ${#failures[@]} = 0 ] || printf 'failed: %s\n' "${failures[@]}"
 say "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
