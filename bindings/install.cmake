@@ -41,9 +41,9 @@ foreach(dir ${lua54_dir} ${lua51_dir})
 endforeach()
 install(FILES luajit/raw.lua luajit/raw_values.lua ${gen_dir}/raw_gen.lua ${gen_dir}/raw_cdef.lua
         DESTINATION ${lua51_dir}/distac COMPONENT lua-distac)
-install(DIRECTORY ${CMAKE_SOURCE_DIR}/recipes DESTINATION ${data_dir} COMPONENT lua-distac OPTIONAL
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/recipes DESTINATION ${data_dir} COMPONENT distac-data OPTIONAL
         FILES_MATCHING PATTERN "*.lua")
-install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/mini8 DESTINATION ${data_dir} COMPONENT lua-distac OPTIONAL)
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/mini8 DESTINATION ${data_dir} COMPONENT distac-data OPTIONAL)
 # Package managers that move what was installed, file by file, do not know links.
 if(DISTAC_MODULE_ONLY)
   install(PROGRAMS $<TARGET_FILE:distac_shared> DESTINATION ${CMAKE_INSTALL_LIBDIR}
@@ -68,7 +68,7 @@ install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/ DESTINATION ${CMAKE_INSTALL_DOCD
         FILES_MATCHING PATTERN "embed*" PATTERN "classify.lua" PATTERN "CMakeLists.txt" PATTERN "nginx/*"
         PATTERN "mini8" EXCLUDE)
 # for editors: Lua.workspace.library
-install(FILES ${gen_dir}/distac.d.lua DESTINATION ${data_dir}/types COMPONENT lua-distac)
+install(FILES ${gen_dir}/distac.d.lua DESTINATION ${data_dir}/types COMPONENT distac-data)
 install(FILES ${gen_dir}/distac.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT distac)
 install(FILES ${gen_dir}/completion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
         RENAME distac COMPONENT distac)

@@ -16,13 +16,17 @@ done
     { tail -n 30 "$work/cpack.log"; problem "cpack failed"; }
 version=$("$build/distac" -e 'print(require("distac").version)')
 mkdir "$work/root"
-for package in libdistac0 libdistac-script0 lua-distac distac libdistac-dev; do
+packages="libdistac0 libdistac-script0 lua-distac distac libdistac-dev distac-data"
+if [ -f "$build/libdistac-cuda.so" ]; then packages="$packages distac-cuda"; fi
+for package in $packages; do
     deb=$(echo "$work/made/${package}_$version-1"_*.deb)
     [ -f "$deb" ] || { ls "$work/made"; problem "there is no package $package of version $version"; }
     dpkg-deb -f "$deb" Depends >"$work/depends"
     case $package in
         libdistac0) grep -q 'liblapacke.*libopenblas.*libc6' "$work/depends" && ! grep -q 'lua\|distac' "$work/depends" ;;
         libdistac-script0 | distac) grep -q "libdistac0 (= $version-1), lua-distac (= $version-1).*libc6" "$work/depends" ;;
+        lua-distac) grep -q "libdistac0 (= $version-1), distac-data (= $version-1)" "$work/depends" ;;
+        distac-data) [ ! -s "$work/depends" ] && [ "$(dpkg-deb -f "$deb" Architecture)" = all ] ;;
         *) grep -q "libdistac0 (= $version-1)" "$work/depends" ;;
     esac || { cat "$work/depends"; problem "$package depends on the wrong packages"; }
     dpkg-deb -x "$deb" "$work/root"
@@ -32,7 +36,12 @@ for package in libdistac0 libdistac-script0 lua-distac distac libdistac-dev; do
 done
 
 usr=$work/root/usr
-[ -s "$usr/share/man/man1/distac.1.gz" ] || problem "there is no manual page"
+[ "$(find "$usr" -name libdistac-cuda.so | wc -l)" = "$([ ! -f "$build/libdistac-cuda.so" ]; echo $?)" ] ||
+    problem "the CUDA module is not where it was built, or was not left out"
+for file in man/man1/distac.1.gz bash-completion/completions/distac zsh/site-functions/_distac \
+    fish/vendor_completions.d/distac.fish distac/types/distac.d.lua distac/recipes/low_confidence.lua; do
+    [ -s "$usr/share/$file" ] || problem "no package has $file"
+done
 "$usr/bin/distac" version | grep -q "^distac $version" || problem "the packaged program does not run"
 "$usr/bin/distac" -e "local d = require 'distac'; assert(d.paths.lua:find('$usr', 1, true) and d.paths.mini8:find('$usr', 1, true))
     assert(d.vit(d.load(d.paths.mini8 .. '/backbone.safetensors')):config().width == 128)"
@@ -41,3 +50,11 @@ bytes=$(stat -c %s "$library")
 echo "stripped libdistac: $bytes bytes"
 [ "$bytes" -lt $((3 << 20)) ] || problem "the stripped library has $bytes bytes, 3 MiB are allowed"
 nm "$library" 2>&1 | grep -q 'no symbols' || problem "the packaged library is not stripped"
+
+# What Debian's own checker says. A folder that was not configured for /usr has no folder of an architecture.
+if command -v lintian >/dev/null; then
+    lintian --allow-root --fail-on error,warning --suppress-tags pkg-config-unavailable-for-cross-compilation \
+        "$work"/made/*.deb >"$work/lintian" 2>&1 || { cat "$work/lintian"; problem "lintian complains"; }
+else
+    echo "lintian is not installed: not asked"
+fi
