@@ -3,42 +3,15 @@
  * it searches on its own; built without, main damages a few files, the same way every time:
  *   fuzz_idx [ROUNDS] [SEED]
  * The same bytes are read as images and as labels. */
+#define NAME "fuzz_idx"
+#include "fuzz.h"
+
 #include "data/data.h"
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 #include <zlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static long accepted, refused;
-
-static void broken(const char *what) {
-    fprintf(stderr, "fuzz_idx: %s\n", what);
-    abort();
-}
-
-/* An open, unnamed file and the path that opens it again. */
-typedef struct shelf {
-    FILE *file;
-    char path[64];
-} shelf;
-
-static void put_on(shelf *s, const uint8_t *data, size_t size) {
-    if (!s->file) {
-        s->file = tmpfile();
-        if (!s->file) broken("no temporary file");
-        snprintf(s->path, sizeof s->path, "/proc/self/fd/%d", fileno(s->file));
-    }
-    if (ftruncate(fileno(s->file), 0) != 0 || pwrite(fileno(s->file), data, size, 0) != (ssize_t)size)
-        broken("the temporary file cannot be written");
-}
 
 static void try_one(distac_context *context, const char *images, const char *labels, const uint8_t *data,
                     size_t size) {
     distac_dataset *d = NULL;
-    distac_context_info info;
     distac_status status = distac_dataset_idx(context, images, labels, &d);
     if (status == DISTAC_OK) {
         const di_samples *s = d->samples;
@@ -53,17 +26,14 @@ static void try_one(distac_context *context, const char *images, const char *lab
         if (status != DISTAC_EFORMAT && status != DISTAC_ENOMEM) broken(distac_last_error());
         refused++;
     }
-    if (distac_context_get_info(context, &info) != DISTAC_OK || info.memory_used != 0)
-        broken("memory is still held");
+    nothing_held(context);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static distac_context *context;
     static shelf hostile, whole;
+    distac_context *context = the_context();
     static const uint8_t three[16 + 3] = {0, 0, 8, 3, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 1, 7, 8, 9};
-    distac_context_desc desc = {.threads = 1, .memory_limit = 64 << 20};
-    if (!context && distac_context_create(&desc, &context) != DISTAC_OK) broken(distac_last_error());
-    if (!whole.file) put_on(&whole, three, sizeof three);
+    if (!whole.path[0]) put_on(&whole, three, sizeof three);
     put_on(&hostile, data, size);
     try_one(context, hostile.path, NULL, data, size);
     try_one(context, whole.path, hostile.path, data, size);
@@ -73,14 +43,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 #ifndef DISTAC_LIBFUZZER
 
 enum { MAX_BYTES = 4096 };
-
-static uint64_t random_state;
-static size_t below(size_t bound) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return bound ? (size_t)(random_state >> 11) % bound : 0;
-}
 
 static size_t whole_file(uint8_t *file) {
     static const uint8_t width_of[] = {1, 1, 0, 2, 4, 4, 8};
@@ -122,17 +84,14 @@ static size_t damage(uint8_t *file, size_t size) {
         file[below(size < 20 ? size : 20)] = (uint8_t)(below(2) ? 255 : below(16));
         return size;
     case 3:
-        if (size + n > MAX_BYTES / 2) return size;
-        memmove(file + at + n, file + at, size - at);
-        return size + n;
+        return stutter(file, size, MAX_BYTES / 2, at, n);
     default:
         return below(4) ? size : at + 1;
     }
 }
 
 int main(int argc, char **argv) {
-    long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 5000;
-    random_state = argc > 2 ? strtoull(argv[2], NULL, 10) : 88172645463325252u;
+    long rounds = begin(argc, argv, 5000);
     static uint8_t file[MAX_BYTES];
     for (long i = 0; i < rounds; i++) {
         size_t size = whole_file(file);
@@ -141,10 +100,9 @@ int main(int argc, char **argv) {
         for (size_t k = i % 16 == 0 ? 0 : 1 + below(3); k > 0 && inside; k--) size = damage(file, size);
         if (gzip) size = zip(file, size);
         if (!inside) size = damage(file, size);
-        LLVMFuzzerTestOneInput(file, size);
+        try_copy(file, size);
     }
-    printf("fuzz_idx: %ld rounds, %ld accepted, %ld refused\n", rounds, accepted, refused);
-    return accepted > 0 && refused > 0 ? 0 : 1;
+    return finish(rounds);
 }
 
 #endif

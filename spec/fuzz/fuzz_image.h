@@ -1,5 +1,5 @@
-/* fuzz_image.h: what the fuzz targets of image formats share: the promise of a decoder, random numbers, damage to
- * bytes, and the loop. A target defines
+/* fuzz_image.h: what the fuzz targets of image formats share: the promise of a decoder, damage to pictures, and the
+ * loop. A target defines
  *   NAME                    the target's name
  *   DECODE                  the decoder, as di_png_decode
  *   picture(file)           a random whole picture of at most MAX_BYTES, its size
@@ -8,20 +8,11 @@
 #ifndef FUZZ_IMAGE_H
 #define FUZZ_IMAGE_H
 
+#include "fuzz.h"
+
 #include "data/data.h"
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static long accepted, refused;
 static volatile uint32_t pixel_sum;
-
-static void broken(const char *what) {
-    fprintf(stderr, "%s: %s\n", NAME, what);
-    abort();
-}
 
 static void read_all(const uint8_t *bytes, size_t count) {
     uint32_t sum = 0;
@@ -38,11 +29,8 @@ static void check_failure(distac_status status) {
 /* What a decoder promises: a whole picture or a reason, and memory that comes back; and a sample exactly when
  * there is a picture. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static distac_context *context;
-    distac_context_desc desc = {.threads = 1, .memory_limit = 64 << 20};
-    distac_context_info info;
+    distac_context *context = the_context();
     distac_image *image = NULL;
-    if (!context && distac_context_create(&desc, &context) != DISTAC_OK) broken(distac_last_error());
     int32_t channels = size % 3 == 0 ? 0 : size % 3 == 1 ? 1 : 3;
     distac_status status = DECODE(context, "picture.img", data, size, channels, &image);
     if (status == DISTAC_OK) {
@@ -67,22 +55,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if ((sampled == DISTAC_OK) != (status == DISTAC_OK) && sampled != DISTAC_ENOMEM && status != DISTAC_ENOMEM &&
         !strstr(distac_last_error(), "long and thin"))
         broken("loading and sampling disagree");
-    if (distac_context_get_info(context, &info) != DISTAC_OK || info.memory_used != 0)
-        broken("memory is still held");
+    nothing_held(context);
     return 0;
 }
 
 #ifndef DISTAC_LIBFUZZER
 
 enum { MAX_BYTES = 8192 };
-
-static uint64_t random_state;
-static size_t below(size_t bound) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return bound ? (size_t)(random_state >> 11) % bound : 0;
-}
 
 static size_t picture(uint8_t *file);
 static void mend(uint8_t *file, size_t size);
@@ -103,8 +82,7 @@ static size_t damage(uint8_t *file, size_t size) {
         return size;
     case 4:
         if (at + n > size) return size;
-        memmove(file + at, file + at + n, size - at - n);
-        return size - n;
+        return cut_out(file, size, at, n);
     case 5:
         if (size + n > MAX_BYTES || from + n > size) return size;
         memmove(file + at + n, file + at, size - at);
@@ -115,18 +93,8 @@ static size_t damage(uint8_t *file, size_t size) {
     }
 }
 
-/* Exactly as large as the picture, so that a sanitizer sees the first byte too many. */
-static void try_copy(const uint8_t *file, size_t size) {
-    uint8_t *copy = malloc(size ? size : 1);
-    if (!copy) broken("out of memory");
-    memcpy(copy, file, size);
-    LLVMFuzzerTestOneInput(copy, size);
-    free(copy);
-}
-
 int main(int argc, char **argv) {
-    long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 20000;
-    random_state = argc > 2 ? strtoull(argv[2], NULL, 10) : 88172645463325252u;
+    long rounds = begin(argc, argv, 20000);
     static uint8_t file[MAX_BYTES + 64];
     for (long i = 0; i < rounds; i++) {
         size_t size = picture(file);
@@ -140,8 +108,7 @@ int main(int argc, char **argv) {
         if (below(4)) mend(file, size);
         try_copy(file, size);
     }
-    printf("%s: %ld rounds, %ld accepted, %ld refused\n", NAME, rounds, accepted, refused);
-    return accepted > 0 && refused > 0 ? 0 : 1;
+    return finish(rounds);
 }
 
 #endif

@@ -2,19 +2,10 @@
  *   clang -g -O1 -DDISTAC_LIBFUZZER -fsanitize=fuzzer,address,undefined -Icore spec/fuzz/fuzz_index.c ...
  * it searches on its own; built without, main mutates a few seeds, the same way every time:
  *   fuzz_index [ROUNDS] [SEED] */
+#define NAME "fuzz_index"
+#include "fuzz.h"
+
 #include "io/index.h"
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static long accepted, refused;
-
-static void broken(const char *what) {
-    fprintf(stderr, "fuzz_index: %s\n", what);
-    abort();
-}
 
 /* What the reader promises about an index that it accepts: its file names cannot leave the folder. */
 static void check(const di_index *index) {
@@ -87,14 +78,6 @@ static const char *const words[] = {"{",
                                     "\\n",
                                     " "};
 
-static uint64_t random_state;
-static size_t below(size_t bound) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return bound ? (size_t)(random_state >> 11) % bound : 0;
-}
-
 static size_t mutate(uint8_t *file, size_t size) {
     size_t at = below(size + 1), count = below(16);
     if (count > size - at) count = size - at;
@@ -103,37 +86,24 @@ static size_t mutate(uint8_t *file, size_t size) {
         if (at < size) file[at] = (uint8_t)below(256);
         return size;
     case 1:
-        memmove(file + at, file + at + count, size - at - count);
-        return size - count;
+        return cut_out(file, size, at, count);
     default: {
         const char *word = words[below(sizeof words / sizeof words[0])];
-        size_t n = strlen(word);
-        if (size + n > MAX_BYTES) return size;
-        memmove(file + at + n, file + at, size - at);
-        memcpy(file + at, word, n);
-        return size + n;
+        return insert(file, size, MAX_BYTES, at, word, strlen(word));
     }
     }
 }
 
 int main(int argc, char **argv) {
-    long rounds = argc > 1 ? atol(argv[1]) : 200000;
-    random_state = argc > 2 ? strtoull(argv[2], NULL, 10) | 1 : 88172645463325252u;
+    long rounds = begin(argc, argv, 200000);
     for (long round = 0; round < rounds; round++) {
         uint8_t body[MAX_BYTES];
         size_t which = below(sizeof seeds / sizeof seeds[0]), size = strlen(seeds[which]);
         memcpy(body, seeds[which], size);
         for (size_t n = round < 3 ? 0 : 1 + below(4); n > 0; n--) size = mutate(body, size);
-        /* Exactly as large as the file, so that a sanitizer sees the first byte too many. */
-        uint8_t *file = malloc(size ? size : 1);
-        if (!file) broken("out of memory");
-        memcpy(file, body, size);
-        LLVMFuzzerTestOneInput(file, size);
-        free(file);
+        try_copy(body, size);
     }
-    printf("%ld files: %ld accepted, %ld refused\n", rounds, accepted, refused);
-    if (rounds > 1000 && (accepted == 0 || refused == 0)) broken("one side was never seen");
-    return 0;
+    return finish(rounds);
 }
 
 #endif

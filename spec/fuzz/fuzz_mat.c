@@ -2,22 +2,13 @@
  *   clang -g -O1 -DDISTAC_LIBFUZZER -fsanitize=fuzzer,address,undefined -Icore spec/fuzz/fuzz_mat.c ...
  * it searches on its own; built without, main damages small files of every kind, the same way every time, before
  * or after their variables are deflated: fuzz_mat [ROUNDS] [SEED] */
-#define _GNU_SOURCE 1 /* memfd_create: a file on disk would be flushed in every round */
+#define NAME "fuzz_mat"
+#include "fuzz.h"
+
 #include "../c/mat_files.h"
 #include "data/mat.h"
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static long accepted, refused;
 static volatile double sum;
-
-static void broken(const char *what) {
-    fprintf(stderr, "fuzz_mat: %s\n", what);
-    abort();
-}
 
 /* Everything that the arrays promise can be read. */
 static void use(const di_mat_variable *v) {
@@ -42,22 +33,12 @@ static void use(const di_mat_variable *v) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static distac_context *context;
-    static int file = -1;
-    static char path[64];
-    distac_context_desc desc = {.threads = 1, .memory_limit = 64 << 20};
-    distac_context_info info;
+    static shelf hostile;
+    distac_context *context = the_context();
     di_mat *m = NULL;
     di_mat_variable *v = NULL;
-    if (!context && distac_context_create(&desc, &context) != DISTAC_OK) broken(distac_last_error());
-    if (file < 0) {
-        file = memfd_create("fuzz_mat", MFD_CLOEXEC);
-        if (file < 0) broken("no temporary file");
-        snprintf(path, sizeof path, "/proc/self/fd/%d", file);
-    }
-    if (ftruncate(file, 0) != 0 || pwrite(file, data, size, 0) != (ssize_t)size)
-        broken("the temporary file cannot be written");
-    distac_status status = di_mat_open(context, path, &m);
+    put_on(&hostile, data, size);
+    distac_status status = di_mat_open(context, hostile.path, &m);
     while (status == DISTAC_OK) {
         status = di_mat_next(m, NULL, &v);
         if (status != DISTAC_OK || !v) break;
@@ -72,20 +53,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             broken(distac_last_error());
         refused++;
     }
-    if (distac_context_get_info(context, &info) != DISTAC_OK || info.memory_used != 0)
-        broken("memory is still held");
+    nothing_held(context);
     return 0;
 }
 
 #ifndef DISTAC_LIBFUZZER
-
-static uint64_t random_state;
-static size_t below(size_t bound) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return bound ? (size_t)(random_state >> 11) % bound : 0;
-}
 
 static void damage(mat_file *m, size_t from) {
     if (m->size <= from + 8) return;
@@ -142,8 +114,7 @@ static void variable(mat_file *m, const char *name, int hurt) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 20000;
-    random_state = argc > 2 ? strtoull(argv[2], NULL, 10) : 88172645463325252u;
+    long rounds = begin(argc, argv, 20000);
     static mat_file m;
     for (long i = 0; i < rounds; i++) {
         bool whole = i % 16 == 0, inside = below(2);
@@ -152,11 +123,10 @@ int main(int argc, char **argv) {
         variable(&m, "first", !whole && inside ? 1 + (int)below(3) : 0);
         variable(&m, "second", !whole && inside ? (int)below(2) : 0);
         for (size_t k = whole || inside ? 0 : 1 + below(3); k > 0; k--) damage(&m, below(2) ? 124 : 0);
-        LLVMFuzzerTestOneInput(m.bytes, m.size);
+        try_copy(m.bytes, m.size);
         if (whole && accepted == before) broken(distac_last_error()); /* undamaged */
     }
-    printf("fuzz_mat: %ld rounds, %ld accepted, %ld refused\n", rounds, accepted, refused);
-    return accepted > 0 && refused > 0 ? 0 : 1;
+    return finish(rounds);
 }
 
 #endif

@@ -2,37 +2,17 @@
  *   clang -g -O1 -DDISTAC_LIBFUZZER -fsanitize=fuzzer,address,undefined -Icore spec/fuzz/fuzz_npy.c ...
  * it searches on its own; built without, main damages a few files, the same way every time:
  *   fuzz_npy [ROUNDS] [SEED] */
+#define NAME "fuzz_npy"
+#include "fuzz.h"
+
 #include "data/data.h"
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static long accepted, refused;
-
-static void broken(const char *what) {
-    fprintf(stderr, "fuzz_npy: %s\n", what);
-    abort();
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static distac_context *context;
-    static FILE *file;
-    static char path[64];
-    distac_context_desc desc = {.threads = 1, .memory_limit = 64 << 20};
-    distac_context_info info;
+    static shelf hostile;
+    distac_context *context = the_context();
     distac_tensor *t = NULL;
-    if (!context && distac_context_create(&desc, &context) != DISTAC_OK) broken(distac_last_error());
-    if (!file) {
-        file = tmpfile();
-        if (!file) broken("no temporary file");
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fileno(file));
-    }
-    if (ftruncate(fileno(file), 0) != 0 || pwrite(fileno(file), data, size, 0) != (ssize_t)size)
-        broken("the temporary file cannot be written");
-    distac_status status = distac_tensor_npy(context, path, &t);
+    put_on(&hostile, data, size);
+    distac_status status = distac_tensor_npy(context, hostile.path, &t);
     if (status == DISTAC_OK) {
         int64_t bytes = t->numel * distac_dtype_bytes(t->dtype), count = 1;
         size_t before = data[6] == 1 ? 10u : 12u, header = (size_t)data[8] | (size_t)data[9] << 8;
@@ -48,21 +28,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (status != DISTAC_EFORMAT && status != DISTAC_EUNSUPPORTED && status != DISTAC_ENOMEM) broken(distac_last_error());
         refused++;
     }
-    if (distac_context_get_info(context, &info) != DISTAC_OK || info.memory_used != 0) broken("memory is still held");
+    nothing_held(context);
     return 0;
 }
 
 #ifndef DISTAC_LIBFUZZER
 
 enum { MAX_BYTES = 4096 };
-
-static uint64_t random_state;
-static size_t below(size_t bound) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return bound ? (size_t)(random_state >> 11) % bound : 0;
-}
 
 static size_t whole_file(uint8_t *file) {
     static const char *const types[] = {"|b1", "|u1", "<i2", ">u4", "<f8", ">f2"};
@@ -101,24 +73,21 @@ static size_t damage(uint8_t *file, size_t size) {
         file[below(size < 80 ? size : 80)] = (uint8_t) "{}(),:'\"90L \n\\"[below(14)];
         return size;
     case 3:
-        memmove(file + at + n, file + at, size - at);
-        return size + n;
+        return stutter(file, size, MAX_BYTES, at, n);
     default:
         return below(4) ? size : at + 1;
     }
 }
 
 int main(int argc, char **argv) {
-    long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 5000;
-    random_state = argc > 2 ? strtoull(argv[2], NULL, 10) : 88172645463325252u;
+    long rounds = begin(argc, argv, 5000);
     static uint8_t file[MAX_BYTES];
     for (long i = 0; i < rounds; i++) {
         size_t size = whole_file(file);
         for (size_t k = i % 8 == 0 ? 0 : 1 + below(3); k > 0; k--) size = damage(file, size);
-        LLVMFuzzerTestOneInput(file, size);
+        try_copy(file, size);
     }
-    printf("fuzz_npy: %ld rounds, %ld accepted, %ld refused\n", rounds, accepted, refused);
-    return accepted > 0 && refused > 0 ? 0 : 1;
+    return finish(rounds);
 }
 
 #endif

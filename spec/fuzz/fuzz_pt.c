@@ -4,17 +4,11 @@
  * it searches on its own; built without, main damages a few files, the same way every time:
  *   fuzz_pt [ROUNDS] [SEED]
  * Pickles are damaged before they go into an archive, whose checksums are then right, and archives afterwards. */
+#define NAME "fuzz_pt"
+#include "fuzz.h"
+
 #include "io/io.h"
 #include "../c/pt_files.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static long accepted, refused;
-
-static void broken(const char *what) {
-    fprintf(stderr, "fuzz_pt: %s\n", what);
-    abort();
-}
 
 /* What the reader promises about a file that it accepts. */
 static void check(const distac_checkpoint *checkpoint, const uint8_t *data, size_t size) {
@@ -40,11 +34,8 @@ static void check(const distac_checkpoint *checkpoint, const uint8_t *data, size
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static distac_context *context;
+    distac_context *context = the_context();
     distac_checkpoint *checkpoint;
-    distac_context_info info;
-    distac_context_desc desc = {.threads = 1, .memory_limit = 16 << 20};
-    if (!context && distac_context_create(&desc, &context) != DISTAC_OK) broken(distac_last_error());
     if (distac_checkpoint_create(context, &checkpoint) != DISTAC_OK) broken(distac_last_error());
     distac_status status = di_pt_parse(checkpoint, data, size);
     if (status == DISTAC_OK) {
@@ -55,20 +46,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         refused++;
     }
     distac_checkpoint_release(checkpoint);
-    if (distac_context_get_info(context, &info) != DISTAC_OK || info.memory_used != 0)
-        broken("memory is still held");
+    nothing_held(context);
     return 0;
 }
 
 #ifndef DISTAC_LIBFUZZER
-
-static uint64_t random_state;
-static size_t below(size_t bound) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return bound ? (size_t)(random_state >> 11) % bound : 0;
-}
 
 /* SHORT_BINBYTES: a storage of four floats as torch.save writes it in stacked pickles. */
 #define STORAGE_BYTES \
@@ -213,8 +195,7 @@ static void damage_bytes(buffer *b) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 60000;
-    random_state = argc > 2 ? strtoull(argv[2], NULL, 10) | 1 : 88172645463325252u;
+    long rounds = begin(argc, argv, 60000);
     for (long round = 0; round < rounds; round++) {
         char text[2048];
         buffer pickle = {0}, b = {0};
@@ -238,18 +219,11 @@ int main(int argc, char **argv) {
             put_archive(&b, pickle.data, pickle.size);
         }
         for (size_t n = 1 + below(3); !whole && where >= 2 && n > 0; n--) damage_bytes(&b);
-        /* Exactly as large as the file, so that a sanitizer sees the first byte too many. */
-        uint8_t *file = malloc(b.size ? b.size : 1);
-        if (!file) broken("out of memory");
-        memcpy(file, b.data, b.size);
-        LLVMFuzzerTestOneInput(file, b.size);
-        free(file);
+        try_copy(b.data, b.size);
         drop(&pickle);
         drop(&b);
     }
-    printf("%ld files: %ld accepted, %ld refused\n", rounds, accepted, refused);
-    if (rounds > 1000 && (accepted == 0 || refused == 0)) broken("one side was never seen");
-    return 0;
+    return finish(rounds);
 }
 
 #endif

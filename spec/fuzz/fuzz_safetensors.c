@@ -2,17 +2,10 @@
  *   clang -g -O1 -DDISTAC_LIBFUZZER -fsanitize=fuzzer,address,undefined -Icore spec/fuzz/fuzz_safetensors.c ...
  * it searches on its own; built without, main mutates a few seeds, the same way every time:
  *   fuzz_safetensors [ROUNDS] [SEED] */
+#define NAME "fuzz_safetensors"
+#include "fuzz.h"
+
 #include "io/io.h"
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void broken(const char *what) {
-    fprintf(stderr, "fuzz_safetensors: %s\n", what);
-    abort();
-}
 
 /* What the reader promises about a file that it accepts. */
 static void check(const distac_checkpoint *checkpoint, const uint8_t *data, size_t size) {
@@ -40,12 +33,9 @@ static void check(const distac_checkpoint *checkpoint, const uint8_t *data, size
         if (strcmp(checkpoint->pairs[i - 1].key, checkpoint->pairs[i].key) >= 0) broken("metadata is not sorted");
 }
 
-static long accepted, refused;
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static distac_context *context;
+    distac_context *context = the_context();
     distac_checkpoint *checkpoint;
-    if (!context && distac_context_create(NULL, &context) != DISTAC_OK) broken(distac_last_error());
     if (distac_checkpoint_create(context, &checkpoint) != DISTAC_OK) broken(distac_last_error());
     distac_status status = di_st_parse(checkpoint, data, size);
     if (status == DISTAC_OK) {
@@ -56,6 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         refused++;
     }
     distac_checkpoint_release(checkpoint);
+    nothing_held(context);
     return 0;
 }
 
@@ -104,21 +95,6 @@ static const char *const words[] = {"{",
                                     "F8_E8M0",
                                     "C64"};
 
-static uint64_t random_state;
-static size_t below(size_t bound) {
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return bound ? (size_t)(random_state >> 11) % bound : 0;
-}
-
-static size_t insert(uint8_t *file, size_t size, size_t at, const void *bytes, size_t count) {
-    if (size + count > MAX_BYTES) return size;
-    memmove(file + at + count, file + at, size - at);
-    memcpy(file + at, bytes, count);
-    return size + count;
-}
-
 static size_t mutate(uint8_t *file, size_t size) {
     uint8_t copy[64];
     size_t at = below(size + 1), count = below(24);
@@ -131,40 +107,31 @@ static size_t mutate(uint8_t *file, size_t size) {
         if (at < size) file[at] = (uint8_t)(file[at] ^ 1u << below(8));
         return size;
     case 2:
-        memmove(file + at, file + at + count, size - at - count);
-        return size - count;
+        return cut_out(file, size, at, count);
     case 3:
         memcpy(copy, file + at, count);
-        return insert(file, size, below(size + 1), copy, count);
+        return insert(file, size, MAX_BYTES, below(size + 1), copy, count);
     default: {
         const char *word = words[below(sizeof words / sizeof words[0])];
-        return insert(file, size, at, word, strlen(word));
+        return insert(file, size, MAX_BYTES, at, word, strlen(word));
     }
     }
 }
 
 int main(int argc, char **argv) {
-    long rounds = argc > 1 ? atol(argv[1]) : 200000;
-    random_state = argc > 2 ? strtoull(argv[2], NULL, 10) | 1 : 88172645463325252u;
+    long rounds = begin(argc, argv, 200000);
     for (long round = 0; round < rounds; round++) {
-        uint8_t body[MAX_BYTES];
+        uint8_t file[8 + MAX_BYTES + 32], *body = file + 8;
         size_t which = below(sizeof seeds / sizeof seeds[0]), header = strlen(seeds[which]), size = header;
         memcpy(body, seeds[which], header);
         for (size_t n = round < 5 ? 0 : 1 + below(4); n > 0; n--) size = mutate(body, size);
         uint64_t claimed = below(16) ? size : below(2 * size + 1);
         size_t data = below(16) ? seed_data[which] : below(32);
-        /* Exactly as large as the file, so that a sanitizer sees the first byte too many. */
-        uint8_t *file = malloc(8 + size + data);
-        if (!file) broken("out of memory");
         for (int i = 0; i < 8; i++) file[i] = (uint8_t)(claimed >> (8 * i));
-        memcpy(file + 8, body, size);
-        memset(file + 8 + size, 0x3f, data);
-        LLVMFuzzerTestOneInput(file, below(64) ? 8 + size + data : below(8 + size + data));
-        free(file);
+        memset(body + size, 0x3f, data);
+        try_copy(file, below(64) ? 8 + size + data : below(8 + size + data));
     }
-    printf("%ld files: %ld accepted, %ld refused\n", rounds, accepted, refused);
-    if (rounds > 1000 && (accepted == 0 || refused == 0)) broken("one side was never seen");
-    return 0;
+    return finish(rounds);
 }
 
 #endif
