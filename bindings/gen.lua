@@ -36,28 +36,10 @@ if not outdir then
     os.exit(2)
 end
 
-local function read(path)
-    local file = assert(io.open(path, "rb"))
-    local text = file:read("*a")
-    file:close()
-    return text
-end
+local files = require "files"
+local function write(name, text) files.renew(outdir .. "/" .. name, text) end
 
--- Written only when different, so that an unchanged header rebuilds nothing.
-local function write(name, text)
-    local path = outdir .. "/" .. name
-    local old = io.open(path, "rb")
-    if old then
-        local same = old:read("*a") == text
-        old:close()
-        if same then return end
-    end
-    local file = assert(io.open(path, "wb"))
-    assert(file:write(text))
-    assert(file:close())
-end
-
-local ok, api = pcall(require("parse"), read(header))
+local ok, api = pcall(require("parse"), files.read(header))
 if not ok then
     io.stderr:write(header, ": ", tostring(api):gsub("^[^:]*parse%.lua:%d+: ", ""), "\n")
     os.exit(1)

@@ -3,26 +3,17 @@
 -- PAGE is distac.1 with a line @COMMANDS@; REGISTRY is core/merge/registry.c, which names the merge methods. OUTDIR
 -- receives distac.1, completion.bash, _distac (zsh) and distac.fish. The engine is not needed.
 
+local here = arg[0]:match("^(.*)/[^/]*$") or "."
 local outdir, folder, page, registry = arg[1], arg[2], arg[3], arg[4]
 if not registry then
     io.stderr:write("usage: gen_cli.lua OUTDIR LUAFOLDER PAGE REGISTRY\n")
     os.exit(2)
 end
-package.path = folder .. "/?.lua;" .. folder .. "/?/init.lua;" .. package.path
+package.path = here .. "/gen/?.lua;" .. folder .. "/?.lua;" .. folder .. "/?/init.lua;" .. package.path
+local files = require "files"
+local read = files.read
+local function write(name, text) files.write(outdir .. "/" .. name, text) end
 local cli, options = require "distac.cli", require "distac.cli_options"
-
-local function read(path)
-    local file = assert(io.open(path, "rb"))
-    local text = file:read "*a"
-    file:close()
-    return text
-end
-
-local function write(name, text)
-    local file = assert(io.open(outdir .. "/" .. name, "wb"))
-    assert(file:write(text))
-    assert(file:close())
-end
 
 local methods = {}
 for name in read(registry):match("methods%[%] = {(.-)}"):gmatch "&di_merge_([%w_]+)" do methods[#methods + 1] = name end

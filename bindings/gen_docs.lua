@@ -10,28 +10,15 @@ if not folder then
     os.exit(2)
 end
 
-local function read(path)
-    local file = assert(io.open(path, "rb"))
-    local text = file:read("*a")
-    file:close()
-    return text
-end
-
-local function write(path, text)
-    local file = assert(io.open(path, "wb"))
-    assert(file:write(text))
-    assert(file:close())
-end
-
-local files = {}
+local disk, files = require "files", {}
 for i = 4, #arg do
     local path = arg[i]
     if path:sub(1, #folder + 1) == folder .. "/" then path = path:sub(#folder + 2) end
-    files[#files + 1] = { path = path, text = read(arg[i]) }
+    files[#files + 1] = { path = path, text = disk.read(arg[i]) }
 end
 table.sort(files, function(a, b) return a.path < b.path end)
 local docs = require "docs"
-local list = docs.collect(require("parse")(read(header)), files)
-write(outdir .. "/docs.lua", docs.module(list))
-write(outdir .. "/api_lua.md", docs.page(list))
-write(outdir .. "/distac.d.lua", require("types").file(list))
+local list = docs.collect(require("parse")(disk.read(header)), files)
+disk.write(outdir .. "/docs.lua", docs.module(list))
+disk.write(outdir .. "/api_lua.md", docs.page(list))
+disk.write(outdir .. "/distac.d.lua", require("types").file(list))
