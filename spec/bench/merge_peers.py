@@ -1,8 +1,9 @@
 """merge_peers.py: merging beside the lean PyTorch formulation, in memory and from files, in one run.
 Needs: torch, safetensors, numpy. usage: merge_peers.py BASE M1 ... MT   (safetensors, f32)
+With BUILD=build and the models in one folder as base, m1 ... mT, distac merges in turn with it, in a process of its own.
 Times of every repetition and the error of the merged change to the same formula in float64 over all elements together,
 |got - ref| / |ref - base| (ERRORS=1: slow, and takes as much memory again). Prints JSON lines."""
-import json, os, resource, sys, time
+import json, os, resource, subprocess, sys, time
 os.environ.pop("OPENBLAS_CORETYPE", None)
 os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx512")
 import torch
@@ -66,13 +67,31 @@ def ties(taus, base, keep=0.2):
     return out.div_(count.clamp_(min=1)).add_(base)
 
 
+engine = None
+if os.environ.get("BUILD"):
+    engine = subprocess.Popen([os.environ["BUILD"] + "/distac", "spec/bench/merge_memory.lua", str(torch.get_num_threads()),
+                               os.path.dirname(base_path), str(len(paths)), "-", "change"], text=True,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert engine.stdout.readline() == "ready\n"
+
+
+def ours(name):
+    engine.stdin.write(name + "\n")
+    engine.stdin.flush()
+    return float(engine.stdout.readline())
+
+
 for name in methods:
-    work, times, got = globals()[name], [], None
+    work, times, other, got = globals()[name], [], [], None
+    if engine:
+        ours(name)  # touches the memory, which is kept
     for _ in range(reps if name != "ties" else int(os.environ.get("TIES_REPS", min(reps, 2)))):
         got = None
         begun = time.perf_counter()
         got = work(taus, base)
         times.append(time.perf_counter() - begun)
+        if engine:
+            other += [ours(name) for _ in range(2)]
     error = None
     if os.environ.get("ERRORS"):
         change = work([t.double() for t in taus], base.double()).sub_(base)
@@ -81,3 +100,5 @@ for name in methods:
     line = {"tool": "torch " + torch.__version__, "method": name, "seconds": sorted(round(t, 3) for t in times),
             "error": error, "threads": torch.get_num_threads(), "peak_gb": round(peak, 2)}
     print(json.dumps(line), flush=True)
+    if engine:
+        print(json.dumps({"tool": "distac", "method": name, "seconds": sorted(other), "threads": line["threads"]}), flush=True)
