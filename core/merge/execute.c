@@ -107,8 +107,8 @@ size_t di_run_whole_bytes(const di_entry *entry) { return (size_t)entry->numel *
 distac_status di_run_whole(di_merge_run *run, int64_t entry, double **out) {
     const di_entry *at = run->base->entries[entry];
     *out = di_alloc(run->context, di_run_whole_bytes(at));
-    if (!*out) return DISTAC_ENOMEM;
-    distac_status status = run->merge->method->tensor(run, entry, *out);
+    distac_status status = *out ? run->merge->method->tensor(run, entry, *out) : DISTAC_ENOMEM;
+    if (status == DISTAC_ENOMEM) status = di_run_no_room(run, entry);
     if (status != DISTAC_OK) {
         di_free(run->context, *out, di_run_whole_bytes(at));
         *out = NULL;

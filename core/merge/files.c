@@ -241,7 +241,7 @@ static distac_status stream_all(stream *s) {
 
 static distac_status write_models(di_merge_run *run, const distac_merge_target *target, di_written *written) {
     batch *batches = di_new(2 * sizeof *batches);
-    size_t bytes = 2 * BATCH * piece_bytes;
+    size_t bytes = DI_FILES_BYTES;
     uint8_t *buffer = batches ? di_alloc(run->context, bytes) : NULL;
     distac_status status = buffer ? DISTAC_OK : DISTAC_ENOMEM;
     if (status == DISTAC_OK) {
@@ -299,6 +299,7 @@ static distac_status make_draft(const distac_merge *merge, const char *function,
     di_merge_run run;
     distac_status status = di_run_match(&run, merge, function, true, inputs->base, inputs->count, inputs->models);
     run.prints = draft->prints;
+    if (status == DISTAC_OK) status = di_run_fits(&run, DI_FILES_BYTES);
     if (status == DISTAC_OK && merge->method->prepare) status = merge->method->prepare(&run);
     if (status == DISTAC_OK) status = di_written_open(inputs->base, path, target, metadata, &draft->written);
     if (status == DISTAC_OK) status = write_models(&run, target, &draft->written);

@@ -196,3 +196,15 @@ distac_status di_polar_parts(distac_context *context, int64_t c, double *gram, d
     room_close(&all);
     return status;
 }
+
+static int64_t iterate_bytes(int64_t rows, int64_t c) {
+    return ((rows * c + c * c) / 2 + 1) * (int64_t)sizeof(double);
+}
+
+int64_t di_polar_float_bytes(int64_t rows, int64_t c) {
+    return (2 * rows * c + 2 * c * c + 2 * c) * (int64_t)sizeof(double) + iterate_bytes(rows, c);
+}
+
+int64_t di_polar_parts_bytes(int64_t c) {
+    return (3 * c * c + 2 * c) * (int64_t)sizeof(double) + iterate_bytes(c, c);
+}

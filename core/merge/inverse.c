@@ -113,6 +113,10 @@ static bool orthonormal(int64_t n, int64_t r, double *z, double *products) {
     return true;
 }
 
+int64_t di_tridiagonal_room(int64_t n, int64_t r) {
+    return n * (int64_t)(sizeof(row) / sizeof(double)) + n * LANES + r * r;
+}
+
 distac_status di_tridiagonal_vectors(distac_context *context, int64_t n, int64_t r, const double *d, const double *e,
                                      const double *w, double *z, bool *fine) {
     room all;
@@ -120,7 +124,7 @@ distac_status di_tridiagonal_vectors(distac_context *context, int64_t n, int64_t
     for (int64_t i = 0; i < n; i++)
         size = fmax(size, fabs(d[i]) + (i > 0 ? fabs(e[i - 1]) : 0) + (i + 1 < n ? fabs(e[i]) : 0));
     double tiny = fmax(size * DBL_EPSILON, DBL_MIN), enough = 1 / (100 * (double)n * tiny);
-    DI_TRY(room_open(&all, context, n * (int64_t)(sizeof(row) / sizeof(double)) + n * LANES + r * r));
+    DI_TRY(room_open(&all, context, di_tridiagonal_room(n, r)));
     row *rows = (row *)(void *)all.memory;
     double *x = all.memory + n * (int64_t)(sizeof(row) / sizeof(double)), *products = x + n * LANES, at[LANES];
     *fine = isfinite(size) && size > DBL_MIN / DBL_EPSILON;

@@ -65,6 +65,8 @@ typedef struct di_method {
     bool (*takes)(const di_merge_run *run, const di_entry *entry);
     /* D of a whole tensor, row-major. May use di_parallel. */
     distac_status (*tensor)(di_merge_run *run, int64_t entry, double *out);
+    /* Bytes that `tensor` holds beside D while it works. Enough where the numbers need no longer way than usual. */
+    int64_t (*need)(const di_merge_run *run, const di_entry *entry);
 } di_method;
 
 extern const di_method di_merge_average, di_merge_task_arithmetic, di_merge_ties, di_merge_consensus_ta,
@@ -178,7 +180,20 @@ size_t di_run_whole_bytes(const di_entry *entry);
 /* After everything was merged: the pieces that are merged again, into `out` (run->piece_count of room). */
 int64_t di_run_marked(di_merge_run *run, di_piece *out);
 
+/* ---- fits.c ---- */
+/* Fails with ENOMEM and names the tensor unless a merge that holds `beside` bytes more than now and one tensor at a time
+ * stays below the memory limit. */
+distac_status di_run_fits(const di_merge_run *run, int64_t beside);
+/* The tensor whose merging as a whole holds most, D included, -1: none is; returns the bytes. */
+int64_t di_run_largest(const di_merge_run *run, int64_t *entry);
+/* The same check for `bytes` more for a tensor; what: what else there is to say of them. */
+distac_status di_run_room(const di_merge_run *run, int64_t entry, int64_t bytes, const char *what);
+/* The last error, which is ENOMEM, becomes this tensor's. */
+distac_status di_run_no_room(const di_merge_run *run, int64_t entry);
+
 /* ---- files.c ---- */
+/* What a merge of files holds whatever the method. */
+enum { DI_FILES_BYTES = 2 * DI_AHEAD * DI_PIECE * (int)sizeof(double) };
 /* What a merge writes: the tensors of the output's layout, and who takes their bytes. */
 typedef struct di_written {
     di_targets targets;

@@ -80,4 +80,5 @@ const di_method di_merge_breadcrumbs = {
     .chunk = chunk,
     .takes = takes,
     .tensor = tensor,
+    .need = di_rows_bytes,
 };

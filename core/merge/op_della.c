@@ -101,4 +101,5 @@ const di_method di_merge_della = {
     .prepare = prepare,
     .takes = takes,
     .tensor = tensor,
+    .need = di_rows_bytes,
 };

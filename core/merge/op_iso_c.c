@@ -3,7 +3,7 @@
  * decomposition is needed: the sum of s is the product of S and U VT, element by element.
  *
  * Directions in which the sum vanishes to working precision are left out: there U VT is anyone's choice. Memory:
- * 16 numel bytes beside the result, 24 k^2 for k = min(m,n). */
+ * 16 numel bytes beside the result, 32 k^2 for k = min(m,n). */
 #include "spectral.h"
 #include "../tensor/lapack.h"
 #include <string.h>
@@ -33,10 +33,17 @@ static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     return status;
 }
 
+static int64_t need(const di_merge_run *run, const di_entry *entry) {
+    int64_t p = entry->shape[1], q = entry->shape[0];
+    (void)run;
+    return 2 * (int64_t)di_run_whole_bytes(entry) + di_polar_bytes(p >= q ? p : q, p < q ? p : q, false);
+}
+
 const di_method di_merge_iso_c = {
     .name = "iso_c",
     .text = "sum with equal singular values for matrices, mean of the rest (Marczak et al. 2025, Iso-C)",
     .chunk = di_whole_mean,
     .takes = di_whole_takes,
     .tensor = tensor,
+    .need = need,
 };

@@ -84,17 +84,39 @@ static distac_status merge_matrix(job *j) {
     return di_run_lanes(j->run, (j->q + BLOCK - 1) / BLOCK, multiply_block, j);
 }
 
-static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
-    const di_entry *at = run->base->entries[entry];
-    job j = {.run = run, .entry = entry, .p = at->shape[1], .q = at->shape[0], .out = out};
+static job job_of(di_merge_run *run, const di_entry *at) {
+    job j = {.run = run, .p = at->shape[1], .q = at->shape[0]};
     int64_t k = j.p < j.q ? j.p : j.q, s = (int64_t)(di_run_param(run, COMMON, 0) * (double)k);
-    di_lapack_ready();
     /* As the authors' code rounds: ties go to the even number. */
     j.each = (int64_t)nearbyint((double)(k - s) / (double)run->models);
     if (j.each * run->models > k) j.each = k / run->models;
     j.s = k - j.each * run->models;
     j.columns = k;
-    size_t bytes = (size_t)(at->numel + (j.p + j.q + 1) * k) * sizeof(double);
+    return j;
+}
+
+static int64_t held(const job *j) {
+    return (j->p * j->q + (j->p + j->q + 1) * j->columns) * (int64_t)sizeof(double);
+}
+
+static int64_t need(const di_merge_run *run, const di_entry *entry) {
+    const job j = job_of((di_merge_run *)(uintptr_t)run, entry);
+    int64_t k = j.columns, n = j.p < j.q ? j.q : j.p, lanes = run->lanes < run->models ? run->lanes : run->models;
+    int64_t common = di_triplets_bytes(k, n, j.s, false);
+    int64_t tasks = lanes * ((j.p * j.q + j.p * j.s) * (int64_t)sizeof(double) + di_triplets_bytes(k, n, j.each, false));
+    int64_t sides = (run->lanes > 1) * di_polar_bytes(k, k, false) + di_polar_bytes(n, k, false);
+    int64_t most = common > tasks ? common : tasks;
+    return held(&j) + (most > sides ? most : sides);
+}
+
+static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
+    const di_entry *at = run->base->entries[entry];
+    job j = job_of(run, at);
+    int64_t k = j.columns;
+    di_lapack_ready();
+    j.entry = entry;
+    j.out = out;
+    size_t bytes = (size_t)held(&j);
     double *memory = di_alloc(run->context, bytes);
     if (!memory) return DISTAC_ENOMEM;
     j.sum = memory;
@@ -115,4 +137,5 @@ const di_method di_merge_iso_cts = {
     .chunk = di_whole_mean,
     .takes = di_whole_takes,
     .tensor = tensor,
+    .need = need,
 };

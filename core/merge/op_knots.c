@@ -9,6 +9,7 @@
 #include "spectral.h"
 #include "../tensor/lapack.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,11 +135,22 @@ static void elect(job *j) {
     }
 }
 
+enum { RANK = 16 }; /* of an adapter, as a rule */
+
+/* What the tasks hold in the basis, and those being made. */
+static int64_t tasks_bytes(const di_merge_run *run, int64_t p, int64_t q, int64_t rank) {
+    int64_t lanes = run->lanes < run->models ? run->lanes : run->models;
+    return ((run->models + 1) * p * rank + lanes * p * (rank > q ? rank : q)) * (int64_t)sizeof(double);
+}
+
 static distac_status merge_matrix(job *j) {
     DI_TRY(find_basis(j));
     memset(j->out, 0, (size_t)(j->p * j->q) * sizeof *j->out);
     if (j->rank == 0) return DISTAC_OK;
     size_t bytes = (size_t)((j->run->models + 1) * j->p * j->rank) * sizeof(double);
+    char rank[48];
+    (void)snprintf(rank, sizeof rank, ", of rank %lld,", (long long)j->rank);
+    DI_TRY(di_run_room(j->run, j->entry, tasks_bytes(j->run, j->p, j->q, j->rank), rank));
     j->tasks = di_alloc(j->run->context, bytes);
     if (!j->tasks) return DISTAC_ENOMEM;
     j->merged = j->tasks + j->run->models * j->p * j->rank;
@@ -152,13 +164,25 @@ static distac_status merge_matrix(job *j) {
     return status;
 }
 
+static int64_t held(int64_t q, int64_t k) {
+    return (k * k + k + (q + k) * (k > SLICES ? k : SLICES)) * (int64_t)sizeof(double);
+}
+
+/* The rank is not known yet: once it is, it is asked again. */
+static int64_t need(const di_merge_run *run, const di_entry *entry) {
+    int64_t p = entry->shape[1], q = entry->shape[0], length = p * run->models, k = q < length ? q : length;
+    int64_t basis = di_eigen_bytes(k) + (length < q ? length * q * (int64_t)sizeof(double) : 0);
+    int64_t tasks = tasks_bytes(run, p, q, k < RANK * run->models ? k : RANK * run->models);
+    return held(q, k) + (basis > tasks ? basis : tasks);
+}
+
 static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     const di_entry *at = run->base->entries[entry];
     job j = {.run = run, .entry = entry, .p = at->shape[1], .q = at->shape[0], .out = out};
     di_lapack_ready();
     j.length = j.p * run->models;
     j.k = j.q < j.length ? j.q : j.length;
-    size_t bytes = (size_t)(j.k * j.k + j.k + (j.q + j.k) * (j.k > SLICES ? j.k : SLICES)) * sizeof(double);
+    size_t bytes = (size_t)held(j.q, j.k);
     double *memory = di_alloc(run->context, bytes);
     if (!memory) return DISTAC_ENOMEM;
     j.gram = memory;
@@ -179,4 +203,5 @@ const di_method di_merge_knots = {
     .chunk = di_whole_mean,
     .takes = di_whole_takes,
     .tensor = tensor,
+    .need = need,
 };

@@ -245,6 +245,34 @@ static distac_status nothing(di_merge_run *run, int64_t entry, double *out) {
     return DISTAC_OK;
 }
 
+/* Doubles that a matrix holds from its first step to its last. */
+static int64_t held(int64_t p, int64_t q, int64_t columns, bool floats) {
+    int64_t least = p < q ? p : q, doubles = (p + q + 1) * columns;
+    if (floats) doubles += columns * columns + ((p + q + least + columns) * columns + 1) / 2;
+    return doubles;
+}
+
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* What making a side's c vectors orthonormal holds. in_parts: where it is much longer than they are many. */
+static int64_t side_bytes(int64_t rows, int64_t c, bool exact, bool floats, bool in_parts) {
+    if (!floats) return di_polar_bytes(rows, c, exact);
+    if (in_parts && rows >= 2 * c) return c * c * (int64_t)sizeof(double) + di_polar_parts_bytes(c);
+    return most(di_polar_float_bytes(rows, c), di_polar_bytes(rows, c, false));
+}
+
+static int64_t need(const di_merge_run *run, const di_entry *entry) {
+    int64_t p = entry->shape[1], q = entry->shape[0], least = p < q ? p : q, longest = p < q ? q : p;
+    int64_t r = least / run->models, c = r * run->models, lanes = run->lanes < run->models ? run->lanes : run->models;
+    bool exact = di_run_param(run, PRECISION, 0) == 1, floats = !exact && c > FEW;
+    if (r == 0 || di_models_there(run->context)) return 0;
+    int64_t near = side_bytes(least, c, exact, floats, false), far = side_bytes(longest, c, exact, floats, true);
+    int64_t triplets = lanes * di_triplets_bytes(least, longest, r, exact);
+    int64_t sides = run->lanes > 1 ? near + far : most(near, far);
+    int64_t blocks = floats ? run->lanes * BLOCK * most(p * (int64_t)sizeof(float), c * (int64_t)sizeof(double)) : 0;
+    return held(p, q, c, floats) * (int64_t)sizeof(double) + most(triplets, most(sides, blocks));
+}
+
 static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     const di_entry *at = run->base->entries[entry];
     job j = {.run = run, .entry = entry, .p = at->shape[1], .q = at->shape[0], .out = out};
@@ -256,9 +284,7 @@ static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     j.exact = di_run_param(run, PRECISION, 0) == 1;
     int64_t columns = j.r * run->models;
     bool floats = !j.exact && columns > FEW;
-    int64_t doubles = (j.p + j.q + 1) * columns, more = (j.p + j.q + least + columns) * columns;
-    if (floats) doubles += columns * columns + (more + 1) / 2;
-    size_t bytes = (size_t)doubles * sizeof(double);
+    size_t bytes = (size_t)held(j.p, j.q, columns, floats) * sizeof(double);
     double *memory = di_alloc(run->context, bytes);
     if (!memory) return DISTAC_ENOMEM;
     j.left = (side){j.p, memory, NULL};
@@ -287,4 +313,5 @@ const di_method di_merge_tsvm = {
     .chunk = di_whole_mean,
     .takes = di_whole_takes,
     .tensor = tensor,
+    .need = need,
 };

@@ -108,11 +108,22 @@ static distac_status closed(job *j) {
     return DISTAC_OK;
 }
 
+static int64_t held(const di_merge_run *run, const di_entry *at) {
+    int64_t n = at->shape[1], times = di_run_param(run, SOLVE, 0) == 1 ? 2 : 1;
+    return (times * at->numel + 2 * n * n + n) * (int64_t)sizeof(double);
+}
+
+static int64_t need(const di_merge_run *run, const di_entry *at) {
+    int64_t matrix = (int64_t)di_run_whole_bytes(at), more = di_eigen_bytes(at->shape[1]);
+    if (di_run_param(run, SOLVE, 0) == 0) more = run->lanes * 3 * ROWS * at->shape[1] * (int64_t)sizeof(double);
+    return held(run, at) + (matrix > more ? matrix : more);
+}
+
 static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     const di_entry *at = run->base->entries[entry];
     job j = {.run = run, .entry = entry, .m = at->shape[0], .n = at->shape[1], .out = out};
     bool is_closed = di_run_param(run, SOLVE, 0) == 1;
-    size_t bytes = (size_t)((is_closed ? 2 : 1) * at->numel + 2 * j.n * j.n + j.n) * sizeof(double);
+    size_t bytes = (size_t)held(run, at);
     di_lapack_ready();
     double *memory = di_alloc(run->context, bytes);
     if (!memory) return DISTAC_ENOMEM;
@@ -144,4 +155,5 @@ const di_method di_merge_wudi = {
     .chunk = chunk,
     .takes = di_whole_takes,
     .tensor = tensor,
+    .need = need,
 };

@@ -42,11 +42,10 @@ static void estimate(const di_merge_run *run, int32_t dtype, distac_merge_estima
         out->whole++;
         if (entry->numel > out->whole_numel) out->whole_numel = entry->numel;
     }
-    /* Batches being made and written, rows, and what finding thresholds holds; the result, the base and each lane's
-     * matrix with about as much again to take it apart. */
-    out->memory_bytes = 2 * DI_AHEAD * DI_PIECE * (int64_t)sizeof(double) + rows;
+    /* Batches being made and written, rows, and what finding thresholds holds; a whole tensor. */
+    int64_t largest;
+    out->memory_bytes = DI_FILES_BYTES + rows + di_run_largest(run, &largest);
     if (method->prepare) out->memory_bytes += DI_SELECT_BYTES;
-    out->memory_bytes += (4 + 3 * lanes) * out->whole_numel * (int64_t)sizeof(double);
 }
 
 distac_status distac_merge_plan(const distac_merge *merge, const distac_checkpoint *base, int32_t n_models,

@@ -43,6 +43,8 @@ static distac_status eigen(distac_context *context, int64_t c, double *g, double
     return status;
 }
 
+int64_t di_eigen_bytes(int64_t c) { return (1 + 6 * c + 2 * c * c + 5 * c + 3) * (int64_t)sizeof(double); }
+
 distac_status di_eigen(distac_context *context, int64_t c, double *g, double *w) {
     bool fine;
     if (c > INT_MAX / 2)
@@ -99,4 +101,11 @@ distac_status di_polar(distac_context *context, int64_t rows, int64_t c, double 
     if (status == DISTAC_OK && fine && w[0] < polar_refine * w[c - 1]) status = refine(context, rows, c, x, gram);
     room_close(&all);
     return status != DISTAC_OK || fine ? status : polar_exact(context, rows, c, x);
+}
+
+int64_t di_polar_bytes(int64_t rows, int64_t c, bool exact) {
+    int64_t some = rows < SLICES ? rows : SLICES;
+    if (exact || c <= SMALL) return (rows * c + c + c * c) * (int64_t)sizeof(double) + di_decompose_bytes(rows, c);
+    int64_t eigen_bytes = di_eigen_bytes(c), part = some * c * (int64_t)sizeof(double);
+    return (2 * c * c + c) * (int64_t)sizeof(double) + (eigen_bytes > part ? eigen_bytes : part);
 }

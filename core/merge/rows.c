@@ -33,11 +33,19 @@ static distac_status merge_row(const row_job *job, const desk *d, int64_t row) {
     return DISTAC_OK;
 }
 
+static size_t group_bytes(const di_merge_run *run, int64_t length) {
+    return (size_t)((run->models + 1 + DI_ROW_WORK) * length + run->models) * sizeof(double);
+}
+
+static int64_t length_of(const di_entry *at) { return at->rank ? at->shape[at->rank - 1] : 1; }
+
+static int64_t rows_of_group(int64_t length) { return length < DI_PIECE ? DI_PIECE / length : 1; }
+
 static distac_status merge_group(void *arg, int32_t lane, int64_t index) {
     (void)lane;
     row_job *job = arg;
     int64_t models = job->run->models, last = (index + 1) * job->group;
-    size_t bytes = (size_t)((models + 1 + DI_ROW_WORK) * job->length + models) * sizeof(double);
+    size_t bytes = group_bytes(job->run, job->length);
     double *memory = di_alloc(job->run->context, bytes);
     if (!memory) return DISTAC_ENOMEM;
     desk d = {.models = memory, .base = memory + models * job->length};
@@ -54,9 +62,16 @@ distac_status di_merge_rows(di_merge_run *run, int64_t entry, di_row_edit edit, 
                             double *out) {
     const di_entry *at = run->base->entries[entry];
     row_job job = {.run = run, .entry = entry, .edit = edit, .election = election, .out = out};
-    job.length = at->rank ? at->shape[at->rank - 1] : 1;
+    job.length = length_of(at);
     if (at->numel == 0) return DISTAC_OK;
     job.rows = at->numel / job.length;
-    job.group = job.length < DI_PIECE ? DI_PIECE / job.length : 1;
+    job.group = rows_of_group(job.length);
     return di_run_lanes(run, (job.rows + job.group - 1) / job.group, merge_group, &job);
+}
+
+int64_t di_rows_bytes(const di_merge_run *run, const di_entry *entry) {
+    int64_t length = length_of(entry);
+    if (entry->numel == 0) return 0;
+    int64_t group = rows_of_group(length), groups = (entry->numel / length + group - 1) / group;
+    return (groups < run->lanes ? groups : run->lanes) * (int64_t)group_bytes(run, length);
 }

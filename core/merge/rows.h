@@ -13,5 +13,7 @@ typedef void (*di_row_edit)(const di_merge_run *run, int32_t t, int64_t entry, i
 /* D of a whole tensor: every row of every model edited, then merged by the election. */
 distac_status di_merge_rows(di_merge_run *run, int64_t entry, di_row_edit edit, const di_election *election,
                             double *out);
+/* What that holds beside D. */
+int64_t di_rows_bytes(const di_merge_run *run, const di_entry *entry);
 
 #endif

@@ -129,7 +129,11 @@ distac_status di_run_match(di_merge_run *run, const distac_merge *merge, const c
 
 distac_status di_run_open(di_merge_run *run, const distac_merge *merge, const char *function, bool whole,
                           const distac_checkpoint *base, int32_t models, distac_checkpoint *const *inputs) {
+    int64_t results = 0;
     DI_TRY(di_run_match(run, merge, function, whole, base, models, inputs));
+    for (int64_t i = 0; !whole && i < run->base->count; i++) /* they stay in memory, in float */
+        if (di_entry_is_float(run->base->entries[i])) results += run->base->entries[i]->numel * (int64_t)sizeof(float);
+    DI_TRY(di_run_fits(run, results));
     return merge->method->prepare ? merge->method->prepare(run) : DISTAC_OK;
 }
 

@@ -42,6 +42,13 @@ distac_status di_decompose(distac_context *context, int64_t p, int64_t q, double
     return status;
 }
 
+int64_t di_decompose_bytes(int64_t p, int64_t q) {
+    lapack_int M = (lapack_int)p, N = (lapack_int)q, K = M < N ? M : N;
+    double best = 0;
+    LAPACKE_dgesdd_work(LAPACK_COL_MAJOR, 'S', M, N, NULL, M, NULL, NULL, M, NULL, K, &best, -1, NULL);
+    return ((int64_t)best + 8 * (int64_t)K) * (int64_t)sizeof(double);
+}
+
 static distac_status triplets_exact(distac_context *context, const di_slices *a, int64_t r, double *near,
                                     double *values, double *far, bool *finite) {
     int64_t k = a->near, n = a->length;
@@ -361,4 +368,14 @@ distac_status di_triplets(distac_context *context, const di_slices *a, int64_t r
     if (!exact && !fine && *finite && a->near > SMALL)
         DI_TRY(triplets_gram(context, a, r, near, values, far, finite, &fine));
     return fine || !*finite ? DISTAC_OK : triplets_exact(context, a, r, near, values, far, finite);
+}
+
+/* The rooms that are opened on the way, those in float count half. */
+int64_t di_triplets_bytes(int64_t k, int64_t n, int64_t r, bool exact) {
+    int64_t most = r > SLICES ? r : SLICES, vectors = di_tridiagonal_room(k, r);
+    if (exact || k <= SMALL)
+        return (2 * k * n + k + k * k) * (int64_t)sizeof(double) + di_decompose_bytes(k, n);
+    int64_t gram = k * k + k * SLICES + di_square_room(k) + r * most + 78 * k + r + vectors;
+    int64_t floats = k * most + 10 * k + (k * k + k * SLICES + most * k + (3 + FLOAT_WORK) * k) / 2 + 1 + 4 * k + vectors;
+    return (gram > floats || k <= FLOAT_FROM || 2 * r > k ? gram : floats) * (int64_t)sizeof(double);
 }

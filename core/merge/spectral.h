@@ -20,6 +20,8 @@ typedef struct di_slices {
  * *finite false: a has a number that is not finite, nothing is returned. */
 distac_status di_triplets(distac_context *context, const di_slices *a, int64_t r, bool exact, double *near,
                           double *values, double *far, bool *finite);
+/* The most that di_triplets holds, of a matrix that needs no longer way than usual. */
+int64_t di_triplets_bytes(int64_t near, int64_t length, int64_t r, bool exact);
 /* The r largest eigenvalues, ascending, of the tridiagonal matrix with diagonal d [n] and off-diagonal e [n-1], to
  * working precision of the largest; e2 [n] is room. All finite. (bisect.c) */
 void di_bisect(int64_t n, int64_t r, const double *d, const double *e, double *e2, double *w);
@@ -29,16 +31,20 @@ distac_status di_tridiagonal_vectors(distac_context *context, int64_t n, int64_t
 /* The orthogonal polar factor of x [rows,c], rows >= c, replaces x. Directions in which x vanishes to working
  * precision are left out. exact: by a singular value decomposition, always. */
 distac_status di_polar(distac_context *context, int64_t rows, int64_t c, double *x, bool exact);
+int64_t di_polar_bytes(int64_t rows, int64_t c, bool exact);
 /* The same to float's precision, by products (halley.c). *fine false: x is too far from orthogonal. */
 distac_status di_polar_float(distac_context *context, int64_t rows, int64_t c, const double *x, float *out,
                              bool *fine);
+int64_t di_polar_float_bytes(int64_t rows, int64_t c);
 /* The polar factor of x in parts: x inverse(lowerT) factor, by its Gram matrix [c,c] = lower lowerT, lower triangle,
  * which is destroyed; above lower's diagonal stands anything. floor: the least ratio of x's singular values that the
  * Gram matrix is trusted with. */
 distac_status di_polar_parts(distac_context *context, int64_t c, double *gram, double floor, double *lower,
                              float *factor, bool *fine);
+int64_t di_polar_parts_bytes(int64_t c);
 /* Eigenvalues w [c], ascending, and vectors, replacing g [c,c], lower triangle. */
 distac_status di_eigen(distac_context *context, int64_t c, double *g, double *w);
+int64_t di_eigen_bytes(int64_t c);
 
 /* ---- whole.c ---- */
 bool di_whole_takes(const di_merge_run *run, const di_entry *entry); /* matrices */

@@ -27,6 +27,10 @@ static inline void room_close(room *r) {
 /* The thin singular value decomposition a = u diag(s) vt of a [p,q], which is destroyed. (spectral.c) */
 distac_status di_decompose(distac_context *context, int64_t p, int64_t q, double *a, double *u, double *s, double *vt);
 
+/* Doubles that di_tridiagonal_vectors holds. (inverse.c) */
+int64_t di_tridiagonal_room(int64_t n, int64_t r);
+int64_t di_decompose_bytes(int64_t p, int64_t q);
+
 /* g [near,near], lower triangle, = or += the products of `count` slices in block, as di_slices.load gives them; above
  * the diagonal stands anything. panels: di_square_room numbers of the result's type. (square.c) */
 int64_t di_square_room(int64_t k);
