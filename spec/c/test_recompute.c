@@ -96,7 +96,7 @@ static void memory_is_what_is_promised(void **state) {
     enum { THREADS = 2, IMAGES = 129 };
     for (size_t which = 0; which < 3; which++) {
         const distac_vit_config *config = &configs[which];
-        int64_t took[2], grid = config->image / config->patch, rows = IMAGES * (grid * grid + 1);
+        int64_t took[2], held[2], grid = config->image / config->patch, rows = IMAGES * (grid * grid + 1);
         int64_t widest = 3 * config->width > config->mlp ? 3 * config->width : config->mlp;
         int64_t patch = (int64_t)config->channels * config->patch * config->patch;
         if (patch > widest) widest = patch;
@@ -112,15 +112,17 @@ static void memory_is_what_is_promised(void **state) {
             OK(distac_vit_forward(s.vit, s.images, &f));
             OK(distac_vit_backward(s.vit, f, grads)); /* any gradient will do, the features' own values too */
             OK(distac_context_get_info(s.context, &after));
-            int64_t workspace = distac_vit_workspace(s.vit, IMAGES, 1), held = workspace + (int64_t)bytes_of(f);
+            int64_t workspace = distac_vit_workspace(s.vit, IMAGES, 1);
+            held[on] = workspace + (int64_t)bytes_of(f);
             took[on] = after.memory_peak - before.memory_used;
-            assert_int_equal(after.memory_used - before.memory_used, held);
-            assert_true(took[on] >= held && took[on] <= held + scratch);
+            assert_int_equal(after.memory_used - before.memory_used, held[on]);
+            /* scratch depends on how many threads came to work at once */
+            assert_true(took[on] >= held[on] && took[on] <= held[on] + scratch);
             assert_true(workspace <= stated_bound(config, IMAGES, 4, on));
             distac_tensor_release(f);
         }
         if (config->layers == 4) assert_true(took[0] > 2 * took[1] && took[0] - took[1] > 2 * scratch);
-        if (config->layers == 1) assert_int_equal(took[0], took[1]);
+        if (config->layers == 1) assert_int_equal(held[0], held[1]);
         distac_tensor_release(grads);
         drop(&s);
     }
