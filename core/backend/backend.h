@@ -34,6 +34,10 @@ typedef struct di_half {
 typedef struct di_kernels {
     const char *name; /* "cpu/avx512/f32" */
     int32_t dtype;
+    /* What goes between an encoder's images and its features is bfloat16: activations and their gradients, and weight and
+     * bias of linear layers, of which the model keeps copies. T stays the type of the images, of the other parameters,
+     * of all parameters' gradients, and of mean, rstd and kept. Such a table is for encoders alone. */
+    bool narrow;
 
     /* C [M,N] = alpha * op(A) op(B) + beta * C. op(A) is A [M,K], or A stored [K,M] when trans_a; op(B) is
      * B [K,N], or stored [N,K] when trans_b. lda, ldb, ldc: elements from row to row as stored. */
@@ -143,9 +147,9 @@ typedef struct di_kernels {
                                    const void *theta0, void *g, di_step *step);
     /* factor and refused; rules [vectors], on the host. */
     distac_status (*step_decide)(distac_context *c, int32_t vectors, const di_adamw *rules, di_step *step);
-    /* AdamW, unless the step is refused. */
+    /* AdamW, unless the step is refused. copy [n], where the table is narrow, becomes theta in bfloat16; else NULL. */
     distac_status (*step_update)(distac_context *c, int32_t which, int64_t n, const di_adamw *rule, const void *g,
-                                 void *m, void *v, void *theta, const di_step *step);
+                                 void *m, void *v, void *theta, void *copy, const di_step *step);
 
     /* ---- head pieces ---- */
     /* y = x / |x| per row, x, y [M,C]; norms [M]. A zero row gives zeros. */
@@ -186,6 +190,9 @@ const di_kernels *di_kernels_for(const distac_context *context, int32_t dtype);
  * that the context asks for. */
 const di_kernels *di_kernels_for_models(const distac_context *context, int32_t dtype);
 
+/* As for models, narrow where the device computes encoders so. */
+const di_kernels *di_kernels_for_encoders(const distac_context *context, int32_t dtype);
+
 /* As for models, with full products: heads, and what else is computed outside of models but lies with them. */
 const di_kernels *di_kernels_there(const distac_context *context, int32_t dtype);
 
@@ -197,6 +204,7 @@ typedef struct di_device {
     char name[16];        /* "cuda:0" */
     const char *products; /* "f32", "tf32", "bf16" */
     const di_kernels *f32, *f64, *model;
+    const di_kernels *narrow; /* NULL: encoders are computed by model */
     const di_arrays *arrays;
 
     /* 256-byte aligned, counted against the context's limit, not zeroed. Out of memory, the device goes on. Freed memory may be in use by work given before: it is let go in order. */

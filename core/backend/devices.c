@@ -188,6 +188,11 @@ const di_kernels *di_kernels_for_models(const distac_context *context, int32_t d
     return context->there ? context->device->model : context->kernels_model;
 }
 
+const di_kernels *di_kernels_for_encoders(const distac_context *context, int32_t dtype) {
+    if (dtype == DISTAC_F32 && context->there && context->device->narrow) return context->device->narrow;
+    return di_kernels_for_models(context, dtype);
+}
+
 void *di_there_alloc(distac_context *c, size_t bytes) {
     void *memory = NULL;
     if (!c->there) return di_alloc(c, bytes);

@@ -85,6 +85,8 @@ struct distac_vit {
     int64_t param_count;
     di_param *params;
     distac_tensor *flat; /* [P] */
+    void *copy;          /* [P] in bfloat16 where the kernels are narrow, made by di_vit_fresh_copy */
+    unsigned long long copied; /* writes to flat that copy has seen */
     di_workspace training, inference;
     di_vit_acts acts;
     di_block_acts *blocks; /* [layers] */
@@ -110,6 +112,12 @@ distac_status di_vit_param_init(const distac_vit *vit, int64_t index, uint64_t s
 /* Pointers into a flat buffer (parameters or gradients). */
 di_vit_ends di_vit_ends_at(const distac_vit *vit, void *flat);
 di_vit_block di_vit_block_at(const distac_vit *vit, void *flat, int64_t layer);
+/* The parameters to compute with: the encoder's own, or, where the kernels are narrow, copies of what linear layers
+ * read. */
+di_vit_ends di_vit_ends_read(const distac_vit *vit);
+di_vit_block di_vit_block_read(const distac_vit *vit, int64_t layer);
+/* Makes the copies if there are none of the parameters as they are. Before every pass, and before one is recorded. */
+distac_status di_vit_fresh_copy(distac_vit *vit);
 
 /* ---- vit.c ---- */
 void di_vit_retain(distac_vit *vit);
@@ -131,6 +139,7 @@ distac_status di_vit_plan_training(distac_vit *vit, int64_t batch);
 typedef distac_status (*di_vit_see)(void *arg, int64_t linear, int64_t rows, int64_t columns, const void *x);
 typedef struct di_infer_acts {
     void *x, *rows, *wide, *row_x;
+    void *seen; /* what is shown, in the model's type, where the kernels are narrow and somebody looks */
     di_vit_see see; /* NULL: nobody looks */
     void *see_arg;
     bool all_rows; /* the last block goes on with all tokens, though only the class token's are read after it */

@@ -79,13 +79,9 @@ int64_t di_vit_params_total(const distac_vit *vit) {
     return last->offset + last->count;
 }
 
-static void *place(const distac_vit *vit, void *flat, int64_t index) {
-    return (char *)flat + vit->params[index].offset * distac_dtype_bytes(vit->dtype);
-}
+#define FIELD_AT(field, ...) out.field = (char *)flat + vit->params[index++].offset * element;
 
-#define FIELD_AT(field, ...) out.field = place(vit, flat, index++);
-
-di_vit_ends di_vit_ends_at(const distac_vit *vit, void *flat) {
+static di_vit_ends ends_at(const distac_vit *vit, void *flat, int64_t element) {
     di_vit_ends out;
     int64_t index = 0;
     DI_VIT_STEM(FIELD_AT)
@@ -94,11 +90,50 @@ di_vit_ends di_vit_ends_at(const distac_vit *vit, void *flat) {
     return out;
 }
 
-di_vit_block di_vit_block_at(const distac_vit *vit, void *flat, int64_t layer) {
+static di_vit_block block_at(const distac_vit *vit, void *flat, int64_t layer, int64_t element) {
     di_vit_block out;
     int64_t index = COUNT(stem_kinds) + layer * COUNT(block_kinds);
     DI_VIT_BLOCK(FIELD_AT)
     return out;
+}
+
+di_vit_ends di_vit_ends_at(const distac_vit *vit, void *flat) {
+    return ends_at(vit, flat, distac_dtype_bytes(vit->dtype));
+}
+
+di_vit_block di_vit_block_at(const distac_vit *vit, void *flat, int64_t layer) {
+    return block_at(vit, flat, layer, distac_dtype_bytes(vit->dtype));
+}
+
+di_vit_ends di_vit_ends_read(const distac_vit *vit) {
+    di_vit_ends p = di_vit_ends_at(vit, vit->flat->data);
+    if (vit->kernels->narrow) p.conv1_weight = ends_at(vit, vit->copy, 2).conv1_weight;
+    return p;
+}
+
+di_vit_block di_vit_block_read(const distac_vit *vit, int64_t layer) {
+    di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer);
+    if (!vit->kernels->narrow) return p;
+    const di_vit_block copy = block_at(vit, vit->copy, layer, 2);
+    p.in_proj_weight = copy.in_proj_weight, p.in_proj_bias = copy.in_proj_bias;
+    p.out_proj_weight = copy.out_proj_weight, p.out_proj_bias = copy.out_proj_bias;
+    p.c_fc_weight = copy.c_fc_weight, p.c_fc_bias = copy.c_fc_bias;
+    p.c_proj_weight = copy.c_proj_weight, p.c_proj_bias = copy.c_proj_bias;
+    return p;
+}
+
+distac_status di_vit_fresh_copy(distac_vit *vit) {
+    const unsigned long long writes = atomic_load_explicit(&vit->flat->storage->writes, memory_order_relaxed);
+    if (!vit->kernels->narrow || (vit->copy && vit->copied == writes)) return DISTAC_OK;
+    if (!vit->copy) {
+        vit->copy = di_there_alloc(vit->context, (size_t)vit->flat->numel * 2);
+        if (!vit->copy) return DISTAC_ENOMEM;
+        vit->copied = writes - 1;
+    }
+    DI_TRY(vit->context->device->arrays->convert(vit->context, vit->flat->numel, DISTAC_F32, vit->flat->data,
+                                                 DISTAC_BF16, vit->copy));
+    vit->copied = writes;
+    return DISTAC_OK;
 }
 
 distac_status di_vit_param_init(const distac_vit *vit, int64_t index, uint64_t seed) {

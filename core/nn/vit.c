@@ -8,6 +8,7 @@ void di_vit_retain(distac_vit *vit) { atomic_fetch_add(&vit->refs, 1); }
 void distac_vit_release(distac_vit *vit) {
     if (!vit || atomic_fetch_sub(&vit->refs, 1) != 1) return;
     di_vit_workspace_free(vit);
+    if (vit->copy) di_there_free(vit->context, vit->copy, (size_t)vit->flat->numel * 2);
     distac_tensor_release(vit->flat);
     di_vit_params_free(vit);
     free(vit->blocks);
@@ -59,7 +60,7 @@ distac_status distac_vit_create(distac_context *context, const distac_vit_config
     DI_REQUIRE(context && config && out, "context, config and out are needed");
     *out = NULL;
     DI_TRY(di_vit_config_check(config));
-    const di_kernels *kernels = di_kernels_for_models(context, dtype);
+    const di_kernels *kernels = di_kernels_for_encoders(context, dtype);
     if (!kernels) {
         const char *name = distac_dtype_name(dtype);
         return di_fail(DISTAC_EDTYPE, "dtype is %s, it must be f32 or f64", name ? name : "unknown");

@@ -7,7 +7,7 @@ static distac_status block_backward(const distac_vit *vit, int64_t layer, void *
     const di_kernels *k = vit->kernels;
     const di_block_acts *a = &vit->blocks[layer];
     const di_vit_acts *t = &vit->acts;
-    const di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer), g = di_vit_block_at(vit, grads, layer);
+    const di_vit_block p = di_vit_block_read(vit, layer), g = di_vit_block_at(vit, grads, layer);
     distac_context *c = vit->context;
     const int64_t B = vit->kept_batch, N = vit->tokens, W = vit->config.width, M = B * N, mlp = vit->config.mlp;
     const bool last = a->skip != a->x;
@@ -47,7 +47,7 @@ distac_status di_vit_backward(distac_vit *vit, const void *dfeatures, void *grad
     const di_kernels *k = vit->kernels;
     const distac_vit_config *config = &vit->config;
     const di_vit_acts *t = &vit->acts;
-    const di_vit_ends p = di_vit_ends_at(vit, vit->flat->data), g = di_vit_ends_at(vit, grads);
+    const di_vit_ends p = di_vit_ends_read(vit), g = di_vit_ends_at(vit, grads);
     distac_context *c = vit->context;
     const int64_t B = vit->kept_batch, N = vit->tokens, W = config->width, D = config->dim, M = B * N;
     const int64_t patch_size = (int64_t)config->channels * config->patch * config->patch;

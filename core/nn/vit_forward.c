@@ -24,7 +24,7 @@ static sizes sizes_of(const distac_vit *vit, int64_t batch) {
 static distac_status block_inside(const distac_vit *vit, const sizes *s, int64_t layer) {
     const di_kernels *k = vit->kernels;
     const di_block_acts *a = &vit->blocks[layer];
-    const di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer);
+    const di_vit_block p = di_vit_block_read(vit, layer);
     distac_context *c = vit->context;
     int64_t rows = s->M;
     void *normed = vit->acts.d_rows; /* not in use here: gradients between blocks are in d_x */
@@ -47,7 +47,7 @@ static distac_status block_inside(const distac_vit *vit, const sizes *s, int64_t
 
 static distac_status block_forward(distac_vit *vit, const sizes *s, int64_t layer) {
     const di_block_acts *a = &vit->blocks[layer];
-    const di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer);
+    const di_vit_block p = di_vit_block_read(vit, layer);
     vit->inside_of = -1;
     DI_TRY(block_inside(vit, s, layer));
     vit->inside_of = layer;
@@ -65,12 +65,13 @@ distac_status di_vit_block_again(distac_vit *vit, int64_t layer) {
 
 distac_status di_vit_forward(distac_vit *vit, int64_t batch, const void *images, void *features) {
     vit->kept_batch = 0;
+    DI_TRY(di_vit_fresh_copy(vit));
     DI_TRY(di_vit_plan_training(vit, batch));
     const sizes s = sizes_of(vit, batch);
     const di_kernels *k = vit->kernels;
     const di_vit_acts *a = &vit->acts;
     const distac_vit_config *config = &vit->config;
-    const di_vit_ends p = di_vit_ends_at(vit, vit->flat->data);
+    const di_vit_ends p = di_vit_ends_read(vit);
     distac_context *c = vit->context;
     DI_TRY(k->patches(c, s.B, config->channels, config->image, config->patch, images, a->patches));
     DI_TRY(k->linear(c, s.patches, s.W, s.patch_size, a->patches, p.conv1_weight, NULL, DI_ACT_NONE, NULL, NULL,
@@ -90,8 +91,15 @@ distac_status di_vit_forward(distac_vit *vit, int64_t batch, const void *images,
     return DISTAC_OK;
 }
 
-static distac_status seen(const di_infer_acts *a, int64_t linear, int64_t rows, int64_t columns, const void *x) {
-    return a->see ? a->see(a->see_arg, linear, rows, columns, x) : DISTAC_OK;
+static distac_status seen(const distac_vit *vit, const di_infer_acts *a, int64_t linear, int64_t rows,
+                          int64_t columns, const void *x) {
+    distac_context *c = vit->context;
+    if (!a->see) return DISTAC_OK;
+    if (vit->kernels->narrow) {
+        DI_TRY(c->device->arrays->convert(c, rows * columns, DISTAC_BF16, x, DISTAC_F32, a->seen));
+        x = a->seen;
+    }
+    return a->see(a->see_arg, linear, rows, columns, x);
 }
 
 /* The last block's attention, of which the class token's row alone is read: mixed [B,W]. */
@@ -113,7 +121,7 @@ static distac_status attend_first(const distac_vit *vit, const sizes *s, const d
 static distac_status attention_infer(const distac_vit *vit, const sizes *s, int64_t layer, const di_infer_acts *a,
                                      bool last) {
     const di_kernels *k = vit->kernels;
-    const di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer);
+    const di_vit_block p = di_vit_block_read(vit, layer);
     distac_context *c = vit->context;
     int64_t linear = 1 + 4 * layer, rows = last ? s->B : s->M;
     void *x = last ? a->row_x : a->x, *mixed = last ? a->wide : a->rows;
@@ -123,7 +131,7 @@ static distac_status attention_infer(const distac_vit *vit, const sizes *s, int6
         return k->attend(c, s->B, s->N, s->W, vit->config.heads, &half, x);
     }
     DI_TRY(k->layernorm(c, s->M, s->W, a->x, s->W, p.ln_1_weight, p.ln_1_bias, a->rows, NULL, NULL));
-    DI_TRY(seen(a, linear, s->M, s->W, a->rows));
+    DI_TRY(seen(vit, a, linear, s->M, s->W, a->rows));
     if (last) {
         DI_TRY(attend_first(vit, s, &p, a, mixed));
         DI_TRY(k->rows_first(c, s->B, s->N, s->W, a->x, x));
@@ -132,14 +140,14 @@ static distac_status attention_infer(const distac_vit *vit, const sizes *s, int6
                          NULL, a->wide));
         DI_TRY(k->attention(c, s->B, s->N, s->W, vit->config.heads, a->wide, NULL, mixed));
     }
-    DI_TRY(seen(a, linear + 1, rows, s->W, mixed));
+    DI_TRY(seen(vit, a, linear + 1, rows, s->W, mixed));
     return k->linear(c, rows, s->W, s->W, mixed, p.out_proj_weight, p.out_proj_bias, DI_ACT_NONE, NULL, x, x);
 }
 
 /* One block in place; rows and wide are scratch. */
 static distac_status block_infer(const distac_vit *vit, const sizes *s, int64_t layer, const di_infer_acts *a) {
     const di_kernels *k = vit->kernels;
-    const di_vit_block p = di_vit_block_at(vit, vit->flat->data, layer);
+    const di_vit_block p = di_vit_block_read(vit, layer);
     distac_context *c = vit->context;
     bool last = layer == vit->config.layers - 1 && !a->all_rows;
     int64_t linear = 1 + 4 * layer, rows = last ? s->B : s->M;
@@ -150,10 +158,10 @@ static distac_status block_infer(const distac_vit *vit, const sizes *s, int64_t 
         return k->mlp(c, rows, s->W, s->mlp, vit->config.activation, &half, x);
     }
     DI_TRY(k->layernorm(c, rows, s->W, x, s->W, p.ln_2_weight, p.ln_2_bias, a->rows, NULL, NULL));
-    DI_TRY(seen(a, linear + 2, rows, s->W, a->rows));
+    DI_TRY(seen(vit, a, linear + 2, rows, s->W, a->rows));
     DI_TRY(k->linear(c, rows, s->mlp, s->W, a->rows, p.c_fc_weight, p.c_fc_bias, vit->config.activation, NULL,
                      NULL, a->wide));
-    DI_TRY(seen(a, linear + 3, rows, s->mlp, a->wide));
+    DI_TRY(seen(vit, a, linear + 3, rows, s->mlp, a->wide));
     return k->linear(c, rows, s->W, s->mlp, a->wide, p.c_proj_weight, p.c_proj_bias, DI_ACT_NONE, NULL, x, x);
 }
 
@@ -162,10 +170,10 @@ static distac_status infer_slice(const distac_vit *vit, const di_infer_acts *a, 
     const sizes s = sizes_of(vit, batch);
     const di_kernels *k = vit->kernels;
     const distac_vit_config *config = &vit->config;
-    const di_vit_ends p = di_vit_ends_at(vit, vit->flat->data);
+    const di_vit_ends p = di_vit_ends_read(vit);
     distac_context *c = vit->context;
     DI_TRY(k->patches(c, s.B, config->channels, config->image, config->patch, images, a->wide));
-    DI_TRY(seen(a, 0, s.patches, s.patch_size, a->wide));
+    DI_TRY(seen(vit, a, 0, s.patches, s.patch_size, a->wide));
     DI_TRY(k->linear(c, s.patches, s.W, s.patch_size, a->wide, p.conv1_weight, NULL, DI_ACT_NONE, NULL, NULL,
                      a->rows));
     DI_TRY(k->tokens(c, s.B, s.N, s.W, a->rows, p.class_embedding, p.positional_embedding, a->wide));
@@ -176,7 +184,7 @@ static distac_status infer_slice(const distac_vit *vit, const di_infer_acts *a, 
     }
     if (a->all_rows) DI_TRY(k->rows_first(c, s.B, s.N, s.W, a->x, a->row_x));
     DI_TRY(k->layernorm(c, s.B, s.W, a->row_x, s.W, p.ln_post_weight, p.ln_post_bias, a->rows, NULL, NULL));
-    DI_TRY(seen(a, 1 + 4 * (int64_t)config->layers, s.B, s.W, a->rows));
+    DI_TRY(seen(vit, a, 1 + 4 * (int64_t)config->layers, s.B, s.W, a->rows));
     return k->project(c, s.B, s.D, s.W, a->rows, p.proj, features);
 }
 
@@ -187,6 +195,7 @@ distac_status di_vit_watch(distac_vit *vit, int64_t batch, const void *images, v
     int64_t image_bytes = (int64_t)config->channels * config->image * config->image * element;
     int64_t feature_bytes = config->dim * element;
     di_infer_acts acts = {.see = see, .see_arg = arg, .all_rows = all_rows};
+    DI_TRY(di_vit_fresh_copy(vit));
     DI_TRY(di_vit_plan_inference(vit, slice, &acts));
     for (int64_t start = 0; start < batch; start += slice) {
         int64_t count = batch - start < slice ? batch - start : slice;

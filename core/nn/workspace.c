@@ -4,14 +4,20 @@
 
 typedef struct plan {
     char *base; /* NULL: only count */
-    size_t bytes, element;
+    size_t bytes;
+    size_t element, full; /* bytes of an activation, and of what is kept in the model's type */
     bool overflow;
 } plan;
 
-static void *take(plan *p, int64_t rows, int64_t columns) {
+static plan plan_at(const distac_vit *vit, void *base) {
+    const size_t full = (size_t)distac_dtype_bytes(vit->dtype);
+    return (plan){.base = base, .element = vit->kernels->narrow ? 2 : full, .full = full};
+}
+
+static void *take_of(plan *p, size_t element, int64_t rows, int64_t columns) {
     size_t count, bytes, end;
     if (__builtin_mul_overflow((size_t)rows, (size_t)columns, &count) ||
-        __builtin_mul_overflow(count, p->element, &bytes) || __builtin_add_overflow(bytes, 63U, &bytes) ||
+        __builtin_mul_overflow(count, element, &bytes) || __builtin_add_overflow(bytes, 63U, &bytes) ||
         __builtin_add_overflow(p->bytes, bytes & ~(size_t)63, &end) || end > (size_t)INT64_MAX) {
         p->overflow = true;
         return NULL;
@@ -21,20 +27,23 @@ static void *take(plan *p, int64_t rows, int64_t columns) {
     return out;
 }
 
+static void *take(plan *p, int64_t rows, int64_t columns) { return take_of(p, p->element, rows, columns); }
+static void *take_full(plan *p, int64_t rows, int64_t columns) { return take_of(p, p->full, rows, columns); }
+
 static int64_t largest(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* What is inside a block, between its input and its output; rows are those that go on after the attention. */
 static void take_inside(plan *p, const distac_vit *vit, int64_t batch, int64_t rows, di_block_acts *b) {
     const distac_vit_config *c = &vit->config;
     int64_t W = c->width, all = batch * vit->tokens;
-    b->mean_1 = take(p, all, 1);
-    b->rstd_1 = take(p, all, 1);
+    b->mean_1 = take_full(p, all, 1);
+    b->rstd_1 = take_full(p, all, 1);
     b->qkv = take(p, all, 3 * W);
-    b->probs = take(p, batch * c->heads * vit->tokens, vit->kernels->keeps_probs ? vit->tokens : 1);
+    b->probs = take_full(p, batch * c->heads * vit->tokens, vit->kernels->keeps_probs ? vit->tokens : 1);
     b->mixed = take(p, all, W);
     b->middle = take(p, rows, W);
-    b->mean_2 = take(p, rows, 1);
-    b->rstd_2 = take(p, rows, 1);
+    b->mean_2 = take_full(p, rows, 1);
+    b->rstd_2 = take_full(p, rows, 1);
     b->hidden = take(p, rows, c->mlp);
     b->active = take(p, rows, c->mlp);
 }
@@ -47,8 +56,8 @@ static void walk_training(plan *p, const distac_vit *vit, int64_t batch, di_vit_
     int64_t wide = largest(3 * W, c->mlp);
     a->patches = take(p, patches, patch_size);
     a->tokens = take(p, all, W);
-    a->mean_pre = take(p, all, 1);
-    a->rstd_pre = take(p, all, 1);
+    a->mean_pre = take_full(p, all, 1);
+    a->rstd_pre = take_full(p, all, 1);
     void *x = take(p, all, W);
     di_block_acts shared = {0};
     if (vit->recompute) take_inside(p, vit, batch, c->layers > 1 ? all : batch, &shared);
@@ -63,8 +72,8 @@ static void walk_training(plan *p, const distac_vit *vit, int64_t batch, di_vit_
         b.y = x = take(p, rows, W);
         if (blocks) blocks[layer] = b;
     }
-    a->mean_post = take(p, batch, 1);
-    a->rstd_post = take(p, batch, 1);
+    a->mean_post = take_full(p, batch, 1);
+    a->rstd_post = take_full(p, batch, 1);
     a->pooled = take(p, batch, W);
     a->d_x = take(p, all, W);
     a->d_rows = take(p, all, W);
@@ -82,6 +91,7 @@ static void walk_inference(plan *p, const distac_vit *vit, int64_t slice, di_inf
     a->rows = take(p, all, W);
     a->wide = take(p, all, largest(largest(3 * W, c->mlp), patch_size));
     a->row_x = take(p, slice, W);
+    if (a->see && vit->kernels->narrow) a->seen = take_full(p, all, largest(largest(W, c->mlp), patch_size));
 }
 
 void di_workspace_free(distac_context *context, di_workspace *workspace) {
@@ -114,21 +124,21 @@ static distac_status too_large(const distac_vit *vit, int64_t batch) {
 }
 
 distac_status di_vit_plan_training(distac_vit *vit, int64_t batch) {
-    plan p = {.element = (size_t)distac_dtype_bytes(vit->dtype)};
+    plan p = plan_at(vit, NULL);
     walk_training(&p, vit, batch, &vit->acts, NULL);
     if (p.overflow) return too_large(vit, batch);
     DI_TRY(di_workspace_reserve(vit->context, &vit->training, p.bytes));
-    p = (plan){.base = vit->training.memory, .element = p.element};
+    p = plan_at(vit, vit->training.memory);
     walk_training(&p, vit, batch, &vit->acts, vit->blocks);
     return DISTAC_OK;
 }
 
 distac_status di_vit_plan_inference(distac_vit *vit, int64_t slice, di_infer_acts *out) {
-    plan p = {.element = (size_t)distac_dtype_bytes(vit->dtype)};
+    plan p = plan_at(vit, NULL);
     walk_inference(&p, vit, slice, out);
     if (p.overflow) return too_large(vit, slice);
     DI_TRY(di_workspace_reserve(vit->context, &vit->inference, p.bytes));
-    p = (plan){.base = vit->inference.memory, .element = p.element};
+    p = plan_at(vit, vit->inference.memory);
     walk_inference(&p, vit, slice, out);
     return DISTAC_OK;
 }
@@ -153,9 +163,9 @@ int32_t distac_vit_get_recompute(const distac_vit *vit) { return vit ? vit->reco
 
 int64_t distac_vit_workspace(const distac_vit *vit, int64_t batch, int32_t training) {
     if (!vit || batch < 1) return 0;
-    plan p = {.element = (size_t)distac_dtype_bytes(vit->dtype)};
+    plan p = plan_at(vit, NULL);
     di_vit_acts acts;
-    di_infer_acts infer;
+    di_infer_acts infer = {0};
     if (training) walk_training(&p, vit, batch, &acts, NULL);
     else walk_inference(&p, vit, batch < DI_VIT_SLICE ? batch : DI_VIT_SLICE, &infer);
     return p.overflow ? INT64_MAX : (int64_t)p.bytes;

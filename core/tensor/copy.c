@@ -7,6 +7,7 @@
 
 distac_status di_writable(const char *function, const char *name, const distac_tensor *tensor) {
     if (!tensor) return di_fail_at(DISTAC_EINVAL, function, "%s is NULL", name);
+    atomic_fetch_add_explicit(&tensor->storage->writes, 1, memory_order_relaxed);
     if (!tensor->storage->readonly) return DISTAC_OK;
     return di_fail_at(DISTAC_ESTATE, function, "%s is read-only: it lies in a mapped file (cast makes a copy)", name);
 }

@@ -13,6 +13,7 @@ typedef struct di_storage {
     size_t bytes;
     bool readonly;
     bool there; /* memory is the context's device's */
+    atomic_ullong writes; /* counted by di_writable: who keeps something made of the elements sees that it is old */
     void (*release)(void *owner); /* NULL: memory came from di_alloc; else called with owner, memory is foreign */
     void *owner;
 } di_storage;
@@ -27,6 +28,8 @@ struct distac_tensor {
     int64_t numel;
 };
 
+/* ESTATE for a read-only tensor; counts a write otherwise. Asked before elements are written. */
+distac_status di_writable(const char *function, const char *name, const distac_tensor *tensor);
 distac_status di_tensor_new(distac_context *context, int32_t dtype, int32_t rank, const int64_t *shape,
                             bool zeroed, distac_tensor **out);
 /* The same where the context computes: its device, or else the host. */

@@ -41,8 +41,6 @@ distac_status di_compute_dtype(const char *function, const char *name, const dis
 void di_convert(distac_context *context, int32_t from, const void *src, int32_t to, void *dst, int64_t n);
 /* dst = src where one is in host memory, the other on a device; shapes agree, dst's type can be written. */
 distac_status di_tensor_carry(distac_tensor *dst, const distac_tensor *src);
-/* ESTATE for a read-only tensor. */
-distac_status di_writable(const char *function, const char *name, const distac_tensor *tensor);
 /* EDEVICE unless two arguments lie in one place. */
 distac_status di_same_place(const char *function, const char *name_a, const distac_tensor *a, const char *name_b,
                             const distac_tensor *b);

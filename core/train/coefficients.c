@@ -60,6 +60,7 @@ distac_status distac_vit_combine(distac_vit *vit, const distac_tensor *base, int
     DI_REQUIRE(vit && base && taus && lambdas, "vit, base, taus and lambdas are needed");
     DI_TRY(check(__func__, vit, n_taus, taus, lambdas));
     DI_TRY(di_tensor_expect_anywhere(base, "base", vit->dtype, 1, &vit->flat->numel));
+    DI_TRY(di_writable(__func__, "vit", vit->flat));
     vit->kept_batch = 0; /* activations of other weights are of no use */
     distac_tensor **there = NULL, *start = NULL;
     distac_status status = bring_all(n_taus, taus, &there);

@@ -129,7 +129,8 @@ static distac_status body(distac_kd *kd, const input *in) {
                             l->grads->data, l->step));
     DI_TRY(k->step_decide(l->context, 1, &rule, l->step));
     DI_TRY(di_poll(l->context)); /* the last moment to stop with nothing changed */
-    return di_optimizer_update(l->optimizer, 0, l->step, l->grads->data, l->vit->flat->data);
+    return di_optimizer_update(l->optimizer, 0, l->step, l->grads->data, l->vit->flat->data,
+                               l->vit->copy);
 }
 
 /* ---- steps as recordings: on a device a step whose memory is the same as the last one's is replayed ---- */
@@ -209,6 +210,8 @@ static distac_status run(distac_kd *kd, const distac_tensor *images, const dista
     double rate;
     di_step step;
     DI_TRY(di_optimizer_rate(l->optimizer, lr, &rate));
+    DI_TRY(di_vit_fresh_copy(l->vit));
+    if (kd->teacher) DI_TRY(di_vit_fresh_copy(kd->teacher));
     DI_TRY(di_learner_begin(l, in.batch, rate, 0.0, NULL));
     DI_TRY(di_models_there(l->context) ? work_there(kd, &in) : body(kd, &in));
     DI_TRY(di_there_get(l->context, &step, l->step, sizeof step));

@@ -97,10 +97,10 @@ distac_status di_optimizer_check(const distac_optimizer *o, double sumsq, const 
 }
 
 distac_status di_optimizer_update(const distac_optimizer *o, int32_t which, const di_step *step, const void *grads,
-                                  void *params) {
+                                  void *params, void *copy) {
     const di_adamw rule = di_optimizer_rule(o);
     return o->kernels->step_update(o->context, which, o->n, &rule, grads, o->moments[0]->data, o->moments[1]->data,
-                                   params, step);
+                                   params, copy, step);
 }
 
 static distac_status check_vector(const distac_optimizer *o, const distac_tensor *t, const char *name) {
@@ -119,7 +119,7 @@ distac_status distac_optimizer_step(distac_optimizer *optimizer, distac_tensor *
     DI_REQUIRE(optimizer && params && grads && out, "optimizer, params, grads and out are needed");
     DI_TRY(check_vector(optimizer, params, "params"));
     DI_TRY(check_vector(optimizer, grads, "grads"));
-    if (distac_tensor_readonly(params)) return di_fail(DISTAC_ESTATE, "params is read-only");
+    DI_TRY(di_writable(__func__, "params", params));
     DI_TRY(di_optimizer_rate(optimizer, lr, &lr));
     const di_kernels *k = optimizer->kernels;
     const di_adamw rule = di_optimizer_rule(optimizer);
@@ -127,7 +127,7 @@ distac_status distac_optimizer_step(distac_optimizer *optimizer, distac_tensor *
     DI_TRY(k->step_begin(optimizer->context, &step, at));
     DI_TRY(k->step_gradient(optimizer->context, 0, optimizer->n, 0.0, NULL, NULL, grads->data, at));
     DI_TRY(k->step_decide(optimizer->context, 1, &rule, at));
-    DI_TRY(di_optimizer_update(optimizer, 0, at, grads->data, params->data));
+    DI_TRY(di_optimizer_update(optimizer, 0, at, grads->data, params->data, NULL));
     DI_TRY(di_there_get(optimizer->context, &step, at, sizeof step));
     *out = sqrt(step.sumsq[0]);
     DI_TRY(di_optimizer_check(optimizer, step.sumsq[0], "gradient"));

@@ -24,9 +24,10 @@ void di_optimizer_retain(distac_optimizer *optimizer);
 distac_status di_optimizer_rate(const distac_optimizer *optimizer, double lr, double *out);
 /* The constants of its updates. */
 di_adamw di_optimizer_rule(const distac_optimizer *optimizer);
-/* The update itself, unless the step is refused; the number of updates is counted by di_optimizer_done. */
+/* The update itself, unless the step is refused; the number of updates is counted by di_optimizer_done. copy: as
+ * step_update has it. */
 distac_status di_optimizer_update(const distac_optimizer *optimizer, int32_t which, const di_step *step,
-                                  const void *grads, void *params);
+                                  const void *grads, void *params, void *copy);
 /* Counts an update that was done; fails with ENUMERIC if a gradient with this sum of squares was refused. */
 distac_status di_optimizer_check(const distac_optimizer *optimizer, double sumsq, const char *what);
 

@@ -157,9 +157,10 @@ static distac_status work(distac_trainer *t, const batch *b, double rate, double
         DI_TRY(k->step_gradient(l->context, 1, t->dweight->numel, 0.0, NULL, NULL, t->dweight->data, l->step));
     DI_TRY(k->step_decide(l->context, t->head_optimizer ? 2 : 1, rules, l->step));
     DI_TRY(di_poll(l->context)); /* the last moment to stop with nothing changed */
-    DI_TRY(di_optimizer_update(l->optimizer, 0, l->step, l->grads->data, l->vit->flat->data));
+    DI_TRY(di_optimizer_update(l->optimizer, 0, l->step, l->grads->data, l->vit->flat->data, l->vit->copy));
     if (!t->head_optimizer) return DISTAC_OK;
-    return di_optimizer_update(t->head_optimizer, 1, l->step, t->dweight->data, l->head->weight->data);
+    return di_optimizer_update(t->head_optimizer, 1, l->step, t->dweight->data, l->head->weight->data,
+                               NULL);
 }
 
 /* The step with everything where it is computed; labels on the host. */

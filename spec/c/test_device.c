@@ -3,7 +3,7 @@
 #include "mini.h"
 
 static const distac_vit_config config = {.image = 14, .patch = 7, .channels = 3, .width = 24, .layers = 2,
-                                         .heads = 2, .mlp = 40, .dim = 12, .activation = DISTAC_ACT_QUICK_GELU};
+                                         .heads = 3, .mlp = 40, .dim = 12, .activation = DISTAC_ACT_QUICK_GELU};
 enum { BATCH = 6, CLASSES = 5, STEPS = 2 };
 
 /* Small training runs on one device: NULL is the CPU. */
@@ -269,8 +269,56 @@ static void refused_steps_change_nothing(void **state) {
     bench_free(&b);
 }
 
+/* Encoders in bfloat16 read copies of their parameters: after every way to change these, features are those of a new
+ * encoder with the same parameters. */
+static void copies_follow_the_parameters(void **state) {
+    (void)state;
+    bench b;
+    if (!bench_make(&b, "cuda", DISTAC_F32, "bf16")) skip();
+    const int64_t n = distac_tensor_numel(b.flat), one[2] = {1, 1};
+    distac_tensor *tau = NULL, *grads = NULL, *lambdas = NULL;
+    OK(distac_tensor_create_beside(b.flat, DISTAC_F32, 1, &n, &tau));
+    OK(distac_tensor_random(tau, 0, 11, 1));
+    OK(distac_tensor_cast(tau, DISTAC_F32, &grads));
+    OK(distac_tensor_create(b.context, DISTAC_F64, 2, one, &lambdas));
+    OK(distac_tensor_fill(lambdas, 0.01));
+    double *before = NULL;
+    for (int way = 0; way < 7; way++) {
+        record run = {0};
+        double norm;
+        distac_tensor *features = NULL, *expected = NULL, *part = NULL;
+        distac_vit *other = NULL;
+        if (way == 1) OK(distac_tensor_copy(b.flat, tau));
+        if (way == 2) OK(distac_vit_combine(b.vit, tau, 1, &tau, lambdas));
+        if (way == 3) OK(distac_vit_init(b.vit, 8));
+        if (way == 4) OK(distac_optimizer_step(b.optimizer, b.flat, grads, 0.1, &norm));
+        if (way == 5) distills(&b, &run);
+        if (way == 6) OK(distac_vit_param(b.vit, 3, &part));
+        if (way == 6) OK(distac_tensor_fill(part, 0.03));
+        OK(distac_vit_features(b.vit, b.images, &features));
+        OK(distac_vit_clone(b.vit, &other));
+        OK(distac_vit_features(other, b.images, &expected));
+        double *came = values_of(features), *wanted = values_of(expected);
+        assert_memory_equal(came, wanted, (size_t)distac_tensor_numel(features) * sizeof(double));
+        if (before) assert_memory_not_equal(came, before, (size_t)distac_tensor_numel(features) * sizeof(double));
+        free(before);
+        free(wanted);
+        free(run.values);
+        before = came;
+        distac_tensor_release(part);
+        distac_tensor_release(features);
+        distac_tensor_release(expected);
+        distac_vit_release(other);
+    }
+    free(before);
+    distac_tensor_release(tau);
+    distac_tensor_release(grads);
+    distac_tensor_release(lambdas);
+    bench_free(&b);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(as_on_the_cpu), cmocka_unit_test(images_as_on_the_cpu),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(copies_follow_the_parameters), cmocka_unit_test(as_on_the_cpu), cmocka_unit_test(images_as_on_the_cpu),
                                        cmocka_unit_test(refused_steps_change_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* cublas_lt.cpp: cuBLASLt's products on the emulated device: by columns, as cuBLAS counts, in plain loops. Factors are
  * rounded as the type of the computation says; sums are made in that type. */
 #include "cublasLt.h"
+#include "cuda_bf16.h"
 #include "emulator.h"
 
 #include <string.h>
@@ -88,15 +89,17 @@ template <typename T> static void multiply(const product &p) {
                 if (p.desc.epilogue == CUBLASLT_EPILOGUE_BIAS) value += (T)element(p.d.type, p.desc.bias, i);
                 int64_t at = batch * p.d.stride + j * p.d.ld + i;
                 if (p.d.type == CUDA_R_64F) ((double *)p.D)[at] = (double)value;
-                else ((float *)p.D)[at] = (float)value;
+                else if (p.d.type == CUDA_R_32F) ((float *)p.D)[at] = (float)value;
+                else ((__nv_bfloat16 *)p.D)[at] = __float2bfloat16((float)value);
             }
     }
 }
 
+static size_t size_of(cudaDataType type) { return type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : 2; }
+
 static bool inside(const cublasLtMatrixLayoutOpaque_t &l, const void *base) {
-    size_t size = l.type == CUDA_R_64F ? 8 : l.type == CUDA_R_32F ? 4 : 2;
     int64_t last = (l.batch - 1) * l.stride + (l.columns - 1) * l.ld + l.rows;
-    return is_device(base, (size_t)last * size);
+    return is_device(base, (size_t)last * size_of(l.type));
 }
 
 } // namespace emulated
@@ -204,7 +207,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     *got = 0;
     /* What the library is known not to do. */
     if (f64 != (a->type == CUDA_R_64F) || f64 != (d->type == CUDA_R_64F) || wanted < 1 ||
-        (f64 && desc->epilogue != CUBLASLT_EPILOGUE_DEFAULT))
+        (d->type == CUDA_R_16BF && a->type != CUDA_R_16BF) || desc->scale != (f64 ? CUDA_R_64F : CUDA_R_32F) || (f64 && desc->epilogue != CUBLASLT_EPILOGUE_DEFAULT))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     memset(results, 0, sizeof *results);
     for (int i = 0; i < 4; i++) results->algo.data[i] = preference->align[i]; /* it counts on them */
@@ -231,7 +234,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     if (!inside(p.a, A) || !inside(p.b, B) || !inside(p.d, D) || (p.beta != 0 && !inside(p.c, C)))
         die("a matrix of a product lies outside of device memory: %lldx%lldx%lld", (long long)m, (long long)n, (long long)k);
     if (workspace_bytes && !is_device(workspace, workspace_bytes)) die("the workspace lies outside of device memory");
-    if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS && !is_device(desc->bias, (size_t)m * 4))
+    if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS && !is_device(desc->bias, (size_t)m * size_of(d->type)))
         die("the bias lies outside of device memory");
     const void *each[4] = {A, B, C, D};
     for (int i = 0; algo && i < 4; i++)

@@ -64,6 +64,13 @@ unsigned lane();
 /* A block's shared memory for the array that `key` stands for: the same for all threads of a block. */
 void *shared(const void *key, size_t bytes);
 void *shared_dynamic();
+/* Bytes on their way to shared memory (NULL: zeros), which holds NaN until the thread waits for their group; LEFT: the
+ * youngest groups that may still be on their way. */
+void copy_async(void *to, const void *from, size_t bytes);
+void copy_async_group();
+void copy_async_wait(int left);
+/* Tells a mistake and ends the program. */
+[[noreturn]] void misuse(const char *what);
 cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                    std::function<void()> thread);
 

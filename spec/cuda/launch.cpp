@@ -15,11 +15,19 @@ place now;
 enum { STACK = 128 << 10, MOST_THREADS = 1024, WARP = 32, EDGE_BYTES = 64 };
 enum state { FRESH, RUNNING, AT_BARRIER, IN_WARP, ENDED };
 
+struct journey {
+    void *to;
+    const void *from;
+    size_t bytes;
+    int group;
+};
 struct fiber {
     void *sp; /* saved stack pointer */
     uint3 place;
     state at;
     unsigned long long generation; /* of the warp operation waited for */
+    std::vector<journey> under_way;
+    int groups;
 };
 struct warp {
     unsigned long long value[2][WARP], generation;
@@ -78,6 +86,8 @@ static void yield() {
 static void enter_thread() {
     for (;;) {
         (*body)();
+        if (!fibers[self].under_way.empty()) die("a thread ended with copies under way");
+        fibers[self].groups = 0;
         fibers[self].at = ENDED;
         yield();
     }
@@ -127,6 +137,30 @@ const unsigned long long *warp_exchange(unsigned mask, unsigned long long value)
         yield();
     }
     return p->value[mine & 1];
+}
+
+/* ---- copies that the thread does not wait for at once ---- */
+
+void misuse(const char *what) { die("%s", what); }
+
+void copy_async(void *to, const void *from, size_t bytes) {
+    if (bytes != 16 || (uintptr_t)to % 16 || (uintptr_t)from % 16) die("an asynchronous copy that is not aligned");
+    if (from && !is_device(from, bytes)) die("an asynchronous copy from outside of device memory");
+    memset(to, 0xff, bytes);
+    fibers[self].under_way.push_back({to, from, bytes, fibers[self].groups});
+}
+
+void copy_async_group() { fibers[self].groups++; }
+
+void copy_async_wait(int left) {
+    fiber *f = &fibers[self];
+    std::vector<journey> rest;
+    for (const journey &j : f->under_way) {
+        if (j.group >= f->groups - left) rest.push_back(j);
+        else if (j.from) memcpy(j.to, j.from, j.bytes);
+        else memset(j.to, 0, j.bytes);
+    }
+    f->under_way.swap(rest);
 }
 
 /* ---- shared memory: one stretch per block, with words between the arrays that nobody may write ---- */

@@ -36,7 +36,9 @@ distac_status di_cpu_step_decide(distac_context *c, int32_t vectors, const di_ad
         return k->anchor(c, n, beta, theta, theta0, g, &step->anchor, &step->sumsq[which]);                        \
     }                                                                                                              \
     distac_status di_cpu_step_update_##suffix(distac_context *c, int32_t which, int64_t n, const di_adamw *rule,   \
-                                              const void *g, void *m, void *v, void *theta, const di_step *step) { \
+                                              const void *g, void *m, void *v, void *theta, void *copy,            \
+                                              const di_step *step) {                                               \
+        (void)copy;                                                                                                \
         if (step->refused) return DISTAC_OK;                                                                       \
         return c->kernels_##suffix->adamw(c, n, step->updates[which] + 1, step->rate[which], rule->beta1,          \
                                           rule->beta2, rule->eps, rule->weight_decay, rule->coupled,               \

@@ -84,6 +84,7 @@ distac_status di_cuda_replay(distac_context *c, const void *recording);
 void di_cuda_recording_free(distac_context *c, void *recording);
 
 /* ---- table.c ---- */
-extern const di_kernels di_cuda_kernels_f32, di_cuda_kernels_f64, di_cuda_kernels_model_f32;
+extern const di_kernels di_cuda_kernels_f32, di_cuda_kernels_f64, di_cuda_kernels_model_f32,
+    di_cuda_kernels_narrow;
 
 #endif

@@ -114,6 +114,7 @@ __global__ void pixels(int64_t n, int64_t plane, const unsigned char *bytes, con
     }
 EMBEDDING(f32, float, float, float)
 EMBEDDING(f64, double, double, double)
+EMBEDDING(narrow, float, __nv_bfloat16, float)
 
 #define PLAIN(suffix, A)                                                                                           \
     extern "C" int di_cuda_launch_gather_##suffix(int64_t n, int64_t C, const int64_t *list, const void *x, void *y,      \

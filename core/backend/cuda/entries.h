@@ -14,10 +14,18 @@ DI_BOTH(gemm) DI_BOTH(linear) DI_BOTH(linear_backward_input) DI_BOTH(linear_back
 DI_ENTRY(linear, di_cuda_linear_model)
 DI_ENTRY(linear_backward_input, di_cuda_linear_backward_input_model)
 DI_ENTRY(linear_backward_weight, di_cuda_linear_backward_weight_model)
-/* layers.c */
+DI_ENTRY(linear, di_cuda_linear_narrow)
+DI_ENTRY(linear_backward_input, di_cuda_linear_backward_input_narrow)
+DI_ENTRY(linear_backward_weight, di_cuda_linear_backward_weight_narrow)
+/* layers.c; `narrow`: F32 with what backend.h says of narrow tables */
+#define DI_NARROW(name) DI_ENTRY(name, di_cuda_##name##_narrow)
+DI_NARROW(layernorm) DI_NARROW(layernorm_backward) DI_NARROW(patches) DI_NARROW(tokens) DI_NARROW(tokens_backward)
+DI_NARROW(rows_first) DI_NARROW(rows_first_backward)
 DI_BOTH(layernorm) DI_BOTH(layernorm_backward) DI_BOTH(attention) DI_BOTH(attention_causal)
 DI_BOTH(attention_backward) DI_BOTH(patches) DI_BOTH(tokens) DI_BOTH(tokens_backward) DI_BOTH(rows_first)
 DI_BOTH(rows_first_backward)
+/* narrow.c */
+DI_NARROW(attention) DI_NARROW(attention_backward) DI_NARROW(project) DI_NARROW(project_backward)
 /* heads.c */
 DI_BOTH(pixels) DI_BOTH(gather) DI_BOTH(normalize) DI_BOTH(normalize_backward) DI_BOTH(softmax) DI_BOTH(loss)
 DI_BOTH(loss_kd) DI_BOTH(loss_entropy)

@@ -43,7 +43,11 @@ int64_t di_cuda_norm_pieces(int64_t M);
                                                    void *delta, void *dqkv, cudaStream_t s);
 DI_ACTIVATIONS(f32)
 DI_ACTIVATIONS(f64)
+DI_ACTIVATIONS(narrow) /* bfloat16; parameters and what is kept are float. Attention: attention_narrow_kernels.cu */
 #undef DI_ACTIVATIONS
+
+/* Whether the tensor cores take such heads; arrays are aligned to 16 bytes then, and causal is not taken. */
+int di_cuda_attention_fits_narrow(int64_t N, int64_t W, int64_t H);
 
 #define DI_NUMBERS(suffix)                                                                                         \
     /* embedding_kernels.cu; mean and std are the host's */                                                        \
@@ -76,7 +80,8 @@ DI_ACTIVATIONS(f64)
     int di_cuda_launch_adamw_##suffix(int64_t n, int64_t update, double rate, const di_adamw *rule, double factor, \
                                       const void *g, void *m, void *v, void *theta, cudaStream_t s);               \
     int di_cuda_launch_step_update_##suffix(int which, int64_t n, const di_adamw *rule, const void *g, void *m,    \
-                                            void *v, void *theta, const di_step *step, cudaStream_t s);            \
+                                            void *v, void *theta, void *copy, const di_step *step,                 \
+                                            cudaStream_t s);                                                       \
     int di_cuda_launch_nonfinite_##suffix(int64_t n, const void *x, unsigned long long *first, cudaStream_t s);    \
     int di_cuda_launch_square_##suffix(int64_t n, void *g, double *out, cudaStream_t s);                           \
     int di_cuda_launch_combine_##suffix(int64_t n, int models, const void *const *taus, const double *lambdas,     \

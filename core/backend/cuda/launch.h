@@ -25,7 +25,10 @@
     T *const name = (T *)emulated::shared(&name##_key, sizeof(T) * (count))
 /* The shared_bytes of the launch. */
 #define DI_SHARED_BYTES(T, name) T *const name = (T *)emulated::shared_dynamic()
+/* Before a loop whose arrays have to be registers. */
+#define DI_UNROLL
 #else
+#define DI_UNROLL _Pragma("unroll")
 #define DI_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                                  \
     (kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), (int)cudaGetLastError())
 #define DI_SHARED(T, name, count) __shared__ T name[count]

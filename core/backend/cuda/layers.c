@@ -12,7 +12,7 @@ static distac_status check_head(const char *what, int64_t W, int64_t H, int64_t 
                       (long long)(W / H), (long long)widest);
 }
 
-#define ENTRIES(suffix, P, widest)                                                                                 \
+#define ENTRIES(suffix, P)                                                                                         \
     distac_status di_cuda_layernorm_##suffix(distac_context *c, int64_t M, int64_t C, const void *x,               \
                                              int64_t x_stride, const void *gamma, const void *beta, void *y,       \
                                              void *mean, void *rstd) {                                             \
@@ -33,34 +33,6 @@ static distac_status check_head(const char *what, int64_t W, int64_t H, int64_t 
         return LAUNCH("layernorm_backward",                                                                        \
                       di_cuda_launch_layernorm_backward_##suffix(M, C, x, x_stride, gamma, mean, rstd, dy,         \
                                                                  accumulate, dx, parts, dgamma, dbeta,             \
-                                                                 cuda->stream));                                   \
-    }                                                                                                              \
-    distac_status di_cuda_attention_##suffix(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H,        \
-                                             const void *qkv, void *kept, void *out) {                             \
-        DI_CUDA_BEGIN(c, "attention");                                                                             \
-        DI_TRY(check_head("attention", W, H, widest));                                                             \
-        if (B * N == 0) return DISTAC_OK;                                                                          \
-        return LAUNCH("attention",                                                                                 \
-                      di_cuda_launch_attention_##suffix(B, N, W, H, 0, qkv, kept, out, cuda->stream));             \
-    }                                                                                                              \
-    distac_status di_cuda_attention_causal_##suffix(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H, \
-                                                    const void *qkv, void *out) {                                  \
-        DI_CUDA_BEGIN(c, "attention_causal");                                                                      \
-        DI_TRY(check_head("attention_causal", W, H, widest));                                                      \
-        if (B * N == 0) return DISTAC_OK;                                                                          \
-        return LAUNCH("attention_causal",                                                                          \
-                      di_cuda_launch_attention_##suffix(B, N, W, H, 1, qkv, NULL, out, cuda->stream));             \
-    }                                                                                                              \
-    distac_status di_cuda_attention_backward_##suffix(distac_context *c, int64_t B, int64_t N, int64_t W,          \
-                                                      int64_t H, const void *qkv, const void *kept,                \
-                                                      const void *out, const void *dout, void *dqkv) {             \
-        DI_CUDA_BEGIN(c, "attention_backward");                                                                    \
-        void *delta;                                                                                               \
-        DI_TRY(check_head("attention_backward", W, H, widest));                                                    \
-        if (B * N == 0) return DISTAC_OK;                                                                          \
-        DI_TRY(di_cuda_scratch(c, (size_t)(B * H * N) * sizeof(P), &delta));                                       \
-        return LAUNCH("attention_backward",                                                                        \
-                      di_cuda_launch_attention_backward_##suffix(B, N, W, H, qkv, kept, out, dout, delta, dqkv,    \
                                                                  cuda->stream));                                   \
     }                                                                                                              \
     distac_status di_cuda_patches_##suffix(distac_context *c, int64_t B, int64_t C, int64_t S, int64_t p,          \
@@ -94,5 +66,38 @@ static distac_status check_head(const char *what, int64_t W, int64_t H, int64_t 
         return LAUNCH("rows_first_backward",                                                                       \
                       di_cuda_launch_rows_first_backward_##suffix(B, N, W, dfirst, dx, cuda->stream));             \
     }
-ENTRIES(f32, float, 256)
-ENTRIES(f64, double, 128)
+ENTRIES(f32, float)
+ENTRIES(f64, double)
+ENTRIES(narrow, float)
+
+#define ATTENTION(suffix, P, widest)                                                                               \
+    distac_status di_cuda_attention_##suffix(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H,        \
+                                             const void *qkv, void *kept, void *out) {                             \
+        DI_CUDA_BEGIN(c, "attention");                                                                             \
+        DI_TRY(check_head("attention", W, H, widest));                                                             \
+        if (B * N == 0) return DISTAC_OK;                                                                          \
+        return LAUNCH("attention",                                                                                 \
+                      di_cuda_launch_attention_##suffix(B, N, W, H, 0, qkv, kept, out, cuda->stream));             \
+    }                                                                                                              \
+    distac_status di_cuda_attention_causal_##suffix(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H, \
+                                                    const void *qkv, void *out) {                                  \
+        DI_CUDA_BEGIN(c, "attention_causal");                                                                      \
+        DI_TRY(check_head("attention_causal", W, H, widest));                                                      \
+        if (B * N == 0) return DISTAC_OK;                                                                          \
+        return LAUNCH("attention_causal",                                                                          \
+                      di_cuda_launch_attention_##suffix(B, N, W, H, 1, qkv, NULL, out, cuda->stream));             \
+    }                                                                                                              \
+    distac_status di_cuda_attention_backward_##suffix(distac_context *c, int64_t B, int64_t N, int64_t W,          \
+                                                      int64_t H, const void *qkv, const void *kept,                \
+                                                      const void *out, const void *dout, void *dqkv) {             \
+        DI_CUDA_BEGIN(c, "attention_backward");                                                                    \
+        void *delta;                                                                                               \
+        DI_TRY(check_head("attention_backward", W, H, widest));                                                    \
+        if (B * N == 0) return DISTAC_OK;                                                                          \
+        DI_TRY(di_cuda_scratch(c, (size_t)(B * H * N) * sizeof(P), &delta));                                       \
+        return LAUNCH("attention_backward",                                                                        \
+                      di_cuda_launch_attention_backward_##suffix(B, N, W, H, qkv, kept, out, dout, delta, dqkv,    \
+                                                                 cuda->stream));                                   \
+    }
+ATTENTION(f32, float, 256)
+ATTENTION(f64, double, 128)

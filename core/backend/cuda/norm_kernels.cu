@@ -147,3 +147,4 @@ extern "C" int64_t di_cuda_norm_pieces(int64_t M) { return M < 64 * 128 ? (M + 6
     }
 LAYERNORM(f32, float, float)
 LAYERNORM(f64, double, double)
+LAYERNORM(narrow, __nv_bfloat16, float)

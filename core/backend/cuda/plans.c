@@ -10,7 +10,7 @@ enum { SLOTS = 512 }; /* kept at once, a power of two; a full table begins anew 
 /* What a plan depends on; compared as bytes, so made by memset and fields of whole words. */
 typedef struct key {
     int64_t M, N, K, lda, ldb, ldc;
-    int32_t factors, bias, tf32, trans_a, trans_b, in_place;
+    int32_t factors, rest, bias, tf32, trans, in_place;
     int32_t align_a, align_b, align_c, align_d;
 } key;
 
@@ -45,8 +45,8 @@ static key key_of(const di_product *p) {
     key k;
     memset(&k, 0, sizeof k);
     k.M = p->M, k.N = p->N, k.K = p->K, k.lda = p->lda, k.ldb = p->ldb, k.ldc = p->ldc;
-    k.factors = p->factors, k.bias = p->bias != NULL, k.tf32 = p->tf32;
-    k.trans_a = p->trans_a, k.trans_b = p->trans_b;
+    k.factors = p->factors, k.rest = p->rest, k.bias = p->bias != NULL, k.tf32 = p->tf32;
+    k.trans = p->trans_a + 2 * p->trans_b;
     k.in_place = p->C == p->D;
     k.align_a = alignment(p->A), k.align_b = alignment(p->B);
     k.align_c = alignment(p->C), k.align_d = alignment(p->D);
@@ -66,13 +66,16 @@ static uint64_t hash(const key *k) {
         if (blas_ != CUBLAS_STATUS_SUCCESS) return di_cuda_check_blas(c, what, (int)blas_);                        \
     } while (0)
 
+static cudaDataType_t type_of(int32_t dtype) {
+    return dtype == DISTAC_F64 ? CUDA_R_64F : dtype == DISTAC_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
 static distac_status describe(distac_context *c, const char *what, plan *p, const di_product *x) {
     bool f64 = x->factors == DISTAC_F64;
-    cudaDataType_t factors = f64 ? CUDA_R_64F : x->factors == DISTAC_BF16 ? CUDA_R_16BF : CUDA_R_32F;
-    cudaDataType_t rest = f64 ? CUDA_R_64F : CUDA_R_32F;
+    cudaDataType_t factors = type_of(x->factors), rest = type_of(x->rest);
     cublasComputeType_t compute = f64 ? CUBLAS_COMPUTE_64F : x->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     int32_t first = x->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N, second = x->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-    BLAS(cublasLtMatmulDescCreate(&p->desc, compute, rest));
+    BLAS(cublasLtMatmulDescCreate(&p->desc, compute, f64 ? CUDA_R_64F : CUDA_R_32F));
     BLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
     BLAS(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
     if (x->bias) {

@@ -127,12 +127,15 @@ __global__ void adamw(int64_t n, adamw_numbers<T> a, const T *g, T *m, T *v, T *
 
 template <typename T>
 __global__ void step_update(int which, int64_t n, di_adamw rule, const T *g, T *m, T *v, T *theta,
-                            const di_step *step) {
+                            __nv_bfloat16 *copy, const di_step *step) {
     DI_SHARED(adamw_numbers<T>, a, 1);
     if (step->refused) return;
     if (threadIdx.x == 0) *a = numbers<T>(rule, step->updates[which] + 1, step->rate[which], step->factor[which]);
     __syncthreads();
-    DI_EACH(i, n) adamw_element(*a, i, g, m, v, theta);
+    DI_EACH(i, n) {
+        adamw_element(*a, i, g, m, v, theta);
+        if (copy) copy[i] = __float2bfloat16((float)theta[i]);
+    }
 }
 
 /* ---- others ---- */
@@ -177,10 +180,10 @@ __global__ void combine(int64_t n, int models, const void *const *taus, const do
                          numbers<T>(*rule, update, rate, factor), (const T *)g, (T *)m, (T *)v, (T *)theta);       \
     }                                                                                                              \
     extern "C" int di_cuda_launch_step_update_##suffix(int which, int64_t n, const di_adamw *rule, const void *g,  \
-                                                       void *m, void *v, void *theta, const di_step *step,         \
-                                                       cudaStream_t s) {                                           \
+                                                       void *m, void *v, void *theta, void *copy,                  \
+                                                       const di_step *step, cudaStream_t s) {                    \
         return DI_LAUNCH(step_update<T>, di_blocks(n, 16 * THREADS), THREADS, 0, s, which, n, *rule,               \
-                         (const T *)g, (T *)m, (T *)v, (T *)theta, step);                                          \
+                         (const T *)g, (T *)m, (T *)v, (T *)theta, (__nv_bfloat16 *)copy, step);                   \
     }                                                                                                              \
     extern "C" int di_cuda_launch_nonfinite_##suffix(int64_t n, const void *x, unsigned long long *first,          \
                                                      cudaStream_t s) {                                             \

@@ -92,10 +92,10 @@ static distac_status put_lists(distac_context *c, int32_t models, const void *co
                                                         &step->sumsq[which], cuda->stream));                       \
     }                                                                                                              \
     distac_status di_cuda_step_update_##suffix(distac_context *c, int32_t which, int64_t n, const di_adamw *rule,  \
-                                               const void *g, void *m, void *v, void *theta,                       \
+                                               const void *g, void *m, void *v, void *theta, void *copy,           \
                                                const di_step *step) {                                              \
         DI_CUDA_BEGIN(c, "step");                                                                                  \
-        return LAUNCH("step", di_cuda_launch_step_update_##suffix(which, n, rule, g, m, v, theta, step,            \
+        return LAUNCH("step", di_cuda_launch_step_update_##suffix(which, n, rule, g, m, v, theta, copy, step,      \
                                                                   cuda->stream));                                  \
     }                                                                                                              \
     distac_status di_cuda_adamw_##suffix(distac_context *c, int64_t n, int64_t t, double lr, double beta1,         \
