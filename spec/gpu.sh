@@ -33,31 +33,29 @@ program() { # NAME: its path, if it was built
     return 1
 }
 
-missing() { # what a build needs and this machine lacks
-    local lacking=() tool library
-    for tool in cmake gcc pkg-config; do command -v $tool >/dev/null || lacking+=("$tool"); done
+missing() { # what a build needs and this machine lacks; of libraries it needs none (core/libraries.cmake)
+    local lacking=() tool
+    for tool in cmake gcc g++; do command -v $tool >/dev/null || lacking+=("$tool"); done
     command -v ninja >/dev/null || command -v make >/dev/null || lacking+=("ninja or make")
     command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || lacking+=("nvcc")
-    for library in png jpeglib zlib lapacke unistr xxhash cmocka; do
-        echo "#include <stddef.h>
-#include <stdio.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <$library.h>" | gcc -E -I/usr/include/lapacke -x c - >/dev/null 2>&1 || lacking+=("$library.h")
-    done
     echo "${lacking[*]}"
 }
-part_build() {
+part_build() { # CMAKE_OPTIONS: others than -DDISTAC_CUDA=ON
     if [ $packed = 1 ]; then skip "this is a pack: built elsewhere"; return; fi
-    local lacking generator=()
+    local lacking generator=() target targets=(bench_device)
     lacking=$(missing)
     if [ -n "$lacking" ]; then
         skip "missing here: $lacking. Build a pack where they are: spec/gpu.sh --pack FOLDER"
         return
     fi
     command -v ninja >/dev/null && generator=(-G Ninja)
-    cmake -S . -B "$build" "${generator[@]}" -DDISTAC_CUDA=ON >/dev/null && cmake --build "$build" -j "$(nproc)" && cmake --build "$build" --target bench_device
+    # shellcheck disable=SC2086
+    cmake -S . -B "$build" "${generator[@]}" ${CMAKE_OPTIONS:--DDISTAC_CUDA=ON} || return
+    for target in $tests distac distac_cuda distac_cuda_emulated; do
+        case " $(cmake --build "$build" --target help) " in *[[:space:]]$target[:[:space:]]*) targets+=("$target") ;; esac
+    done
+    # What is built stays built: another run goes on after the time is over.
+    timeout -k 5 $limit cmake --build "$build" -j "$(nproc)" --target "${targets[@]}"
 }
 
 spec_part() { # PROGRAM: a C test whose cases run on the device

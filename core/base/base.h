@@ -133,6 +133,14 @@ typedef struct di_text {
 } di_text;
 void di_text_add(di_text *text, const char *format, ...) DI_PRINTF(2, 3);
 void di_text_free(di_text *text);
+/* Says why zlib's inflateInit failed with `code` and its message (NULL: none): ENOMEM, or EUNSUPPORTED. */
+distac_status di_fail_inflate(const char *function, const char *path, int code, const char *message);
+/* The bytes of a code point, their number is returned. */
+size_t di_utf8_put(uint32_t point, char out[4]);
+/* The code point at text, its length to *length: 0 unless it is UTF-8. */
+uint32_t di_utf8_get(const char *text, size_t bytes, size_t *length);
+/* The first byte of what is not UTF-8; NULL: all of it is. */
+const char *di_utf8_wrong(const char *text, size_t bytes);
 /* The candidate with the smallest edit distance to name, NULL if none is near. */
 const char *di_nearest(const char *name, int64_t count, const char *const *candidates);
 /* Whether a name fits a pattern: * stands for any text, ? for one byte. */

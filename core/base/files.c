@@ -219,3 +219,12 @@ double distac_clock(void) {
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
+
+/* ---- compressed files ---- */
+
+distac_status di_fail_inflate(const char *function, const char *path, int code, const char *message) {
+    enum { OUT_OF_MEMORY = -4 }; /* Z_MEM_ERROR */
+    if (code == OUT_OF_MEMORY) return di_fail_at(DISTAC_ENOMEM, function, "%s: no memory to inflate", path);
+    return di_fail_at(DISTAC_EUNSUPPORTED, function, "%s: what is compressed cannot be read: %s", path,
+                      message ? message : "this is another version of zlib");
+}

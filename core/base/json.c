@@ -6,7 +6,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistr.h>
 
 enum { DEPTH = 64, FEW = 8, BLOCK = 1 << 16 };
 
@@ -94,18 +93,16 @@ static bool unescape(parser *p, char *out, size_t *count) {
     if (unit < 0) return broken(p, start, "not JSON: \\u needs four hexadecimal digits");
     if (unit == 0) return broken(p, start, "texts must not hold the character NUL");
     p->at += 4;
-    ucs4_t character = (ucs4_t)unit;
+    uint32_t character = (uint32_t)unit;
     if (unit >= 0xd800 && unit < 0xe000) {
         long low = unit < 0xdc00 && p->at + 1 < p->bytes && p->text[p->at] == '\\' && p->text[p->at + 1] == 'u'
                        ? unit_at(p, p->at + 2)
                        : -1;
         if (low < 0xdc00 || low >= 0xe000) return broken(p, start, "not JSON: half of a surrogate pair");
-        character = 0x10000 + (ucs4_t)((unit - 0xd800) << 10 | (low - 0xdc00));
+        character = 0x10000 + (uint32_t)((unit - 0xd800) << 10 | (low - 0xdc00));
         p->at += 6;
     }
-    int length = u8_uctomb((uint8_t *)out + *count, character, 6); /* no longer than its escape */
-    if (length < 0) return broken(p, start, "not JSON: no character has this number");
-    *count += (size_t)length;
+    *count += di_utf8_put(character, out + *count); /* no longer than its escape */
     return true;
 }
 
@@ -114,7 +111,7 @@ static bool read_text(parser *p, const char **out, size_t *count) {
     size_t start = p->at++, end = p->at;
     while (end < p->bytes && p->text[end] != '"') end += p->text[end] == '\\' ? 2 : 1;
     if (end >= p->bytes) return broken(p, start, "not JSON: the text that begins here does not end");
-    const uint8_t *raw = (const uint8_t *)p->text + p->at, *wrong = u8_check(raw, end - p->at);
+    const char *raw = p->text + p->at, *wrong = di_utf8_wrong(raw, end - p->at);
     if (wrong) return broken(p, p->at + (size_t)(wrong - raw), "not valid UTF-8");
     char *text = take(p, end - p->at + 1);
     if (!text) return false;
@@ -283,8 +280,8 @@ static bool read_value(parser *p, di_json *out, int depth) {
         return true;
     }
     if (p->at == p->bytes) return broken(p, p->at, "not JSON: it ends where a value is expected");
-    const uint8_t *rest = (const uint8_t *)p->text + p->at;
-    return broken(p, p->at, u8_check(rest, p->bytes - p->at) == rest ? "not valid UTF-8" : "not JSON: a value is expected");
+    const char *rest = p->text + p->at;
+    return broken(p, p->at, di_utf8_wrong(rest, p->bytes - p->at) == rest ? "not valid UTF-8" : "not JSON: a value is expected");
 }
 
 distac_status di_json_read(const char *text, size_t bytes, di_json_document *out, size_t *at, const char **rule) {

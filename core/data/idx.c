@@ -87,8 +87,8 @@ static distac_status source_start(source *s) {
     if (!s->in) return DISTAC_ENOMEM;
     DI_TRY(refill(s));
     if (s->ahead < 2 || s->in[0] != 0x1f || s->in[1] != 0x8b) return DISTAC_OK;
-    if (inflateInit2(&s->z, 15 + 16) != Z_OK) /* 16: a gzip wrapper */
-        return di_fail_at(DISTAC_ENOMEM, "distac_dataset_idx", "no memory to inflate %s", s->file.path);
+    int code = inflateInit2(&s->z, 15 + 16); /* 16: a gzip wrapper */
+    if (code != Z_OK) return di_fail_inflate("distac_dataset_idx", s->file.path, code, s->z.msg);
     s->gzip = true;
     return DISTAC_OK;
 }

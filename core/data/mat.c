@@ -224,8 +224,8 @@ static distac_status read_element(di_mat *m, inflater *s, size_t size, const cha
 static distac_status read_deflated(di_mat *m, uint32_t bytes, const char *wanted, di_mat_variable **out) {
     inflater s = {.left = bytes, .start = m->file.offset};
     uint8_t tag[8];
-    if (inflateInit(&s.z) != Z_OK)
-        return di_fail_at(DISTAC_ENOMEM, "mat", "no memory to inflate %s", m->file.path);
+    int code = inflateInit(&s.z);
+    if (code != Z_OK) return di_fail_inflate("mat", m->file.path, code, s.z.msg);
     distac_status status = inflate_some(m, &s, tag, 8);
     uint32_t type = 0, size = 0;
     if (status == DISTAC_OK) {

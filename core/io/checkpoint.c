@@ -3,7 +3,6 @@
 #include "io.h"
 #include <stdlib.h>
 #include <string.h>
-#include <unistr.h>
 
 /* ---- mapped files ---- */
 
@@ -204,7 +203,7 @@ distac_status distac_checkpoint_get_info(const distac_checkpoint *checkpoint, in
 /* ---- building ---- */
 
 distac_status di_check_text(const char *what, const char *text) {
-    if (u8_check((const uint8_t *)text, strlen(text))) return di_fail(DISTAC_EINVAL, "%s is not valid UTF-8", what);
+    if (di_utf8_wrong(text, strlen(text))) return di_fail(DISTAC_EINVAL, "%s is not valid UTF-8", what);
     return DISTAC_OK;
 }
 

@@ -160,7 +160,4 @@ distac_status di_pickle_persistent(di_pickle *p, uint32_t id, uint64_t at, uint3
 /* No value holds itself, nesting and the written-out size are bounded, no dictionary has a key twice. */
 distac_status di_pickle_check(const di_pickle *p);
 
-/* UTF-8 without surrogates or overlong forms. */
-bool di_utf8_ok(const uint8_t *text, size_t bytes);
-
 #endif

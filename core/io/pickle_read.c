@@ -136,7 +136,7 @@ distac_status di_pickle_push_text(di_pickle *p, uint64_t at, uint64_t width) {
         return di_pt_fail(p->path, at, "a text of %llu bytes; at most %u are allowed", (unsigned long long)bytes,
                           p->text_limit);
     DI_TRY(di_pickle_take(p, bytes, &text));
-    if (!di_utf8_ok(text, bytes)) return di_pt_fail(p->path, at, "a text is not valid UTF-8");
+    if (di_utf8_wrong((const char *)text, bytes)) return di_pt_fail(p->path, at, "a text is not valid UTF-8");
     DI_TRY(make(p, DI_PICKLE_TEXT, at, &made));
     p->values[made].u.text = (const char *)text;
     p->values[made].a = (uint32_t)bytes;

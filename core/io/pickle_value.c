@@ -210,22 +210,3 @@ bool di_pickle_tuple(const di_pickle *p, uint32_t tuple, uint32_t count, uint32_
     for (uint32_t cell = t->a; cell; cell = p->cells[cell].next) out[i++] = p->cells[cell].value;
     return true;
 }
-
-bool di_utf8_ok(const uint8_t *text, size_t bytes) {
-    for (size_t i = 0; i < bytes;) {
-        uint8_t c = text[i];
-        size_t more = c < 0x80                 ? 0
-                      : c >= 0xC2 && c <= 0xDF ? 1
-                      : (c & 0xF0) == 0xE0     ? 2
-                      : c >= 0xF0 && c <= 0xF4 ? 3
-                                               : 9;
-        if (more > bytes - i - 1) return false;
-        for (size_t k = 1; k <= more; k++)
-            if ((text[i + k] & 0xC0) != 0x80) return false;
-        if ((c == 0xE0 && text[i + 1] < 0xA0) || (c == 0xED && text[i + 1] > 0x9F) ||
-            (c == 0xF0 && text[i + 1] < 0x90) || (c == 0xF4 && text[i + 1] > 0x8F))
-            return false;
-        i += more + 1;
-    }
-    return true;
-}

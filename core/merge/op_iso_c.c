@@ -12,7 +12,7 @@ static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     const di_entry *at = run->base->entries[entry];
     int64_t p = at->shape[1], q = at->shape[0], k = p < q ? p : q;
     size_t bytes = (size_t)(2 * at->numel) * sizeof(double);
-    di_lapack_ready();
+    DI_TRY(di_lapack_ready());
     double *sum = di_alloc(run->context, bytes);
     if (!sum) return DISTAC_ENOMEM;
     double *factor = sum + at->numel;

@@ -113,7 +113,7 @@ static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     const di_entry *at = run->base->entries[entry];
     job j = job_of(run, at);
     int64_t k = j.columns;
-    di_lapack_ready();
+    DI_TRY(di_lapack_ready());
     j.entry = entry;
     j.out = out;
     size_t bytes = (size_t)held(&j);

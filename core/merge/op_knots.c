@@ -179,7 +179,7 @@ static int64_t need(const di_merge_run *run, const di_entry *entry) {
 static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     const di_entry *at = run->base->entries[entry];
     job j = {.run = run, .entry = entry, .p = at->shape[1], .q = at->shape[0], .out = out};
-    di_lapack_ready();
+    DI_TRY(di_lapack_ready());
     j.length = j.p * run->models;
     j.k = j.q < j.length ? j.q : j.length;
     size_t bytes = (size_t)held(j.q, j.k);

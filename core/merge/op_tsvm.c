@@ -280,7 +280,7 @@ static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     j.r = least / run->models;
     if (j.r == 0) return nothing(run, entry, out);
     if (di_models_there(run->context)) return di_tsvm_there(run, entry, j.r, out);
-    di_lapack_ready();
+    DI_TRY(di_lapack_ready());
     j.exact = di_run_param(run, PRECISION, 0) == 1;
     int64_t columns = j.r * run->models;
     bool floats = !j.exact && columns > FEW;

@@ -124,7 +124,7 @@ static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     job j = {.run = run, .entry = entry, .m = at->shape[0], .n = at->shape[1], .out = out};
     bool is_closed = di_run_param(run, SOLVE, 0) == 1;
     size_t bytes = (size_t)held(run, at);
-    di_lapack_ready();
+    DI_TRY(di_lapack_ready());
     double *memory = di_alloc(run->context, bytes);
     if (!memory) return DISTAC_ENOMEM;
     j.c = memory;

@@ -120,7 +120,7 @@ distac_status distac_regmean_solve(const distac_tensor *sum, const distac_tensor
     if (product->shape[1] > INT_MAX || product->shape[0] > INT_MAX || product->numel < 1)
         return di_fail(DISTAC_ESHAPE, "product is [%lld,%lld]", (long long)product->shape[0],
                        (long long)product->shape[1]);
-    di_lapack_ready();
+    DI_TRY(di_lapack_ready());
     /* The factor, and what LAPACK works in: had it to be asked of the system in between, a refusal would look like a
      * singular matrix. */
     size_t bytes = (size_t)(sum->numel + 4 * sum->shape[0]) * sizeof(double);

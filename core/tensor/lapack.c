@@ -71,9 +71,10 @@ static void one_thread(void) {
     set(1);
 }
 
-void di_lapack_ready(void) {
+distac_status di_lapack_ready(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, one_thread);
+    return DISTAC_OK;
 }
 
 /* A product inside OpenBLAS takes a buffer of the process, mapped when the first one needs it. What is freed stays with

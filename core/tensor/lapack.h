@@ -52,7 +52,7 @@ extern di_lapack_table di_lapack; /* filled once, before there is a context */
 
 /* Loads them, and makes the buffers that so many threads need there. Errors: ENOMEM, EUNSUPPORTED. */
 distac_status di_lapack_open(int32_t threads);
-/* One thread in OpenBLAS, process-wide; called before LAPACK. */
-void di_lapack_ready(void);
+/* One thread in OpenBLAS, process-wide; called before LAPACK. Errors: EUNSUPPORTED (built without it). */
+distac_status di_lapack_ready(void);
 
 #endif

@@ -15,42 +15,6 @@ void di_points_free(distac_context *context, di_points *points) {
     *points = (di_points){0};
 }
 
-uint32_t di_utf8_get(const char *text, size_t bytes, size_t *length) {
-    const uint8_t *s = (const uint8_t *)text;
-    *length = 0;
-    if (bytes == 0) return 0;
-    if (s[0] < 0x80) {
-        *length = 1;
-        return s[0];
-    }
-    size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4 || n > bytes) return 0;
-    uint32_t point = s[0] & (0xffu >> (n + 1));
-    for (size_t i = 1; i < n; i++) {
-        if ((s[i] & 0xc0) != 0x80) return 0;
-        point = point << 6 | (s[i] & 0x3fu);
-    }
-    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
-    if (point < least[n] || point > 0x10ffff || (point >= 0xd800 && point <= 0xdfff)) return 0;
-    *length = n;
-    return point;
-}
-
-size_t di_utf8_put(uint32_t point, char out[4]) {
-    if (point < 0x80) {
-        out[0] = (char)point;
-        return 1;
-    }
-    size_t n = point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
-    for (size_t i = n - 1; i > 0; i--) {
-        out[i] = (char)(0x80 | (point & 0x3f));
-        point >>= 6;
-    }
-    static const uint8_t lead[5] = {0, 0, 0xc0, 0xe0, 0xf0};
-    out[0] = (char)(lead[n] | point);
-    return n;
-}
-
 distac_status di_points_decode(distac_context *context, const char *text, size_t bytes, di_points *out) {
     DI_TRY(di_points_new(context, bytes, out)); /* a point has at least one byte */
     for (size_t i = 0; i < bytes;) {
@@ -61,6 +25,13 @@ distac_status di_points_decode(distac_context *context, const char *text, size_t
             return di_fail_at(DISTAC_EINVAL, "distac_tokenizer_encode",
                               "the text is not UTF-8: byte 0x%02x at offset %zu", (unsigned)(uint8_t)text[i], i);
         }
+#ifdef DI_WITHOUT_UNISTRING
+        if (point >= 0x80) {
+            di_points_free(context, out);
+            return di_fail_at(DISTAC_EUNSUPPORTED, "distac_tokenizer_encode",
+                              "texts beyond ASCII are left out: this build is without libunistring");
+        }
+#endif
         out->at[out->count++] = point;
         i += length;
     }

@@ -52,10 +52,6 @@ distac_status di_points_decode(distac_context *context, const char *text, size_t
 void di_points_collapse(di_points *points);
 /* Full lower-casing with the final sigma, as str.lower does. */
 distac_status di_points_lower(distac_context *context, const di_points *from, di_points *out);
-/* The bytes of a code point, their number is returned. */
-size_t di_utf8_put(uint32_t point, char out[4]);
-/* The code point at text, its length to *length: 0 unless it is UTF-8. */
-uint32_t di_utf8_get(const char *text, size_t bytes, size_t *length);
 
 /* ---- unescape.c ---- */
 /* One round of html.unescape, in place. */

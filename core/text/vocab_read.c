@@ -70,8 +70,9 @@ static distac_status read_whole(distac_context *context, const char *path, bytes
     }
     z_stream z = {.next_in = packed.at, .avail_in = (uInt)packed.count};
     distac_status status;
-    if (inflateInit2(&z, 15 + 16) != Z_OK) {
-        status = di_fail_at(DISTAC_ENOMEM, FUNCTION, "%s: no memory to inflate", path);
+    int code = inflateInit2(&z, 15 + 16);
+    if (code != Z_OK) {
+        status = di_fail_inflate(FUNCTION, path, code, z.msg);
     } else {
         status = inflate_all(context, path, &z, out);
         inflateEnd(&z);

@@ -206,7 +206,7 @@ distac_status distac_fisher(distac_vit *vit, const distac_head *head, const dist
                             distac_tensor *fisher, int64_t *out) {
     DI_REQUIRE(vit && head && images && fisher && out, "vit, head, images, fisher and out are needed");
     DI_TRY(check(vit, head, images, share, fisher));
-    di_lapack_ready();
+    DI_TRY(di_lapack_ready());
     job j = {.context = vit->context,
              .vit = vit,
              .head = head,

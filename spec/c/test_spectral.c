@@ -16,7 +16,7 @@ static int setup(void **state) {
     (void)state;
     distac_context_desc desc = {.threads = 2};
     if (distac_context_create(&desc, &context) != DISTAC_OK) return -1;
-    di_lapack_ready();
+    if (di_lapack_ready() != DISTAC_OK) fail_msg("%s", distac_last_error());
     return 0;
 }
 
