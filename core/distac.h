@@ -436,8 +436,8 @@ DISTAC_API distac_status distac_checkpoint_tensor_norm(const distac_checkpoint *
 /* ---- CLIP layouts: the same weights under other names ------------------------------------------- */
 
 /* Layouts: "open_clip" (OpenAI's and open_clip's names, the canonical one: "visual.conv1.weight", fused
- * attention inputs) and "hf" (transformers' CLIPModel and its parts: "vision_model…", queries, keys and values
- * apart, projections transposed). */
+ * attention inputs), "hf" (transformers' CLIPModel and its parts: "vision_model…", queries, keys and values
+ * apart, projections transposed) and "custom_text" (open_clip's CustomTextCLIP: "text.ln_final.weight"). */
 
 /* [any] Number of layouts. */
 DISTAC_API int32_t distac_layout_count(void);

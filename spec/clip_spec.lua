@@ -73,6 +73,7 @@ end
 
 local FILES = {
     { name = "open_clip's naming", path = "open_clip.safetensors", text = true },
+    { name = "open_clip's naming with a text tower apart", path = "custom_text.safetensors", text = true },
     { name = "transformers' naming", path = "hf/model.safetensors", text = true },
     { name = "transformers' folder", path = "hf", text = true },
     { name = "OpenAI's archive in half precision", path = "openai.pt", text = true },

@@ -85,6 +85,26 @@ describe("a CLIP checkpoint", function()
         assert.is_nil(distac.fs.kind(at "x.safetensors"))
     end)
 
+    it("has open_clip's other names where its text tower is a module of its own", function()
+        local canonical = distac.load(at "canonical.safetensors")
+        distac.save(at "custom.safetensors", canonical, { layout = "custom_text" })
+        local file = distac.load(at "custom.safetensors", { layout = "file" })
+        assert.equal("custom_text", file:layout())
+        assert.is_true(file:has "text.ln_final.bias" and file:has "visual.proj" and file:has "logit_scale")
+        assert.is_false(file:has "ln_final.bias" or file:has "text.logit_scale")
+        same(canonical, distac.load(at "custom.safetensors"))
+        same(distac.load(at "hf.safetensors", { layout = "file" }), file:convert "hf")
+        -- An image tower alone is the canonical one's, a text tower alone the other's, of a foreign model neither's.
+        local image, text, foreign = {}, {}, { ["visual.trunk.stem.weight"] = distac.ones { 1 } }
+        for _, name in ipairs(file:names()) do
+            if name:find "^visual" then image[name] = file[name] end
+            if name:find "^text" then text[name], foreign[name] = file[name], file[name] end
+        end
+        assert.equal("open_clip", distac.checkpoint(image):layout())
+        assert.equal("custom_text", distac.checkpoint(text):layout())
+        assert.equal("plain", distac.checkpoint(foreign):layout())
+    end)
+
     it("tells its architecture", function()
         local c = distac.load(at "hf.safetensors", { layout = "file" }):clip()
         assert.equal("8 4 3 8 2 12 6 20 5 4 3 16 6 1", table.concat({ c.image, c.patch, c.channels, c.width,

@@ -7,6 +7,7 @@
 static const di_layout *const layouts[] = {
     &di_layout_open_clip,
     &di_layout_hf,
+    &di_layout_custom_text,
 };
 enum { LAYOUTS = sizeof layouts / sizeof layouts[0] };
 
@@ -117,33 +118,37 @@ static void look(const di_layout *layout, const char *name, candidates *c) {
     }
 }
 
-/* One prefix alone has the marks: two models in one file are none that we know. The text tower of another family
- * of models has CLIP's names, its image tower has not. */
-static bool decide(const candidates *c, di_clip_kind *out) {
+/* How many marks there are, 0 if the layout is not there. One prefix alone has the marks: two models in one file are
+ * none that we know. The text tower of another family of models has CLIP's names, its image tower has not. */
+static int32_t decide(const candidates *c, di_clip_kind *out) {
     int32_t chosen = -1;
     for (int32_t i = 0; i < c->count; i++) {
         bool vision = c->at[i].marks[DI_VISION] >= 2;
         bool text = c->at[i].marks[DI_TEXT] >= 2 && !c->at[i].rooted;
         if (!vision && !text) continue;
-        if (chosen >= 0) return false;
+        if (chosen >= 0) return 0;
         chosen = i;
     }
-    if (chosen < 0) return false;
+    if (chosen < 0) return 0;
     memcpy(out->prefix, c->at[chosen].text, c->at[chosen].length);
     out->prefix[c->at[chosen].length] = 0;
-    return true;
+    return c->at[chosen].marks[DI_VISION] + c->at[chosen].marks[DI_TEXT];
 }
 
+/* The layout with the most marks, of equals the first: two may share the names of a tower. */
 di_clip_kind di_layout_recognise(const distac_checkpoint *checkpoint) {
-    di_clip_kind kind = {0};
+    di_clip_kind best = {0};
+    int32_t most = 0;
     for (int i = 0; i < LAYOUTS; i++) {
+        di_clip_kind kind = {.layout = layouts[i]};
         candidates c = {0};
         for (int64_t k = 0; k < checkpoint->count; k++) look(layouts[i], checkpoint->entries[k]->name, &c);
-        if (!decide(&c, &kind)) continue;
-        kind.layout = layouts[i];
-        return kind;
+        int32_t marks = decide(&c, &kind);
+        if (marks <= most) continue;
+        most = marks;
+        best = kind;
     }
-    return kind;
+    return best;
 }
 
 const char *distac_checkpoint_layout(const distac_checkpoint *checkpoint) {

@@ -45,7 +45,7 @@ typedef struct di_layout {
     const char *const *buffers;
 } di_layout;
 
-extern const di_layout di_layout_open_clip, di_layout_hf;
+extern const di_layout di_layout_open_clip, di_layout_hf, di_layout_custom_text;
 
 /* ---- layout.c ---- */
 const di_layout *di_layout_named(const char *name);

@@ -29,11 +29,11 @@ def save(path, tensors, metadata=None):
             f.write(memoryview(tensors[name].detach().contiguous().view(-1).numpy()).cast("B"))
 
 
-def open_clip_model(shape, activation):
-    """A CLIP of open_clip; shape as in SHAPES below."""
+def open_clip_model(shape, activation, custom_text=False):
+    """A CLIP of open_clip; shape as in SHAPES below. custom_text: its text tower is a module of its own."""
     import open_clip
     v, t = shape["vision"], shape["text"]
-    return open_clip.CLIP(
+    return (open_clip.CustomTextCLIP if custom_text else open_clip.CLIP)(
         embed_dim=shape["dim"], quick_gelu=activation == "quick_gelu",
         vision_cfg=dict(layers=v["layers"], width=v["width"], head_width=v["width"] // v["heads"],
                         mlp_ratio=v["mlp"] / v["width"], patch_size=v["patch"], image_size=v["image"]),

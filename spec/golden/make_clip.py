@@ -3,6 +3,7 @@
 
   hf/                          as transformers' save_pretrained writes it (config.json, model.safetensors)
   open_clip.safetensors        open_clip's names, float32
+  custom_text.safetensors      open_clip's names where the text tower is a module of its own (CustomTextCLIP)
   openai.pt                    OpenAI's names and types: matrices in half precision, three integers besides
   prefixed.safetensors         "model.visual.…" without the text tower's blocks, as task-vector repositories save it
   expected_ACTIVATION.safetensors   images, tokens, a head, a teacher's logits; image and text features, and every
@@ -68,6 +69,20 @@ def expected(state, activation, shape):
         "t_teacher": repr(ref.T_TEACHER), "t_student": repr(ref.T_STUDENT)})
 
 
+def custom_text(model, state, shape):
+    """The same CLIP as a CustomTextCLIP; its own state_dict gives the names."""
+    custom = ref.open_clip_model(shape, "quick_gelu", custom_text=True)
+    theirs = {n if n in state else n[len("text."):]: n for n in custom.state_dict() if "attn_mask" not in n}
+    assert set(theirs) == set(state), set(theirs) ^ set(state)
+    custom.load_state_dict({theirs[n]: t for n, t in state.items()}, strict=False)
+    images, tokens = ref.images_of(BATCH, shape["vision"]["image"], 2), ref.tokens_of(TEXTS, shape, 3)
+    with torch.no_grad():
+        agree(custom.encode_image(images), model.encode_image(images), "image features")
+        agree(custom.encode_text(tokens), model.encode_text(tokens), "text features")
+    ref.save(os.path.join(HERE, "custom_text.safetensors"),
+             {n: t for n, t in custom.state_dict().items() if "attn_mask" not in n})
+
+
 def main():
     import open_clip
     shape = ref.SHAPES["tiny"]
@@ -78,6 +93,7 @@ def main():
         expected(state, activation, shape)
 
     ref.save(os.path.join(HERE, "open_clip.safetensors"), state)
+    custom_text(model, state, shape)
     kept = ("visual.", "positional_embedding", "text_projection", "logit_scale", "token_embedding", "ln_final")
     ref.save(os.path.join(HERE, "prefixed.safetensors"),
              {"model." + n: t for n, t in state.items() if n.startswith(kept)})

@@ -102,6 +102,16 @@ function common.shard(o)
     return bytes
 end
 
+-- The name of a layout of CLIP's tensors, or `also`.
+function common.layout(name, also)
+    local raw, names = require "distac.raw", { also }
+    for i = 1, raw.layout_count() do names[#names + 1] = raw.layout_name(i - 1) end
+    for _, known in ipairs(names) do
+        if known == name then return name end
+    end
+    usage("--to: unknown layout '" .. name .. "'" .. require("distac.schema").did_you_mean(name, names))
+end
+
 common.dtypes = { "f32", "f16", "bf16" }
 function common.dtype(o)
     if o.dtype == nil then return nil end

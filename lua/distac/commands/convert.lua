@@ -67,8 +67,8 @@ end
 commands.convert = {
     usage = "IN OUT [--to LAYOUT] [--dtype TYPE]", text = "a model under other names, in another element type",
     options = {
-        { "to", "text", "LAYOUT", "open_clip: one file; hf: a folder for transformers; plain (default): names as "
-            .. "they are" },
+        { "to", "text", "LAYOUT", "open_clip, custom_text: one file; hf: a folder for transformers; plain "
+            .. "(default): names as they are" },
         { "dtype", "text", "TYPE", "f32, f16 or bf16 (default: as it is)" },
         { "activation", "text", "NAME", "gelu or quick_gelu, where the file does not say" },
         { "text-activation", "text", "NAME", "of the text tower (default: the same)" },
@@ -81,10 +81,7 @@ commands.convert = {
         local distac = require "distac"
         if #o.args ~= 2 then common.usage("wanted IN and OUT, got " .. #o.args .. " names") end
         local input, out, to = common.weights(o.args[1], "IN"), o.args[2], o.to or "plain"
-        if to ~= "plain" and to ~= "open_clip" and to ~= "hf" then
-            common.usage("--to: unknown layout '" .. to .. "'"
-                .. require("distac.schema").did_you_mean(to, { "open_clip", "hf", "plain" }))
-        end
+        if to ~= "plain" then common.layout(to, "plain") end
         check_activation(o)
         local shard = common.shard(o)
         local dtype = common.dtype(o)

@@ -88,10 +88,7 @@ end
 local function output_layout(o, base)
     local own = base:layout()
     if o.to == nil then return own ~= "plain" and own or nil end
-    if o.to ~= "open_clip" and o.to ~= "hf" then
-        common.usage("--to: unknown layout '" .. o.to .. "'"
-            .. require("distac.schema").did_you_mean(o.to, { "open_clip", "hf" }))
-    end
+    common.layout(o.to)
     if own == "plain" then common.usage("--to " .. o.to .. ": no CLIP model is recognised in the base") end
     return o.to
 end
@@ -379,7 +376,7 @@ commands.merge = {
         { "except", "text", "PATTERNS", "tensors that stay as the base has them" },
         { "scale", "text", "RULES", "factors of lambda, as \"*.resblocks.0.*=0.5,*.bias=0\"; the last that fits counts" },
         { "dtype", "text", "TYPE", "f32, f16 or bf16 (default: the base's)" },
-        { "to", "text", "LAYOUT", "CLIP's names in the output: open_clip or hf (default: the base's)" },
+        { "to", "text", "LAYOUT", "CLIP's names in the output: open_clip, hf or custom_text (default: the base's)" },
         common.shard_option,
         { "missing-from-base", "flag", nil, "what a model lacks as a whole (projection, text tower) is the base's" },
         { "memory", "text", "SIZE", "the most to use, file pages apart (default: 1GiB, for whole matrices 2GiB)" },
