@@ -23,7 +23,7 @@ enum { DI_ACT_NONE = -1 }; /* or DISTAC_ACT_GELU, DISTAC_ACT_QUICK_GELU */
 typedef struct di_targets {
     const int64_t *labels;
     const int64_t *others; /* NULL: not mixed */
-    double lambda;         /* weight of labels; 1 - lambda is the others' */
+    const double *lambda;  /* [1], the device's: weight of labels; 1 - lambda is the others'. Not read if not mixed */
 } di_targets;
 
 /* Half a transformer block: x += out(between(in(LayerNorm(x)))). in_weight [between,W], out_weight [W,…]. */

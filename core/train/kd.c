@@ -4,19 +4,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* What a step's kernels point to, and so what a recording of it needs to find again. */
-enum { BUFFERS = 4 };
-typedef struct memory_of_step {
-    int64_t batch;
-    bool given; /* the teacher's logits */
-    const void *buffers[BUFFERS];
-} memory_of_step;
-
 struct distac_kd {
     di_learner learner;
-    di_workspace input;    /* on a device: images and logits of a step */
-    memory_of_step memory; /* of the last step done piece by piece */
-    void *recording;       /* of a step; NULL: none */
+    di_workspace input; /* on a device: images and logits of a step */
+    di_recorder recorder;
     distac_vit *teacher; /* NULL: its logits come with each step */
     distac_tensor *anchor;
     distac_kd_desc desc;
@@ -71,7 +62,7 @@ distac_status distac_kd_create(distac_vit *student, distac_vit *teacher, distac_
 void distac_kd_release(distac_kd *kd) {
     if (!kd) return;
     if (kd->learner.vit) {
-        if (kd->recording) kd->learner.context->device->recording_free(kd->learner.context, kd->recording);
+        di_recorder_free(&kd->recorder, kd->learner.context);
         di_workspace_free(kd->learner.context, &kd->input);
     }
     distac_vit_release(kd->teacher);
@@ -113,12 +104,15 @@ static distac_status accumulate(distac_kd *kd, int64_t batch, const char *images
 
 /* What a step computes with. */
 typedef struct input {
+    distac_kd *kd;
     int64_t batch, image_bytes;
     const char *images, *teacher_logits; /* where the model computes; the logits may be NULL */
 } input;
 
 /* Everything from the images to the updated parameters, asked for without waiting for any of it. */
-static distac_status body(distac_kd *kd, const input *in) {
+static distac_status body(void *arg) {
+    const input *in = arg;
+    distac_kd *kd = in->kd;
     di_learner *l = &kd->learner;
     const di_kernels *k = l->vit->kernels;
     const di_adamw rule = di_optimizer_rule(l->optimizer);
@@ -133,25 +127,14 @@ static distac_status body(distac_kd *kd, const input *in) {
                                l->vit->copy);
 }
 
-/* ---- steps as recordings: on a device a step whose memory is the same as the last one's is replayed ---- */
-
-static memory_of_step memory_now(const distac_kd *kd, const input *in) {
-    const di_learner *l = &kd->learner;
-    return (memory_of_step){.batch = in->batch,
-                            .given = in->teacher_logits != NULL,
-                            .buffers = {l->memory.memory, l->vit->training.memory, kd->input.memory,
-                                        kd->teacher ? kd->teacher->inference.memory : NULL}};
-}
-
-static bool same(const memory_of_step *a, const memory_of_step *b) {
-    bool equal = a->batch == b->batch && a->given == b->given;
-    for (int i = 0; i < BUFFERS; i++) equal = equal && a->buffers[i] == b->buffers[i];
-    return equal;
-}
-
-static void forget_recording(distac_kd *kd) {
-    if (kd->recording) kd->learner.context->device->recording_free(kd->learner.context, kd->recording);
-    kd->recording = NULL;
+static di_recorder_key key_of(const void *arg) {
+    const input *in = arg;
+    const di_learner *l = &in->kd->learner;
+    const distac_vit *teacher = in->kd->teacher;
+    return (di_recorder_key){{(uintptr_t)in->batch, in->teacher_logits != NULL, (uintptr_t)l->memory.memory,
+                              (uintptr_t)l->vit->training.memory, (uintptr_t)in->kd->input.memory,
+                              teacher ? (uintptr_t)teacher->inference.memory : 0,
+                              (uintptr_t)l->vit->recompute}};
 }
 
 /* Images and logits to where a recording finds them. */
@@ -169,41 +152,12 @@ static distac_status place_input(distac_kd *kd, input *in) {
     return DISTAC_OK;
 }
 
-static distac_status record(distac_kd *kd, const input *in) {
-    distac_context *c = kd->learner.context;
-    void *recording = NULL;
-    DI_TRY(c->device->record_begin(c));
-    distac_status status = body(kd, in);
-    distac_status ended = c->device->record_end(c, status == DISTAC_OK, &recording);
-    DI_TRY(status);
-    DI_TRY(ended);
-    kd->recording = recording;
-    return DISTAC_OK;
-}
-
-/* The first step with some memory is done piece by piece, which makes all there is to make; the second is recorded. */
-static distac_status work_there(distac_kd *kd, input *in) {
-    distac_context *c = kd->learner.context;
-    DI_TRY(place_input(kd, in));
-    memory_of_step now = memory_now(kd, in);
-    bool known = same(&now, &kd->memory);
-    if (kd->recording && (!known || !c->device->recording_holds(c, kd->recording))) forget_recording(kd);
-    if (!known) {
-        DI_TRY(body(kd, in));
-        kd->memory = memory_now(kd, in);
-        return DISTAC_OK;
-    }
-    if (!kd->recording) DI_TRY(record(kd, in));
-    kd->learner.vit->kept_batch = 0; /* what a replay leaves is no forward pass of the caller's */
-    DI_TRY(di_poll(c));
-    return c->device->replay(c, kd->recording);
-}
-
 /* The step with everything where it is computed. */
 static distac_status run(distac_kd *kd, const distac_tensor *images, const distac_tensor *teacher_logits, double lr,
                          distac_step_stats *out) {
     di_learner *l = &kd->learner;
-    input in = {.batch = images->shape[0],
+    input in = {.kd = kd,
+                .batch = images->shape[0],
                 .image_bytes = images->numel / images->shape[0] * distac_dtype_bytes(images->dtype),
                 .images = images->data,
                 .teacher_logits = teacher_logits ? teacher_logits->data : NULL};
@@ -213,7 +167,8 @@ static distac_status run(distac_kd *kd, const distac_tensor *images, const dista
     DI_TRY(di_vit_fresh_copy(l->vit));
     if (kd->teacher) DI_TRY(di_vit_fresh_copy(kd->teacher));
     DI_TRY(di_learner_begin(l, in.batch, rate, 0.0, NULL));
-    DI_TRY(di_models_there(l->context) ? work_there(kd, &in) : body(kd, &in));
+    if (di_models_there(l->context)) DI_TRY(place_input(kd, &in));
+    DI_TRY(di_recorder_run(&kd->recorder, l->vit, key_of, body, &in));
     DI_TRY(di_there_get(l->context, &step, l->step, sizeof step));
     DI_TRY(di_finite(step.total.loss, "distac_kd_step", "the loss", l->optimizer->steps));
     DI_TRY(di_finite(step.anchor, "distac_kd_step", "the anchor term", l->optimizer->steps));

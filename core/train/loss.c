@@ -98,7 +98,7 @@ static distac_status classify(const distac_loss_desc *desc, const distac_tensor 
     distac_status status = work_make(logits, NULL, dlogits, &w);
     if (status == DISTAC_OK)
         status = di_there_put(w.context, w.labels, labels, (size_t)w.rows * sizeof *w.labels);
-    const di_targets targets = {w.labels, NULL, 1.0};
+    const di_targets targets = {.labels = w.labels};
     if (status == DISTAC_OK)
         status = w.kernels->loss(w.context, desc, w.rows, w.classes, w.logits->data, &targets,
                                  1.0 / (double)w.rows, data_of(w.gradient), w.results);

@@ -64,4 +64,20 @@ distac_status di_learner_check(const di_learner *l, double sumsq);
 /* ENUMERIC unless value is finite; what names it. */
 distac_status di_finite(double value, const char *function, const char *what, int64_t step);
 
+/* ---- steps as recordings (record.c) ---- */
+/* What the kernels of a step point to, and what else is fixed in them: words, unused ones 0. */
+typedef struct di_recorder_key {
+    uintptr_t word[10];
+} di_recorder_key;
+typedef struct di_recorder {
+    di_recorder_key key; /* of the last step done piece by piece */
+    bool known;          /* there was one */
+    void *recording;     /* NULL: none */
+} di_recorder;
+/* body(arg), which asks for work and waits for none of it; where there is no device, or the key is not that of the step
+ * before, piece by piece. Everything that changes from step to step lies in the memory that the key names. */
+distac_status di_recorder_run(di_recorder *recorder, distac_vit *student, di_recorder_key (*key)(const void *arg),
+                              distac_status (*body)(void *arg), void *arg);
+void di_recorder_free(di_recorder *recorder, distac_context *context);
+
 #endif

@@ -3,6 +3,7 @@
 #include "train.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct distac_trainer {
     di_learner learner;
@@ -10,8 +11,10 @@ struct distac_trainer {
     distac_tensor *dweight;           /* [C,D], with head_optimizer */
     distac_loss_desc loss;
     uint64_t seed;
-    di_workspace mixing;              /* Mixup: images */
-    di_workspace lists;               /* labels, Mixup's other labels, its permutation */
+    di_workspace input;               /* on a device and with Mixup: images of a step */
+    di_workspace lists;               /* where the losses read them: see `lists` */
+    di_workspace draft;               /* the same on the host */
+    di_recorder recorder;
 };
 
 /* Streams of the random numbers of Mixup; step k permutes with stream PERMUTATION + k. */
@@ -63,8 +66,11 @@ distac_status distac_trainer_create(distac_vit *vit, distac_head *head, distac_o
 void distac_trainer_release(distac_trainer *trainer) {
     if (!trainer) return;
     if (trainer->learner.vit) {
-        di_workspace_free(trainer->learner.context, &trainer->mixing);
-        di_workspace_free(trainer->learner.context, &trainer->lists);
+        distac_context *c = trainer->learner.context;
+        di_recorder_free(&trainer->recorder, c);
+        di_workspace_free(c, &trainer->input);
+        di_workspace_free(c, &trainer->lists);
+        di_free(c, trainer->draft.memory, trainer->draft.bytes);
     }
     distac_tensor_release(trainer->dweight);
     distac_optimizer_release(trainer->head_optimizer);
@@ -81,46 +87,65 @@ distac_status distac_trainer_set_head(distac_trainer *trainer, distac_head *head
 
 /* What a step trains on: the caller's images, or their mixture with a permutation of themselves. */
 typedef struct batch {
+    distac_trainer *trainer;
     int64_t size, image_bytes;
     const char *images;
-    int64_t *lists; /* on the device: labels, others, permutation [size] each */
     di_targets targets;
 } batch;
 
-/* x~ = lambda x + (1-lambda) x_perm with one lambda and one permutation, functions of the seed and the number of
- * updates done, so that a run continued from a saved state draws the same. */
-static distac_status mix(distac_trainer *t, const int64_t *labels, batch *b) {
-    distac_context *c = t->learner.context;
-    const di_kernels *k = t->learner.vit->kernels;
-    int64_t step = t->learner.optimizer->steps, n = b->image_bytes / distac_dtype_bytes(t->learner.vit->dtype);
-    size_t list = (size_t)b->size * sizeof(int64_t);
-    DI_TRY(di_workspace_reserve(c, &t->mixing, (size_t)(b->size * b->image_bytes)));
-    double lambda = di_uniform(t->seed, LAMBDA_STREAM, (uint64_t)step);
-    int64_t *permutation = di_new(2 * list), *others = permutation + b->size;
-    if (!permutation) return DISTAC_ENOMEM;
-    di_permutation(t->seed, PERMUTATION_STREAM + (uint64_t)step, b->size, permutation);
-    for (int64_t i = 0; i < b->size; i++) others[i] = labels[permutation[i]];
-    distac_status status = di_there_put(c, b->lists + b->size, others, list);
-    if (status == DISTAC_OK) status = di_there_put(c, b->lists + 2 * b->size, permutation, list);
-    free(permutation);
-    DI_TRY(status);
-    DI_TRY(k->gather(c, b->size, n, b->lists + 2 * b->size, b->images, t->mixing.memory));
-    DI_TRY(k->axpby(c, b->size * n, lambda, b->images, 1.0 - lambda, t->mixing.memory));
-    b->images = t->mixing.memory;
-    b->targets.others = b->lists + b->size;
-    b->targets.lambda = lambda;
-    return DISTAC_OK;
+/* Labels and, with Mixup, the other labels, the permutation [size] each and lambda: one run of memory, so that it goes to
+ * a device in one piece. */
+typedef struct lists {
+    int64_t *labels, *others, *permutation;
+    double *lambda;
+} lists;
+
+static lists lists_at(void *memory, int64_t size, bool mixed) {
+    int64_t *at = memory;
+    if (!mixed) return (lists){.labels = at};
+    return (lists){at, at + size, at + 2 * size, (double *)(void *)(at + 3 * size)};
 }
 
-/* The labels to where the losses read them, and Mixup's partners. */
-static distac_status targets(distac_trainer *t, const int64_t *labels, batch *b) {
-    di_learner *l = &t->learner;
-    size_t list = (size_t)b->size * sizeof(int64_t);
-    DI_TRY(di_workspace_reserve(l->context, &t->lists, 3 * list));
-    b->lists = t->lists.memory;
-    DI_TRY(di_there_put(l->context, b->lists, labels, list));
-    b->targets = (di_targets){b->lists, NULL, 1.0};
-    return t->loss.mixup > 0.0 ? mix(t, labels, b) : DISTAC_OK;
+/* The labels to where the losses read them. Mixup has one lambda and one permutation, functions of the seed and the
+ * number of updates done, so that a run continued from a saved state draws the same. */
+static distac_status targets(distac_trainer *t, const int64_t *labels, batch *b, lists *there, double *lambda) {
+    distac_context *c = t->learner.context;
+    const bool mixed = t->loss.mixup > 0.0;
+    const size_t bytes = (size_t)b->size * (mixed ? 3 : 1) * sizeof(int64_t) + (mixed ? sizeof(double) : 0);
+    DI_TRY(di_workspace_reserve(c, &t->lists, bytes));
+    DI_TRY(di_workspace_reserve_here(c, &t->draft, bytes));
+    const lists here = lists_at(t->draft.memory, b->size, mixed);
+    *there = lists_at(t->lists.memory, b->size, mixed);
+    memcpy(here.labels, labels, (size_t)b->size * sizeof *labels);
+    if (mixed) {
+        const uint64_t step = (uint64_t)t->learner.optimizer->steps;
+        *here.lambda = *lambda = di_uniform(t->seed, LAMBDA_STREAM, step);
+        di_permutation(t->seed, PERMUTATION_STREAM + step, b->size, here.permutation);
+        for (int64_t i = 0; i < b->size; i++) here.others[i] = labels[here.permutation[i]];
+    }
+    b->targets = (di_targets){there->labels, there->others, there->lambda};
+    return di_there_put(c, there->labels, here.labels, bytes);
+}
+
+/* Images and targets to where a step finds them: x~ = lambda x + (1-lambda) x_perm with Mixup. */
+static distac_status place_input(distac_trainer *t, const int64_t *labels, batch *b) {
+    distac_context *c = t->learner.context;
+    const di_kernels *k = t->learner.vit->kernels;
+    int64_t n = b->image_bytes / distac_dtype_bytes(t->learner.vit->dtype);
+    size_t bytes = (size_t)(b->size * b->image_bytes);
+    double lambda = 1.0;
+    lists there;
+    DI_TRY(targets(t, labels, b, &there, &lambda));
+    if (!there.others && !di_models_there(c)) return DISTAC_OK; /* read where they lie */
+    DI_TRY(di_workspace_reserve(c, &t->input, bytes));
+    if (there.others) {
+        DI_TRY(k->gather(c, b->size, n, there.permutation, b->images, t->input.memory));
+        DI_TRY(k->axpby(c, b->size * n, lambda, b->images, 1.0 - lambda, t->input.memory));
+    } else {
+        DI_TRY(di_there_copy(c, t->input.memory, b->images, bytes));
+    }
+    b->images = t->input.memory;
+    return DISTAC_OK;
 }
 
 /* Adds the gradients of the whole batch, slice by slice; every slice's share is its part of the mean. */
@@ -144,12 +169,13 @@ static distac_status accumulate(distac_trainer *t, const batch *b) {
 }
 
 /* Everything from the images to the updated parameters, asked for without waiting for any of it. */
-static distac_status work(distac_trainer *t, const batch *b, double rate, double head_rate) {
+static distac_status body(void *arg) {
+    const batch *b = arg;
+    distac_trainer *t = b->trainer;
     di_learner *l = &t->learner;
     const di_kernels *k = l->vit->kernels;
     di_adamw rules[2] = {di_optimizer_rule(l->optimizer)};
     if (t->head_optimizer) rules[1] = di_optimizer_rule(t->head_optimizer);
-    DI_TRY(di_learner_begin(l, b->size, rate, head_rate, t->head_optimizer));
     DI_TRY(accumulate(t, b));
     DI_TRY(k->step_rows(l->context, b->size, l->results, l->step));
     DI_TRY(k->step_gradient(l->context, 0, l->grads->numel, 0.0, NULL, NULL, l->grads->data, l->step));
@@ -159,21 +185,32 @@ static distac_status work(distac_trainer *t, const batch *b, double rate, double
     DI_TRY(di_poll(l->context)); /* the last moment to stop with nothing changed */
     DI_TRY(di_optimizer_update(l->optimizer, 0, l->step, l->grads->data, l->vit->flat->data, l->vit->copy));
     if (!t->head_optimizer) return DISTAC_OK;
-    return di_optimizer_update(t->head_optimizer, 1, l->step, t->dweight->data, l->head->weight->data,
-                               NULL);
+    return di_optimizer_update(t->head_optimizer, 1, l->step, t->dweight->data, l->head->weight->data, NULL);
+}
+
+static di_recorder_key key_of(const void *arg) {
+    const batch *b = arg;
+    const distac_trainer *t = b->trainer;
+    return (di_recorder_key){{(uintptr_t)b->size, (uintptr_t)b->images, (uintptr_t)b->targets.labels,
+                              (uintptr_t)b->targets.others, (uintptr_t)t->learner.memory.memory,
+                              (uintptr_t)t->learner.vit->training.memory, (uintptr_t)t->learner.head->weight->data,
+                              (uintptr_t)t->learner.head->classes,
+                              (uintptr_t)t->learner.vit->recompute}};
 }
 
 /* The step with everything where it is computed; labels on the host. */
 static distac_status run(distac_trainer *trainer, const distac_tensor *images, const int64_t *labels, double lr,
                          distac_step_stats *out) {
     di_learner *l = &trainer->learner;
-    batch b = {.size = images->shape[0], .images = images->data};
+    batch b = {.trainer = trainer, .size = images->shape[0], .images = images->data};
     b.image_bytes = images->numel / b.size * distac_dtype_bytes(images->dtype);
     double rate, head_rate = 0.0;
     DI_TRY(di_optimizer_rate(l->optimizer, lr, &rate));
     if (trainer->head_optimizer) DI_TRY(di_optimizer_rate(trainer->head_optimizer, lr, &head_rate));
-    DI_TRY(targets(trainer, labels, &b));
-    DI_TRY(work(trainer, &b, rate, head_rate));
+    DI_TRY(di_vit_fresh_copy(l->vit));
+    DI_TRY(place_input(trainer, labels, &b));
+    DI_TRY(di_learner_begin(l, b.size, rate, head_rate, trainer->head_optimizer));
+    DI_TRY(di_recorder_run(&trainer->recorder, l->vit, key_of, body, &b));
     di_step step;
     DI_TRY(di_there_get(l->context, &step, l->step, sizeof step));
     DI_TRY(di_finite(step.total.loss, "distac_trainer_step", "the loss", l->optimizer->steps));

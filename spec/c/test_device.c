@@ -4,7 +4,7 @@
 
 static const distac_vit_config config = {.image = 14, .patch = 7, .channels = 3, .width = 24, .layers = 2,
                                          .heads = 3, .mlp = 40, .dim = 12, .activation = DISTAC_ACT_QUICK_GELU};
-enum { BATCH = 6, CLASSES = 5, STEPS = 2 };
+enum { BATCH = 6, CLASSES = 5, STEPS = 4 };
 
 /* Small training runs on one device: NULL is the CPU. */
 typedef struct bench {

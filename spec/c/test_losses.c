@@ -184,7 +184,8 @@ static void worked_mixup(void **state) {
     distac_context *c = context_with(1);
     const int64_t y[2] = {0, 1}, other[2] = {1, 0};
     const distac_loss_desc plain = {0};
-    const di_targets mixed = {y, other, 0.3};
+    const double share = 0.3;
+    const di_targets mixed = {y, other, &share};
     di_row results[2];
     double gradient[6], first[6], second[6];
     const di_kernels *k = di_kernels_for(c, DISTAC_F64);

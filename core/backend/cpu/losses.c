@@ -86,7 +86,7 @@ static void classify(const job *j, int64_t index) {
     const di_targets *t = j->targets;
     row r = row_at(j->logits, j->dtype, index, j->classes, 1.0);
     int64_t label = t->labels[index], other = t->others ? t->others[index] : -1;
-    double lambda = t->others ? t->lambda : 1.0, slope[2], other_slope[2] = {0.0, 0.0};
+    double lambda = t->others ? *t->lambda : 1.0, slope[2], other_slope[2] = {0.0, 0.0};
     di_row *out = &j->results[index];
     out->loss = lambda * label_loss(j->desc, &r, label, slope);
     out->correct = r.best == label ? lambda : 0.0;

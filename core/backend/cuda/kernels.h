@@ -66,7 +66,7 @@ int di_cuda_attention_fits_narrow(int64_t N, int64_t W, int64_t H);
     /* losses_kernels.cu; desc is the host's */                                                                    \
     int di_cuda_launch_loss_##suffix(const distac_loss_desc *desc, int64_t rows, int64_t classes,                  \
                                      const void *logits, const int64_t *labels, const int64_t *others,             \
-                                     double lambda, double scale, void *gradient, di_row *results,                 \
+                                     const double *lambda, double scale, void *gradient, di_row *results,          \
                                      cudaStream_t s);                                                              \
     int di_cuda_launch_loss_kd_##suffix(int64_t rows, int64_t classes, const void *teacher, const void *student,   \
                                         double t_teacher, double t_student, double scale, void *gradient,          \

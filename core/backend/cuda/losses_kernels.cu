@@ -73,14 +73,14 @@ __device__ static double label_loss(const distac_loss_desc &desc, const row<T> &
 
 template <typename T>
 __global__ void classify(distac_loss_desc desc, int64_t rows, int64_t classes, const T *logits,
-                         const int64_t *labels, const int64_t *others, double lambda, double scale, T *gradient,
+                         const int64_t *labels, const int64_t *others, const double *share, double scale, T *gradient,
                          di_row *results) {
     int64_t index = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (index >= rows) return;
     row<T> r = row_at(logits + index * classes, classes, 1.0);
     int64_t label = labels[index], other = others ? others[index] : -1;
     double slope[2], other_slope[2] = {0.0, 0.0};
-    if (!others) lambda = 1.0;
+    const double lambda = others ? *share : 1.0;
     di_row out;
     out.loss = lambda * label_loss(desc, r, label, slope);
     out.correct = r.best == label ? lambda : 0.0;
@@ -145,7 +145,8 @@ __global__ void entropic(int64_t rows, int64_t classes, const T *logits, double 
 #define LOSSES(suffix, T)                                                                                          \
     extern "C" int di_cuda_launch_loss_##suffix(const distac_loss_desc *desc, int64_t rows, int64_t classes,       \
                                                 const void *logits, const int64_t *labels, const int64_t *others,  \
-                                                double lambda, double scale, void *gradient, di_row *results,      \
+                                                const double *lambda, double scale, void *gradient,                \
+                                                di_row *results,                                                    \
                                                 cudaStream_t s) {                                                  \
         return DI_LAUNCH(classify<T>, BLOCKS, WARPS * 32, 0, s, *desc, rows, classes, (const T *)logits, labels, others, lambda,       \
                          scale, (T *)gradient, results);                                                           \
