@@ -262,6 +262,31 @@ describe("merging on a device", function()
         end
     end)
 
+    on_device("forms a model's weights where they are, with the bits of the host's sum", function()
+        local raw = require "distac.raw"
+        local function vit(seed)
+            return distac.vit { image = 8, patch = 4, channels = 3, width = 32, layers = 2, heads = 2, dim = 16,
+                                seed = seed }
+        end
+        local base, other = vit(1):checkpoint(), vit(2):checkpoint()
+        local delta = other - base
+        for _, lambda in ipairs { 0.3, 1, 1 / 3, -2.7, 1e-3 } do
+            local want = distac.vit(base + delta)
+            want:load(require("distac.checkpoint").add_scaled(base, lambda, delta))
+            local expected = want:params():to "cpu":to "f64"
+            for _, name in ipairs { "cpu", "cuda" } do
+                distac.configure { device = name }
+                local model = distac.vit(base)
+                local from = model:params() * 1
+                raw.vit_load(model, delta)
+                local tau = model:params() * 1
+                raw.vit_combine(model, from, { tau }, distac.full({ 1, 1 }, lambda, { dtype = "f64" }))
+                assert.equal(name == "cpu" and "cpu" or "cuda:0", model:params():device())
+                assert.is_true(model:params():to "cpu":to "f64":equal(expected), name .. " " .. lambda)
+            end
+        end
+    end)
+
     on_device("refuses what is not finite by name", function()
         distac.configure { device = "cuda" }
         local base, taus = models(3)

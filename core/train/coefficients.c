@@ -41,11 +41,18 @@ static distac_status combine(distac_vit *vit, const distac_tensor *base, int32_t
     if (!at) return DISTAC_ENOMEM;
     double *own = (double *)(void *)(at + n_taus);
     distac_status status = DISTAC_OK;
+    if (columns == 1) { /* all parameters at once */
+        for (int32_t t = 0; t < n_taus; t++) at[t] = taus[t]->data;
+        status = vit->kernels->combine(vit->context, vit->flat->numel, n_taus, at, lambdas->data, base->data,
+                                       vit->flat->data);
+        free(at);
+        return status;
+    }
     for (int64_t l = 0; l < vit->param_count && status == DISTAC_OK; l++) {
         const di_param *p = &vit->params[l];
         for (int32_t t = 0; t < n_taus; t++) {
             at[t] = (const char *)taus[t]->data + p->offset * size;
-            own[t] = ((const double *)lambdas->data)[t * columns + (columns == 1 ? 0 : l)];
+            own[t] = ((const double *)lambdas->data)[t * columns + l];
         }
         status = vit->kernels->combine(vit->context, p->count, n_taus, at, own,
                                        (const char *)base->data + p->offset * size,

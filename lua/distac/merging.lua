@@ -96,6 +96,27 @@ local function curve_of(points, found)
     return curve
 end
 
+-- load(lambda): base + lambda*delta into the model, formed where it computes: base and delta lie there while lambda is
+-- searched. The weights are those of add_scaled. release(): gives their memory back.
+local function former(vit, base, delta)
+    local raw, distac = require "distac.raw", engine()
+    local function flat(checkpoint)
+        raw.vit_load(vit, checkpoint)
+        local params = raw.vit_params(vit)
+        return raw.tensor_cast(params, raw.tensor_dtype(params)) -- a copy
+    end
+    local tau, from = flat(delta), flat(base)
+    local factor = distac.zeros({ 1, 1 }, { dtype = "f64" })
+    return function(lambda)
+        raw.tensor_fill(factor, lambda)
+        raw.vit_combine(vit, from, { tau }, factor)
+    end, function()
+        for _, object in ipairs { tau, from, factor } do distac.release(object) end
+    end
+end
+
+local function merged_of(base, lambda, delta) return require("distac.checkpoint").add_scaled(base, lambda, delta) end
+
 local function compute(run, values, set, method, points, key, what)
     local distac = engine()
     local begun = distac.clock()
@@ -103,17 +124,12 @@ local function compute(run, values, set, method, points, key, what)
     local delta, notes = method.delta(base, task_vectors(run, set), input_of(run, values, method, key, what))
     run.evaluator.loaded = nil
     run.evaluator.vit = run.evaluator.vit or run.suite:model():clone()
-    local function load(lambda)
-        -- Freed at once: a collector does not know how large these are.
-        local step = lambda * delta
-        local model = base + step
-        run.evaluator.vit:load(model)
-        distac.release(model)
-        distac.release(step)
-    end
+    local load, release = nil, function() end
+    if #points > 1 then load, release = former(run.evaluator.vit, base, delta) end
     local found = choose(run, points, load, what)
+    release() -- at once: a collector does not know how large they are
     local lambda = points[found.best]
-    local merged = base + lambda * delta
+    local merged = merged_of(base, lambda, delta)
     local result = { lambda = lambda, accuracy = {}, entropy = {}, ece = {}, curve = curve_of(points, found),
                      images = found.images,
                      coefficients = notes and notes.means and json.array(notes.means) or nil }
@@ -173,7 +189,7 @@ function merging.one(run, values, set, method, folder, n_sets)
         local delta = method.delta(base, task_vectors(run, set),
             input_of(run, values, method, key, "merging " .. label))
         run.store:drop_partial(key)
-        return base + result.lambda * delta
+        return merged_of(base, result.lambda, delta)
     end)
     local sum, normal, own, n_own, complete = 0, 0, 0, 0, true
     for _, task in ipairs(run.tasks) do

@@ -155,14 +155,14 @@ template <typename T> __global__ void square(int64_t n, T *g, double *out) {
     }
 }
 
-/* taus [models], lambdas [models] on the device. */
+/* taus [models], lambdas [models] on the device. The bits of the host: no product and sum is fused. */
 template <typename T>
 __global__ void combine(int64_t n, int models, const void *const *taus, const double *lambdas, const T *base,
                         T *out) {
     DI_EACH(i, n) {
         double sum = (double)base[i];
         for (int t = 0; t < models; t++)
-            if (!(lambdas[t] == 0)) sum += lambdas[t] * (double)((const T *)taus[t])[i];
+            if (!(lambdas[t] == 0)) sum = __dadd_rn(sum, __dmul_rn(lambdas[t], (double)((const T *)taus[t])[i]));
         out[i] = (T)sum;
     }
 }
