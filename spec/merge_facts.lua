@@ -19,10 +19,12 @@ local facts = {
     tsvm = { identity = {} },
     dare = { identity = { p = 0 }, ordered = true, cases = {
         {}, { p = 0 }, { p = 1 }, { p = { 0.2, 0.5, 0.8 }, seed = 7 }, { p = 0.5, rescale = "no" },
+        { p = { 0.3, 0.5, 0.7 }, rescale = "norm", weights = { 1, -0.5, 2 } }, { p = 1, rescale = "norm" },
     } },
     dare_ties = { identity = { p = 0 }, ordered = true, cases = {
         {}, { p = 0 }, { p = 0.5, elect = "count", combine = "sum" },
         { p = { 0.2, 0.5, 0.8 }, combine = "max", seed = 3 },
+        { p = 0.4, rescale = "norm", weights = { 1, 2, 0.5 } },
     } },
     lines = { identity = { a = 1, b = 0 }, cases = {
         {}, { a = 0.3, b = 0.5 }, { a = 0, b = 1 }, { a = 1, b = -0.5 },
@@ -30,21 +32,32 @@ local facts = {
     slerp = { models = 2, ordered = true, given = { of = "vectors" }, cases = {
         { of = "vectors" }, { of = "vectors", t = 0 }, { of = "vectors", t = 0.3 }, { of = "vectors", t = 1 },
     } },
-    nuslerp = { models = 2, ordered = true, cases = { {}, { weights = { 1, 3 } }, { weights = { 1, -1 } } } },
-    model_stock = { identity = {} },
+    nuslerp = { models = 2, ordered = true, cases = {
+        {}, { weights = { 1, 3 } }, { weights = { 1, -1 } }, { angle = "row" }, { angle = "column", weights = { 3, 1 } },
+    } },
+    model_stock = { identity = {}, cases = { {}, { filter_wise = "yes" } } },
     breadcrumbs = { identity = { beta = 1, gamma = 0 }, cases = {
         {}, { beta = 0.5, gamma = 0.1 }, { beta = 0.9, gamma = 0.3, elect = "sum", combine = "mean" },
         { beta = 0.4, gamma = 0, elect = "count", combine = "max" }, { beta = 0 },
+        { beta = 0.5, gamma = 0.1, rescale = "norm" }, { scope = "tensor" }, { beta = 1, gamma = 0.1, scope = "tensor" },
+        { beta = { 0.9, 0.5, 0.2 }, gamma = { 0.05, 0.2, 0 }, scope = "tensor", rescale = "norm", weights = { 1, 2, -1 } },
+        { beta = { 0.9, 0.5, 0.2 }, elect = "sum", combine = "mean", weights = { 1, 2, 0.5 }, rescale = "norm" },
+        { beta = 0, gamma = 0.5, scope = "tensor", rescale = "norm" },
     } },
     della = { identity = { density = 1 }, ordered = true, small = true, cases = {
         {}, { density = 0.3, epsilon = 0.2, seed = 5, elect = "all", combine = "mean" },
         { density = { 0, 1, 0.5 }, rescale = "no", elect = "count" },
+        { density = { 0.3, 0.6, 1 }, rescale = "norm", weights = { 1, 2, 0.5 }, combine = "mean" },
     } },
     pcb = { cases = { {}, { ratio = 0.3 }, { ratio = 0.05, clip = 0.01 }, { ratio = 1, clip = 0 } } },
 }
 
 facts.ties.cases = { {}, { keep = 0 }, { keep = 1 }, { keep = 0.1, dialect = "distac", frozen_zeros = 5000 },
-    { keep = 1e-9, dialect = "authors" }, { keep = 1e-9, dialect = "mergekit" } }
+    { keep = 1e-9, dialect = "authors" }, { keep = 1e-9, dialect = "mergekit" },
+    { keep = { 0.2, 0.5, 0.2 } }, { keep = { 0.2, 0.5, 0.9 }, dialect = "authors", combine = "sum", weights = 0.5 },
+    { keep = { 0.5, 0, 1 }, dialect = "distac", weights = { 1, 2, 3 } },
+    { keep = { 0.5, 0.7, 0.2 }, dialect = "mergekit", weights = { 1, -0.5, 2 } },
+    { keep = 0.7, weights = { 0.5, 2, 1 }, elect = "count", combine = "max" } }
 for _, dialect in ipairs { "paper", "authors", "mergekit", "distac" } do
     for _, elect in ipairs { "sum", "count" } do
         for _, combine in ipairs { "mean", "sum", "max" } do

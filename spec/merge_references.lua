@@ -68,6 +68,7 @@ end
 local function trim(model, p, count)
     local kept = {}
     for t = 1, count do
+        local share = number_of(p.keep, t)
         kept[t] = {}
         for e, entry in ipairs(model) do
             kept[t][e] = {}
@@ -81,7 +82,7 @@ local function trim(model, p, count)
         if p.dialect == "mergekit" then
             for e, entry in ipairs(model) do
                 local order = ranking(model, t, e)
-                for k = 1, math.floor(p.keep * #entry.taus[t]) do
+                for k = 1, math.floor(share * #entry.taus[t]) do
                     keep(order[k])
                 end
             end
@@ -91,14 +92,14 @@ local function trim(model, p, count)
             for _, item in ipairs(order) do
                 local smallest = { -1 } -- the magnitude that decides
                 if p.dialect == "distac" then
-                    local place = math.floor((1 - p.keep) * (d + p.frozen_zeros)) -- from the smallest
+                    local place = math.floor((1 - share) * (d + p.frozen_zeros)) -- from the smallest
                     local index = place - p.frozen_zeros
                     smallest = index >= 1 and order[d + 1 - index] or { place >= 1 and 0 or -1 }
                     if item[1] > smallest[1] then
                         keep(item)
                     end
                 else
-                    local rank = math.floor(p.keep * d) + (p.dialect == "authors" and 1 or 0)
+                    local rank = math.floor(share * d) + (p.dialect == "authors" and 1 or 0)
                     smallest = rank < 1 and { math.huge } or order[rank] or smallest
                     if item[1] >= smallest[1] then
                         keep(item)
@@ -118,29 +119,33 @@ local function vote(x, elect)
     return sum
 end
 
--- x: what is left of one element in each model.
-local function disjoint(x, elected, combine)
-    local sum, count, largest = 0, 0, 0
-    for _, v in ipairs(x) do
+local function weight_of(p, t)
+    return p.weights and number_of(p.weights, t) or 1
+end
+
+-- x: what is left of one element in each model, times the model's weight.
+local function disjoint(x, elected, p)
+    local sum, count, largest, combine = 0, 0, 0, p.combine
+    for t, v in ipairs(x) do
         if v ~= 0 and (elected == "all" or sign(v) == elected) then
-            sum, count = sum + v, count + 1
+            sum, count = sum + v, count + weight_of(p, t)
             largest = math.abs(v) > math.abs(largest) and v or largest
         end
     end
-    return combine == "max" and largest or combine == "sum" and sum or sum / math.max(count, 1)
+    return combine == "max" and largest or combine == "sum" and sum or sum / (count ~= 0 and count or 1)
 end
 
 -- The same for element i of tensor e, from kept[t][e][i].
 local function elect(kept, p, e, i, tie)
     local x = {}
     for t in ipairs(kept) do
-        x[t] = kept[t][e][i]
+        x[t] = weight_of(p, t) * kept[t][e][i]
     end
     if p.elect == "all" then
-        return disjoint(x, "all", p.combine)
+        return disjoint(x, "all", p)
     end
     local s = sign(vote(x, p.elect))
-    return disjoint(x, s == 0 and tie or s, p.combine)
+    return disjoint(x, s == 0 and tie or s, p)
 end
 
 function references.ties(model, p)
@@ -151,7 +156,7 @@ function references.ties(model, p)
             for i in ipairs(entry.taus[1]) do
                 local x = {}
                 for t = 1, count do
-                    x[t] = kept[t][e][i]
+                    x[t] = weight_of(p, t) * kept[t][e][i]
                 end
                 lead = lead + sign(vote(x, p.elect))
             end
@@ -221,16 +226,62 @@ local function cosine(a, b)
     return math.max(-1, math.min(1, dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))))
 end
 
+-- Places of the vectors that a tensor falls into: whole tensors, rows (last dimension), columns (first dimension).
+local function vectors_of(entry, kind)
+    local n, shape = #entry.taus[1], entry.shape
+    local width = kind == "row" and shape[#shape] or kind == "column" and shape[1] and n / shape[1] or n
+    local list, by_column = {}, kind == "column" and #shape > 1
+    if kind == "column" and #shape < 2 then
+        width = n
+    end
+    for i = 0, n - 1 do
+        local v = by_column and i % width + 1 or math.floor(i / (width or n)) + 1
+        list[v] = list[v] or {}
+        table.insert(list[v], i + 1)
+    end
+    return list
+end
+
+local function picked(values, places)
+    local out = {}
+    for k, i in ipairs(places) do
+        out[k] = values[i]
+    end
+    return out
+end
+
+-- A factor for every model and element: find(list of vectors, places) gives those of one vector.
+local function by_vectors(model, kind, find)
+    local out = {}
+    for e, entry in ipairs(model) do
+        out[e] = {}
+        for _, places in ipairs(vectors_of(entry, kind)) do
+            local list = {}
+            for t, tau in ipairs(entry.taus) do
+                list[t] = picked(tau, places)
+            end
+            local factors = find(list)
+            for _, i in ipairs(places) do
+                local sum = 0
+                for t, tau in ipairs(entry.taus) do
+                    sum = sum + factors[t] * tau[i]
+                end
+                out[e][i] = sum
+            end
+        end
+    end
+    return out
+end
+
 local function interpolate(t, nearly)
     return function(model, p)
-        local share, factors = t(p), {}
-        for e, entry in ipairs(model) do
-            local c = cosine(entry.taus[1], entry.taus[2])
+        local share = t(p)
+        return by_vectors(model, p.angle, function(list)
+            local c = cosine(list[1], list[2])
             local angle = math.acos(c)
-            factors[e] = nearly(c, angle) and { 1 - share, share }
+            return nearly(c, angle) and { 1 - share, share }
                 or { math.sin((1 - share) * angle) / math.sin(angle), math.sin(share * angle) / math.sin(angle) }
-        end
-        return per_element(function(x, _, e) return factors[e][1] * x[1] + factors[e][2] * x[2] end)(model, p)
+        end)
     end
 end
 
@@ -242,24 +293,19 @@ references.nuslerp = interpolate(function(p)
 end, function(_, angle) return math.abs(math.sin(angle)) < 1e-8 end)
 
 function references.model_stock(model, p)
-    local share = {}
-    for e, entry in ipairs(model) do
-        local sum, pairs_ = 0, 0
-        for s = 1, #entry.taus do
-            for t = s + 1, #entry.taus do
-                sum, pairs_ = sum + cosine(entry.taus[s], entry.taus[t]), pairs_ + 1
+    return by_vectors(model, p.filter_wise == "yes" and "row" or "tensor", function(list)
+        local sum, pairs_, factors = 0, 0, {}
+        for s = 1, #list do
+            for t = s + 1, #list do
+                sum, pairs_ = sum + cosine(list[s], list[t]), pairs_ + 1
             end
         end
-        local c, n = sum / pairs_, #entry.taus
-        share[e] = n * c / (1 + (n - 1) * c)
-    end
-    return per_element(function(x, _, e)
-        local sum = 0
-        for _, v in ipairs(x) do
-            sum = sum + v
+        local c, n = sum / pairs_, #list
+        for t = 1, n do
+            factors[t] = c / (1 + (n - 1) * c)
         end
-        return share[e] * sum / #x
-    end)(model, p)
+        return factors
+    end)
 end
 
 require "spec.merge_references_sparse" (references, { elect = elect, per_element = per_element,

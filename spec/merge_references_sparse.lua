@@ -4,6 +4,22 @@ return function(references, shared)
 
 local elect, per_element, number_of, sign = shared.elect, shared.per_element, shared.number_of, shared.sign
 
+-- What is left of every tensor is brought to its sum of magnitudes.
+local function to_norms(model, kept)
+    for t in ipairs(kept) do
+        for e, entry in ipairs(model) do
+            local before, after = 0, 0
+            for i, v in ipairs(entry.taus[t]) do
+                before, after = before + math.abs(v), after + math.abs(kept[t][e][i])
+            end
+            for i, v in ipairs(kept[t][e]) do
+                kept[t][e][i] = after > 0 and v * before / after or v
+            end
+        end
+    end
+    return kept
+end
+
 -- ---- Dropping ----
 
 -- The masks are asked for: what becomes of ones tells which elements are dropped, whatever the numbers.
@@ -33,13 +49,13 @@ local function masks(model, p)
             end
         end
     end
-    return kept
+    return p.rescale == "norm" and to_norms(model, kept) or kept
 end
 
 function references.dare(model, p)
     local kept = masks(model, p)
     return per_element(function(_, _, e, i)
-        return elect(kept, { elect = "all", combine = "sum" }, e, i)
+        return elect(kept, { elect = "all", combine = "sum", weights = p.weights }, e, i)
     end)(model, p)
 end
 
@@ -64,12 +80,12 @@ local function row_order(values, first, n)
 end
 
 -- kept[t][e][i], where keep(t, e, order, result) says what is left of a row.
-local function rows(model, keep)
+local function rows(model, keep, whole)
     local kept = {}
     for t = 1, #model[1].taus do
         kept[t] = {}
         for e, entry in ipairs(model) do
-            local values, n = entry.taus[t], entry.shape[#entry.shape] or 1
+            local values, n = entry.taus[t], whole and #entry.taus[t] or entry.shape[#entry.shape] or 1
             kept[t][e] = {}
             for i = 1, #values do
                 kept[t][e][i] = 0
@@ -85,15 +101,21 @@ end
 function references.breadcrumbs(model, p)
     local kept = rows(model, function(t, e, order, result)
         local values, n = model[e].taus[t], #order
-        local outliers = math.floor(n * p.gamma)
-        local first, last = outliers + 1, math.min(n, outliers + math.floor(n * p.beta))
-        if #model[e].shape == 0 then
+        local outliers, stay = math.floor(n * number_of(p.gamma, t)), math.floor(n * number_of(p.beta, t))
+        if p.scope == "tensor" then
+            outliers = math.min(outliers, n - stay)
+        end
+        local first, last = outliers + 1, math.min(n, outliers + stay)
+        if #model[e].shape == 0 and p.scope == "row" then
             first, last = 1, 1
         end
         for k = first, last do
             result[order[k]] = values[order[k]]
         end
-    end)
+    end, p.scope == "tensor")
+    if p.rescale == "norm" then
+        to_norms(model, kept)
+    end
     return per_element(function(_, _, e, i) return elect(kept, p, e, i, 1) end)(model, p)
 end
 
@@ -141,6 +163,9 @@ function references.della(model, p)
             end
         end
     end)
+    if p.rescale == "norm" then
+        to_norms(model, kept)
+    end
     return per_element(function(_, _, e, i) return elect(kept, p, e, i, 1) end)(model, p)
 end
 

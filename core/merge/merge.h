@@ -129,6 +129,8 @@ distac_status di_run_match(di_merge_run *run, const distac_merge *merge, const c
 void di_run_close(di_merge_run *run);
 /* Parameter `index` of the operator for a model. */
 double di_run_param(const di_merge_run *run, int32_t index, int32_t model);
+/* The parameter if it is a list of weights that are not all 1, else NULL. */
+const di_values *di_run_weights(const di_merge_run *run, int32_t index);
 double di_run_lambda(const di_merge_run *run, int64_t entry);
 /* The factor that a merge's rules give a tensor. */
 double di_merge_factor(const distac_merge *merge, const char *name);
@@ -225,6 +227,13 @@ void di_turn(const uint8_t *in, int64_t rows, int64_t columns, size_t width, uin
 /* Scalar products of the task vectors (or of the models themselves, in a merge of whole models), tensor by tensor:
  * [base->count][models*(models+1)/2], rows of the upper triangle one after the other. free() it. */
 distac_status di_run_gram(di_merge_run *run, bool models, double **out);
+
+/* ---- norms.c ---- */
+/* What brings a tensor that `thin` has thinned out back to its sum of magnitudes, [base->count][models], into
+ * factors; 1 where nothing is left. thin: as di_method.edit. */
+distac_status di_run_norms(di_merge_run *run,
+                           void (*thin)(const di_merge_run *run, const di_at *at, int64_t n, double *const *tau),
+                           double *factors);
 
 /* ---- draw.c ---- */
 /* 32 random bits each for elements first … first+n-1 of a model's tensor, a pure function of all arguments. */

@@ -5,7 +5,8 @@
 #include "rows.h"
 #include <string.h>
 
-enum { DENSITY, EPSILON, RESCALE, SEED, ELECT, COMBINE };
+enum { DENSITY, EPSILON, RESCALE, SEED, ELECT, COMBINE, WEIGHTS };
+enum { PLAIN, SHARE, NORM };
 enum { DIGIT = 11, BUCKETS = 1 << DIGIT };
 
 /* epsilon: mergekit's default; density: the middle, the paper searches it and mergekit keeps everything by
@@ -13,11 +14,13 @@ enum { DIGIT = 11, BUCKETS = 1 << DIGIT };
 static const di_merge_param params[] = {
     DI_NUMBERS("density", "mean share that stays; one for all models or one each", 0.5, 0, 1),
     DI_NUMBER("epsilon", "how far the probability goes up and down from density with the rank", 0.15, 0, 0.5),
-    DI_CHOICE("rescale", "whether what is left is divided by its probability to stay", 1, 2, "no yes"),
+    DI_CHOICE("rescale", "what is left is divided by its probability to stay (yes), or brought to the tensor's sum of "
+              "magnitudes (norm)", 1, 3, "no yes norm"),
     DI_WHOLE("seed", "another seed drops other elements", 0, 0, 9007199254740992.0),
     DI_CHOICE("elect", "what counts: all that is left, what agrees with the sign of its sum, or of most", 1, 3,
               "all sum count"),
     DI_CHOICE("combine", "what becomes of the entries that count", 1, 3, "mean sum max"),
+    DI_NUMBERS("weights", "weight of what is left of each model", 1, -1000, 1000),
 };
 
 static distac_status prepare(di_merge_run *run) {
@@ -29,7 +32,8 @@ static distac_status prepare(di_merge_run *run) {
                               "della: density %g and epsilon %g; density +- epsilon must lie between 0 and 1",
                               density, epsilon);
     }
-    return DISTAC_OK;
+    run->state = di_new((size_t)run->models * sizeof(double)); /* what brings each model's tensor to its norm */
+    return run->state ? DISTAC_OK : DISTAC_ENOMEM;
 }
 
 /* Places in the order of their magnitudes, the smallest first: digit by digit, from the lowest. */
@@ -56,10 +60,10 @@ static uint64_t *sort_places(int64_t n, const double *row, uint64_t *keys, uint6
     return places;
 }
 
-static void drop(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, double *row,
-                 uint64_t *work) {
+/* divide: by the probability to stay. */
+static void thin_row(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, double *row,
+                     uint64_t *work, bool divide) {
     double density = di_run_param(run, DENSITY, t), epsilon = di_run_param(run, EPSILON, 0);
-    bool rescale = di_run_param(run, RESCALE, 0) != 0;
     if (density >= 1) return;
     if (density <= 0) {
         memset(row, 0, (size_t)n * sizeof *row);
@@ -78,9 +82,22 @@ static void drop(const di_merge_run *run, int32_t t, int64_t entry, int64_t firs
                 drawn);
         for (int64_t i = 0; i < count; i++) {
             double p = stays[done + i], value = row[done + i];
-            row[done + i] = (double)drawn[i] < p * 4294967296.0 ? rescale ? value / p : value : 0.0;
+            row[done + i] = (double)drawn[i] < p * 4294967296.0 ? divide ? value / p : value : 0.0;
         }
     }
+}
+
+static void thin(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, double *row,
+                 uint64_t *work) {
+    thin_row(run, t, entry, first, n, row, work, false);
+}
+
+static void drop(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, double *row,
+                 uint64_t *work) {
+    int rescale = (int)di_run_param(run, RESCALE, 0);
+    double factor = di_run_param(run, WEIGHTS, t) * (rescale == NORM ? ((const double *)run->state)[t] : 1);
+    thin_row(run, t, entry, first, n, row, work, rescale == SHARE);
+    for (int64_t i = 0; factor != 1 && i < n; i++) row[i] *= factor;
 }
 
 static bool takes(const di_merge_run *run, const di_entry *entry) {
@@ -89,7 +106,9 @@ static bool takes(const di_merge_run *run, const di_entry *entry) {
 }
 
 static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
-    const di_election election = {(int)di_run_param(run, ELECT, 0), (int)di_run_param(run, COMBINE, 0), 1};
+    const di_election election = {(int)di_run_param(run, ELECT, 0), (int)di_run_param(run, COMBINE, 0), 1,
+                                  di_run_weights(run, WEIGHTS)};
+    if ((int)di_run_param(run, RESCALE, 0) == NORM) DI_TRY(di_merge_row_norms(run, entry, thin, run->state));
     return di_merge_rows(run, entry, drop, &election, out);
 }
 

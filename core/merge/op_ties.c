@@ -2,11 +2,12 @@
  * entries that agree with it. */
 #include "ties.h"
 
-enum { KEEP, DIALECT, ELECT, COMBINE, FROZEN };
+enum { KEEP, DIALECT, ELECT, COMBINE, FROZEN, WEIGHTS };
 
 /* keep: Yadav et al. 2023, section 5; in the authors' code K = 20. */
 static const di_merge_param params[] = {
-    DI_NUMBER("keep", "share of the elements kept per model: those with the largest magnitudes", 0.2, 0, 1),
+    DI_NUMBERS("keep", "share of the elements kept: those with the largest magnitudes; one for all models or one each", 0.2,
+               0, 1),
     DI_CHOICE("dialect", "which implementation's thresholds and tied votes; mergekit trims tensor by tensor", 0, 4,
               "paper authors mergekit distac"),
     DI_CHOICE("elect", "how a sign is elected: sum of the kept entries, or count of their signs", 0, 2,
@@ -14,10 +15,12 @@ static const di_merge_param params[] = {
     DI_CHOICE("combine", "what becomes of the entries that agree", 0, 3, "mean sum max"),
     DI_WHOLE("frozen_zeros", "elements that no model changed and that the distac dialect's share counts in", 0, 0,
              9007199254740992.0),
+    DI_NUMBERS("weights", "weight of what is left of each model, in the votes and in the mean", 1, -1000, 1000),
 };
 
 static distac_status prepare(di_merge_run *run) {
-    const di_ties_desc desc = {.keep = di_run_param(run, KEEP, 0),
+    const di_ties_desc desc = {.keeps = &run->merge->params[KEEP],
+                               .weights = di_run_weights(run, WEIGHTS),
                                .dialect = (int)di_run_param(run, DIALECT, 0),
                                .elect = di_run_param(run, ELECT, 0) == 0 ? DI_ELECT_SUM : DI_ELECT_COUNT,
                                .combine = (int)di_run_param(run, COMBINE, 0),

@@ -13,7 +13,14 @@ typedef void (*di_row_edit)(const di_merge_run *run, int32_t t, int64_t entry, i
 /* D of a whole tensor: every row of every model edited, then merged by the election. */
 distac_status di_merge_rows(di_merge_run *run, int64_t entry, di_row_edit edit, const di_election *election,
                             double *out);
-/* What that holds beside D. */
+/* Merges one row of all models: rows[t][i], behind the last model's the base's in a merge of whole models. products:
+ * models*(models+1)/2 numbers of room. */
+typedef void (*di_row_merge)(const di_merge_run *run, int64_t n, const double *const *rows, double *products,
+                             double *out);
+distac_status di_merge_whole_rows(di_merge_run *run, int64_t entry, di_row_merge merge, double *out);
+/* Like di_run_norms, of one tensor and an edit: [models]. */
+distac_status di_merge_row_norms(di_merge_run *run, int64_t entry, di_row_edit thin, double *factors);
+/* What all of them hold beside D. */
 int64_t di_rows_bytes(const di_merge_run *run, const di_entry *entry);
 
 #endif

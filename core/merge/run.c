@@ -161,6 +161,13 @@ double di_run_param(const di_merge_run *run, int32_t index, int32_t model) {
     return values->values[values->count == 1 ? 0 : model];
 }
 
+const di_values *di_run_weights(const di_merge_run *run, int32_t index) {
+    const di_values *values = &run->merge->params[index];
+    for (int32_t i = 0; i < values->count; i++)
+        if (values->values[i] != 1) return values;
+    return NULL;
+}
+
 double di_run_lambda(const di_merge_run *run, int64_t entry) {
     return run->merge->params[run->merge->method->param_count].values[0] * run->factors[entry];
 }

@@ -43,14 +43,19 @@ static trim trim_of(const di_ties *ties, int32_t t, const di_at *at, int64_t n) 
     return (trim){low, nextafter(low, INFINITY), cut < 0 ? 0 : cut < n ? cut : n};
 }
 
-/* The loops below have no branches inside, so that they run on vectors. */
-static inline void vote_sum(int64_t n, double threshold, const double *tau, double *votes) {
-    for (int64_t i = 0; i < n; i++) votes[i] += fabs(tau[i]) >= threshold ? tau[i] : 0.0;
+static double weight_of(const di_election *election, int32_t t) {
+    const di_values *w = election->weights;
+    return w ? w->values[w->count == 1 ? 0 : t] : 1;
 }
 
-static inline void vote_count(int64_t n, double threshold, const double *tau, double *votes) {
+/* The loops below have no branches inside, so that they run on vectors. */
+static inline void vote_sum(int64_t n, double threshold, double weight, const double *tau, double *votes) {
+    for (int64_t i = 0; i < n; i++) votes[i] += fabs(tau[i]) >= threshold ? weight * tau[i] : 0.0;
+}
+
+static inline void vote_count(int64_t n, double threshold, double weight, const double *tau, double *votes) {
     for (int64_t i = 0; i < n; i++) {
-        double kept = fabs(tau[i]) >= threshold ? tau[i] : 0.0;
+        double kept = fabs(tau[i]) >= threshold ? weight * tau[i] : 0.0;
         votes[i] += (kept > 0 ? 1.0 : 0.0) - (kept < 0 ? 1.0 : 0.0);
     }
 }
@@ -61,12 +66,13 @@ DI_CLONES static void take_votes(const di_ties *ties, const di_merge_run *run, c
     for (int64_t i = 0; i < n; i++) votes[i] = 0;
     for (int32_t t = 0; t < run->models; t++) {
         trim keep = trim_of(ties, t, at, n);
+        double w = weight_of(&ties->election, t);
         if (ties->election.elect == DI_ELECT_COUNT) {
-            vote_count(keep.cut, keep.low, tau[t], votes);
-            vote_count(n - keep.cut, keep.high, tau[t] + keep.cut, votes + keep.cut);
+            vote_count(keep.cut, keep.low, w, tau[t], votes);
+            vote_count(n - keep.cut, keep.high, w, tau[t] + keep.cut, votes + keep.cut);
         } else {
-            vote_sum(keep.cut, keep.low, tau[t], votes);
-            vote_sum(n - keep.cut, keep.high, tau[t] + keep.cut, votes + keep.cut);
+            vote_sum(keep.cut, keep.low, w, tau[t], votes);
+            vote_sum(n - keep.cut, keep.high, w, tau[t] + keep.cut, votes + keep.cut);
         }
     }
 }
@@ -78,20 +84,25 @@ static inline void signs_of(int64_t n, double tie, double *votes) {
     }
 }
 
-static inline void gather(int64_t n, double threshold, const double *tau, const double *sign, double *sum,
-                          double *count) {
+/* factor: of the entries; weight: of the model in a mean. */
+static inline void gather(int64_t n, double threshold, double factor, double weight, const double *tau,
+                          const double *sign, double *sum, double *count) {
     for (int64_t i = 0; i < n; i++) {
-        double kept = fabs(tau[i]) >= threshold ? tau[i] : 0.0;
+        double kept = fabs(tau[i]) >= threshold ? factor * tau[i] : 0.0;
         double agreeing = kept * sign[i] > 0 ? kept : 0.0;
         sum[i] += agreeing;
-        count[i] += agreeing != 0 ? 1.0 : 0.0;
+        count[i] += agreeing != 0 ? weight : 0.0;
     }
 }
 
-static inline void gather_largest(int64_t n, double threshold, const double *tau, const double *sign,
+static inline void divide(int64_t n, const double *count, double *sum) {
+    for (int64_t i = 0; i < n; i++) sum[i] /= count[i] != 0 ? count[i] : 1.0;
+}
+
+static inline void gather_largest(int64_t n, double threshold, double factor, const double *tau, const double *sign,
                                   double *largest) {
     for (int64_t i = 0; i < n; i++) {
-        double kept = fabs(tau[i]) >= threshold ? tau[i] : 0.0;
+        double kept = fabs(tau[i]) >= threshold ? factor * tau[i] : 0.0;
         largest[i] = kept * sign[i] > fabs(largest[i]) ? kept : largest[i];
     }
 }
@@ -180,7 +191,7 @@ static bool is_fast(const di_ties *ties, const di_merge_run *run) {
 #ifdef DI_HAVE_WIDE
     const char *isa = run->context->isa;
     return isa && strcmp(isa, "avx512") == 0 && ties->stride == 1 && !ties->cuts &&
-           ties->election.elect == DI_ELECT_SUM && ties->election.combine != DI_COMBINE_MAX;
+           ties->election.elect == DI_ELECT_SUM && !ties->election.weights && ties->election.combine != DI_COMBINE_MAX;
 #else
     (void)ties;
     (void)run;
@@ -197,16 +208,16 @@ DI_CLONES static void elect_any(const di_ties *ties, const di_merge_run *run, co
     for (int32_t t = 0; t < run->models; t++) {
         trim keep = trim_of(ties, t, at, n);
         int64_t c = keep.cut;
+        double w = weight_of(&ties->election, t);
         if (ties->election.combine == DI_COMBINE_MAX) {
-            gather_largest(c, keep.low, tau[t], sign, out);
-            gather_largest(n - c, keep.high, tau[t] + c, sign + c, out + c);
+            gather_largest(c, keep.low, w, tau[t], sign, out);
+            gather_largest(n - c, keep.high, w, tau[t] + c, sign + c, out + c);
         } else {
-            gather(c, keep.low, tau[t], sign, out, count);
-            gather(n - c, keep.high, tau[t] + c, sign + c, out + c, count + c);
+            gather(c, keep.low, w, w, tau[t], sign, out, count);
+            gather(n - c, keep.high, w, w, tau[t] + c, sign + c, out + c, count + c);
         }
     }
-    if (ties->election.combine == DI_COMBINE_MEAN)
-        for (int64_t i = 0; i < n; i++) out[i] /= count[i] > 0 ? count[i] : 1.0;
+    if (ties->election.combine == DI_COMBINE_MEAN) divide(n, count, out);
 }
 
 void di_ties_chunk(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau,
@@ -228,21 +239,20 @@ DI_CLONES void di_elect(const di_election *election, int32_t models, int64_t n, 
     bool all = election->elect == DI_ELECT_ALL;
     for (int32_t t = 0; t < models && !all; t++)
         if (election->elect == DI_ELECT_COUNT)
-            vote_count(n, 0, tau[t], sign);
+            vote_count(n, 0, 1, tau[t], sign);
         else
-            vote_sum(n, 0, tau[t], sign);
+            vote_sum(n, 0, 1, tau[t], sign);
     signs_of(n, election->tie, sign);
     for (int64_t i = 0; i < n; i++) out[i] = 0;
     for (int32_t t = 0; t < models; t++) {
         if (all) /* every entry agrees with its own sign */
             for (int64_t i = 0; i < n; i++) sign[i] = tau[t][i] < 0 ? -1.0 : 1.0;
         if (election->combine == DI_COMBINE_MAX)
-            gather_largest(n, 0, tau[t], sign, out);
+            gather_largest(n, 0, 1, tau[t], sign, out);
         else
-            gather(n, 0, tau[t], sign, out, count);
+            gather(n, 0, 1, weight_of(election, t), tau[t], sign, out, count);
     }
-    if (election->combine == DI_COMBINE_MEAN)
-        for (int64_t i = 0; i < n; i++) out[i] /= count[i] > 0 ? count[i] : 1.0;
+    if (election->combine == DI_COMBINE_MEAN) divide(n, count, out);
 }
 
 /* ---- the looks at everything ---- */
@@ -282,22 +292,26 @@ bool di_ties_settle(di_ties *ties, const di_merge_run *run, int dialect) {
     return ties->election.tie != 0;
 }
 
+static double keep_of(const di_ties_desc *desc, int32_t t) {
+    return desc->keeps ? desc->keeps->values[desc->keeps->count == 1 ? 0 : t] : desc->keep;
+}
+
 /* How many of the largest magnitudes stay; for distac the first that does not. */
-static int64_t rank_of(const di_merge_run *run, const di_ties_desc *desc) {
+static int64_t rank_of(const di_merge_run *run, const di_ties_desc *desc, double keep) {
     double d = (double)run->elements;
     switch (desc->dialect) {
     case DI_TIES_AUTHORS:
-        return (int64_t)(desc->keep * d) + 1;
+        return (int64_t)(keep * d) + 1;
     case DI_TIES_DISTAC:
         d += (double)desc->frozen;
-        return (int64_t)d - (int64_t)((1 - desc->keep) * d) + 1;
+        return (int64_t)d - (int64_t)((1 - keep) * d) + 1;
     default:
-        return (int64_t)(desc->keep * d);
+        return (int64_t)(keep * d);
     }
 }
 
-static distac_status find_global(di_merge_run *run, const di_ties_desc *desc, di_ties *ties) {
-    int64_t rank = rank_of(run, desc);
+static distac_status find_shared(di_merge_run *run, const di_ties_desc *desc, double keep, di_ties *ties) {
+    int64_t rank = rank_of(run, desc, keep);
     bool above = desc->dialect == DI_TIES_DISTAC;
     double all = rank < 1 && !above ? INFINITY : 0;
     /* A rank behind the last element: everything stays; in distac's dialect the frozen zeros are the threshold. */
@@ -311,10 +325,27 @@ static distac_status find_global(di_merge_run *run, const di_ties_desc *desc, di
     return DISTAC_OK;
 }
 
+/* Every share that models differ in is a look of its own, at all of them. */
+static distac_status find_global(di_merge_run *run, const di_ties_desc *desc, di_ties *ties) {
+    double *found = ties->thresholds + ties->stride * run->models; /* room of the cuts, which there are none of */
+    DI_TRY(find_shared(run, desc, keep_of(desc, 0), ties));
+    for (int32_t t = 1; t < run->models; t++) {
+        double keep = keep_of(desc, t);
+        int32_t first = 0;
+        while (keep_of(desc, first) != keep) first++;
+        if (first < t || keep == keep_of(desc, 0)) continue;
+        memcpy(found, ties->thresholds, (size_t)run->models * sizeof *found);
+        DI_TRY(find_shared(run, desc, keep, ties));
+        for (int32_t k = 0; k < run->models; k++)
+            if (keep_of(desc, k) != keep) ties->thresholds[k] = found[k];
+    }
+    return DISTAC_OK;
+}
+
 typedef struct entry_job {
     di_merge_run *run;
     di_ties *ties;
-    double keep;
+    const di_ties_desc *desc;
 } entry_job;
 
 static distac_status find_entry(void *arg, int32_t lane, int64_t index) {
@@ -323,7 +354,7 @@ static distac_status find_entry(void *arg, int32_t lane, int64_t index) {
     int64_t t = index % run->models, entry = index / run->models, place = t * job->ties->stride + entry;
     const di_entry *at = run->base->entries[entry];
     if (!di_entry_is_float(at) || run->factors[entry] == 0) return DISTAC_OK;
-    int64_t rank = (int64_t)(job->keep * (double)at->numel);
+    int64_t rank = (int64_t)(keep_of(job->desc, (int32_t)t) * (double)at->numel);
     job->ties->thresholds[place] = rank < 1 ? INFINITY : 0;
     job->ties->cuts[place] = at->numel;
     if (rank < 1 || rank >= at->numel) return DISTAC_OK;
@@ -340,10 +371,10 @@ distac_status di_ties_open(di_merge_run *run, const di_ties_desc *desc, di_ties 
     if (!ties) return DISTAC_ENOMEM;
     *out = ties;
     ties->lead = (int64_t *)(void *)(ties->thresholds + 2 * count);
-    ties->election = (di_election){desc->elect, desc->combine, 1};
+    ties->election = (di_election){desc->elect, desc->combine, 1, desc->weights};
     ties->stride = stride;
     if (mergekit) {
-        entry_job job = {run, ties, desc->keep};
+        entry_job job = {run, ties, desc};
         ties->cuts = (int64_t *)(void *)(ties->thresholds + count);
         return di_run_lanes(run, run->base->count * run->models, find_entry, &job);
     }
@@ -359,7 +390,7 @@ distac_status di_ties_open(di_merge_run *run, const di_ties_desc *desc, di_ties 
 /* ---- the multi-task direction ---- */
 
 distac_status di_multitask_open(di_merge_run *run, int kind, double keep) {
-    const di_ties_desc desc = {keep, DI_TIES_AUTHORS, DI_ELECT_SUM, DI_COMBINE_SUM, 0, false};
+    const di_ties_desc desc = {.keep = keep, .dialect = DI_TIES_AUTHORS, .elect = DI_ELECT_SUM, .combine = DI_COMBINE_SUM};
     if (kind == DI_MULTITASK_SUM) return DISTAC_OK;
     di_ties *ties = NULL;
     distac_status status = di_ties_open(run, &desc, &ties);

@@ -12,6 +12,7 @@ enum { DI_COMBINE_MEAN, DI_COMBINE_SUM, DI_COMBINE_MAX };
 typedef struct di_election {
     int elect, combine;
     double tie; /* the sign where the vote is zero: -1, 1, or 0, which keeps nothing */
+    const di_values *weights; /* by which the entries have been multiplied: a mean divides by theirs. NULL: 1 each */
 } di_election;
 
 /* The disjoint merge of n <= DI_STEP elements; an entry counts unless it is zero. */
@@ -24,6 +25,8 @@ typedef struct di_ties_desc {
     int dialect, elect, combine;
     int64_t frozen; /* zeros that count as elements of every model: the distac dialect's */
     bool late;      /* the method has `settle` and calls di_ties_settle there */
+    const di_values *keeps;   /* instead of keep, one for all models or one each; NULL: keep */
+    const di_values *weights; /* of what is left of each model, as of di_election; NULL: 1 each */
 } di_ties_desc;
 
 /* TIES ready to be asked for chunks: the thresholds and the sign of tied votes are known. One block of memory. */

@@ -182,13 +182,14 @@ local function taus_of(fname, v)
     return v
 end
 
--- slerp of the models themselves, which are base + tau: their interpolation as vectors, less the base; then the rules.
+-- slerp or nuslerp of the models themselves, which are base + tau: their interpolation as vectors, less the base; then the
+-- rules.
 local function between_models(op, taus, base)
     local models = {}
     for i, tau in ipairs(taus) do
         models[i] = checkpoint.taskvector(checkpoint.add_scaled(base, 1, tau))
     end
-    local plain = build(op.method, { t = op.values.t, of = "vectors" })
+    local plain = build(op.method, { t = op.values.t, weights = op.values.weights, angle = op.values.angle, of = "vectors" })
     local change = checkpoint.taskvector(checkpoint.taskvector(raw.merge_delta(plain.handle, models)), base)
     local rules = build("task_arithmetic",
         { only = op.values.only, except = op.values.except, scale = op.values.scale })
@@ -205,7 +206,7 @@ function Operator.delta(op, taus, base)
     if op.fn then
         return merge_own.delta(op, fname, taus, base)
     end
-    if base and op.method == "slerp" and op.values.of == "models" then
+    if base and op.values.of == "models" then
         return between_models(op, taus, base)
     end
     return checkpoint.taskvector(raw.merge_delta(op.handle, taus))
