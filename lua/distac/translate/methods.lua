@@ -81,19 +81,22 @@ end
 local function weigh_elected(reader, has, models, normalize)
     local weights, spec = reader:numbers("weight", models)
     reader.params.combine = normalize and "mean" or "sum"
-    if normalize and equal(weights) then
-        reader.params.lambda = lambda_of(reader) -- one weight for all goes into sum and divisor alike
-        if weights[1] ~= 1 or spec then
+    if normalize then -- one weight for all goes into sum and divisor alike
+        reader.params.lambda, reader.params.weights = lambda_of(reader), not equal(weights) and weights or nil
+        if equal(weights) and (weights[1] ~= 1 or spec) then
             reader:note("normalize: the changes that agree are divided by the sum of their weights, so that one weight "
                 .. "for all models has no effect")
         end
     else
         weigh(reader, has, models, false)
-        if normalize then
-            reader:differ("normalize: mergekit divides by the weights of the models that agree, %s here by their number",
-                reader.method)
-        end
     end
+end
+
+-- Numbers of all models, one for all if they are equal.
+local function shares(reader, name, models, default)
+    local list, spec = reader:numbers(name, models, default)
+    if spec then fail(spec.line, "%s by layer or filter: it is a number per model here", name) end
+    return short(list)
 end
 
 local build = {}
@@ -123,7 +126,7 @@ end
 
 function build.ties(reader, _, changed)
     local has = reader:needs("ties", 1)
-    reader.params.keep = reader:one("density", changed, 1)
+    reader.params.keep = shares(reader, "density", changed, 1)
     reader.params.dialect = "mergekit"
     reader:note("dialect = mergekit trims every tensor on its own; the paper trims the whole vector at one threshold "
         .. "(--dialect paper)")
@@ -132,29 +135,29 @@ function build.ties(reader, _, changed)
 end
 
 -- Random dropping: the parameter here is the share that stays (density) or that goes (p).
-local function drop(reader, changed, has, name)
-    local p = {}
-    for i, density in ipairs(reader:of_models("density", changed, 1)) do
-        if type(density) ~= "number" then fail(density.line, "density by layer or filter: it is one number here") end
-        p[i] = name == "density" and density or 1 - density
+local function drop(reader, changed, name)
+    local p = shares(reader, "density", changed, 1)
+    if name == "p" and type(p) == "table" then
+        for i, density in ipairs(p) do p[i] = 1 - density end
+    elseif name == "p" then
+        p = 1 - p
     end
-    if not has[name].list and not equal(p) then fail(changed[1].line, "density differs between models") end
-    reader.params[name] = short(p)
-    if not flag(reader.common.rescale, true, "rescale") then reader.params.rescale = "no" end
+    reader.params[name] = p
+    reader.params.rescale = flag(reader.common.rescale, true, "rescale") and "norm" or "no"
     reader:differ("which elements are dropped: mergekit draws from one generator without a fixed seed, here the choice "
         .. "depends on --seed, tensor, model and element alone")
 end
 
 function build.dare_linear(reader, _, changed)
     local has = reader:needs("dare", 1)
-    drop(reader, changed, has, "p")
+    drop(reader, changed, "p")
     weigh(reader, has, changed, flag(reader.common.normalize, false, "normalize"))
     return "dare", changed
 end
 
 function build.dare_ties(reader, _, changed)
     local has = reader:needs("dare_ties", 1)
-    drop(reader, changed, has, "p")
+    drop(reader, changed, "p")
     weigh_elected(reader, has, changed, flag(reader.common.normalize, false, "normalize"))
     return "dare_ties", changed
 end
@@ -162,7 +165,7 @@ end
 -- One method here for two of mergekit's: elect = "all" is the one without signs.
 function build.della(reader, _, changed, linear)
     local has = reader:needs("della", 1)
-    drop(reader, changed, has, "density")
+    drop(reader, changed, "density")
     reader.params.epsilon = reader:one("epsilon", changed, 0.15)
     if linear then reader.params.elect = "all" end
     local normalize = flag(reader.common.normalize, not linear, "normalize")
@@ -174,14 +177,9 @@ function build.della_linear(reader, models, changed) return build.della(reader, 
 
 function build.breadcrumbs(reader, _, changed, elected)
     local has = reader:needs("breadcrumbs", 1)
-    local density = reader:one("density", changed, 1)
-    reader.params.beta = density
-    -- where density leaves no room for all outliers, mergekit drops fewer of them
-    reader.params.gamma = math.max(0, math.min(reader:one("gamma", changed, 0.01), tonumber(string.format("%.12g", 1 - density))))
-    if flag(reader.common.rescale, false, "rescale") then
-        reader:differ("rescale: mergekit brings what is left to the length of what was there; breadcrumbs here does not")
-    end
-    reader:differ("mergekit counts outliers and small changes in the whole tensor, breadcrumbs here in every row")
+    reader.params.beta, reader.params.gamma = shares(reader, "density", changed, 1), shares(reader, "gamma", changed, 0.01)
+    reader.params.scope = "tensor"
+    if flag(reader.common.rescale, false, "rescale") then reader.params.rescale = "norm" end
     local normalize = flag(reader.common.normalize, false, "normalize")
     if elected then
         reader.params.elect = "sum"
@@ -196,9 +194,7 @@ function build.breadcrumbs_ties(reader, models, changed) return build.breadcrumb
 
 function build.model_stock(reader, _, changed)
     reader:needs("model_stock", 1)
-    if flag(reader.common.filter_wise, false, "filter_wise") then
-        fail(reader.common.filter_wise.line, "filter_wise: model_stock works per tensor here")
-    end
+    if flag(reader.common.filter_wise, false, "filter_wise") then reader.params.filter_wise = "yes" end
     if #changed < 2 then fail(1, "model_stock wants two models beside the base") end
     return "model_stock", changed
 end
@@ -235,23 +231,19 @@ end
 
 function build.nuslerp(reader, models, changed)
     local list = reader.base and changed or models
-    if not flag(reader.common.nuslerp_flatten, true, "nuslerp_flatten")
-        or flag(reader.common.nuslerp_row_wise, false, "nuslerp_row_wise") then
-        fail(1, "nuslerp by rows or columns: here the angle is that of whole tensors")
-    end
+    local flatten = flag(reader.common.nuslerp_flatten, true, "nuslerp_flatten")
+    local by_row = flag(reader.common.nuslerp_row_wise, false, "nuslerp_row_wise")
     if #list ~= 2 then fail(list[1] and list[1].line or 1, "nuslerp takes two models, %d are given", #list) end
     local weights, spec = reader:numbers("weight", list)
     if spec then fail(spec.line, "nuslerp with weights by layer or filter: one per model is taken here") end
-    if reader.base then
-        reader:needs("nuslerp", 1)
-        reader.params.weights = short(weights)
-        return "nuslerp", list
+    reader:needs("nuslerp", 1)
+    reader.params.weights = short(weights)
+    if not flatten then reader.params.angle = by_row and "column" or "row" end
+    if not reader.base then
+        reader.base, reader.params.of = list[1].path, "models"
+        reader:note("nuslerp has no base here; any model does, as it cancels: the first is taken")
     end
-    reader:needs("slerp", 1)
-    reader.base = list[1].path
-    reader.params.t = weights[2] / sum(weights)
-    reader:note("nuslerp without a base is slerp at t = the second's share of the weights")
-    return "slerp", list
+    return "nuslerp", list
 end
 
 return build
