@@ -286,7 +286,45 @@ describe("the list of methods", function()
         raises("EINVAL", { "distac.merge.ties", "keep", "from 0 to 1", "number 2" }, distac.merge.ties,
             { keep = 2 })
         raises("EINVAL", { "keep", "number" }, distac.merge.ties, { keep = "0.2" })
-        raises("EINVAL", { "keep", "a number" }, distac.merge.ties, { keep = { 0.2, 0.3 } })
+        raises("EINVAL", { "frozen_zeros", "a number" }, distac.merge.ties, { frozen_zeros = { 0, 3 } })
+    end)
+end)
+
+describe("nuslerp between models", function()
+    it("is the same in memory and from files, whatever has an angle of its own", function()
+        local root = require("spec.tiny").folder()
+        local names = { "base", "a", "b" }
+        local ck = {}
+        for i, name in ipairs(names) do
+            local path = root .. "/" .. name .. ".safetensors"
+            distac.save(path, distac.checkpoint { w = distac.randn { 5, 300, seed = i }, v = distac.randn { 9, seed = 5 + i } })
+            ck[name] = distac.load(path)
+        end
+        for _, angle in ipairs { "tensor", "row", "column" } do
+            local op = distac.merge.nuslerp { of = "models", angle = angle, weights = { 1, 2 }, lambda = 0.5, except = "v" }
+            op:files(ck.base, { ck.a, ck.b }, root .. "/out.safetensors")
+            local stored, held = distac.load(root .. "/out.safetensors"), op(ck.base, { ck.a - ck.base, ck.b - ck.base })
+            assert.truthy((stored.w - held.w):abs():max():item() <= 1e-6)
+            assert.truthy((stored.w - ck.base.w):norm():item() > 1)
+            assert.equal(0, (held.v - ck.base.v):norm():item())
+            -- One row or column: interpolated by hand.
+            local function part(t)
+                return angle == "row" and t:narrow(1, 2, 1) or angle == "column" and t:narrow(2, 7, 1) or t
+            end
+            local x, y, b = part(ck.a.w), part(ck.b.w), part(ck.base.w)
+            local c = (x * y):sum():item() / (x:norm():item() * y:norm():item())
+            local theta, t = math.acos(c), 2 / 3
+            local want = x * (math.sin((1 - t) * theta) / math.sin(theta)) + y * (math.sin(t * theta) / math.sin(theta))
+            assert.truthy((b + (want - b) * 0.5 - part(held.w)):abs():max():item() <= 1e-5)
+        end
+        require("spec.tiny").remove(root)
+    end)
+
+    it("wants models", function()
+        local tau = distac.taskvector(distac.checkpoint { w = distac.randn { 3, seed = 1 } })
+        raises("EINVAL", { "nuslerp: task vectors alone do not tell the models" }, function()
+            distac.merge.nuslerp({ of = "models" }):delta { tau, tau }
+        end)
     end)
 end)
 
