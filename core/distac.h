@@ -1212,6 +1212,24 @@ DISTAC_API distac_status distac_plot_save(distac_plot *plot, const char *path);
 
 /* fence: end */
 
+/* ---- For hosts in C and C++: what calls back has no place in the Lua bindings --------------------- */
+
+/* Where a context's memory comes from. Both functions are called from every thread that works for the context, several at
+ * once, and call nothing of the engine. `alignment` is a power of two of at most 64; release gets the bytes and the
+ * alignment that allocate got. */
+typedef struct distac_allocator {
+    void *(*allocate)(void *user, size_t bytes, size_t alignment); /* NULL: there is none, and the call fails with ENOMEM */
+    void (*release)(void *user, void *memory, size_t bytes, size_t alignment);
+    void *user;
+} distac_allocator;
+
+/* Takes the memory of tensors, workspaces, images and caches, which is all that grows with models and data, from the host
+ * from now on; NULL: from the system. The functions are copied, `user` has to outlive the context. Freed blocks of 64 KiB
+ * and more are kept for the next of their size, 512 MiB of them at most, until the limit or the end of the context; at its
+ * end all have been given back. The C library keeps the small rest: names, lists and what other libraries need. Errors: EINVAL
+ * (a function is NULL), ESTATE (the context holds memory). */
+DISTAC_API distac_status distac_context_set_allocator(distac_context *context, const distac_allocator *allocator);
+
 #ifdef __cplusplus
 }
 #endif

@@ -41,6 +41,7 @@ end
 function companions.exports(api)
     local names = {}
     for index, fn in ipairs(api.functions) do names[index] = "        distac_" .. fn.name .. ";\n" end
+    for name in api.host:gmatch("DISTAC_API [%w_ ]*%*?(distac_[%w_]+)%(") do names[#names + 1] = "        " .. name .. ";\n" end
     return "{\n    global:\n" .. table.concat(names) .. "    local:\n        *;\n};\n"
 end
 
@@ -82,6 +83,10 @@ function companions.docs(api)
                 #outs > 0 and " → " .. table.concat(outs, ", ") or ""))
             if #fn.text > 0 then add(fn.text .. "\n") end
         end
+    end
+    if api.host ~= "" then
+        add("## For hosts in C and C++ alone\n")
+        add("```c\n" .. api.host .. "\n```\n")
     end
     return table.concat(out, "\n")
 end

@@ -259,6 +259,8 @@ return function(header)
                   functions = {}, func = {}, sections = {},
                   abi = tonumber(header:match("#define DISTAC_ABI_VERSION (%d+)")) }
     if not api.abi then error("DISTAC_ABI_VERSION is missing", 0) end
+    -- What follows the block is for hosts in C alone: exported and documented as it stands, not bound.
+    api.host = header:match("/%* fence: end %*/%s*(.-)%s*#ifdef __cplusplus") or ""
     local section
     for _, entry in ipairs(statements(block)) do
         local text = entry.text

@@ -36,6 +36,9 @@ typedef struct distac_script_desc {
     int32_t restricted;
     const char *const *readable; /* files, and folders with all that is in them */
     const char *const *writable; /* may be read, too */
+    /* Where the memory of Lua's objects and of the engine's tensors and workspaces comes from; copied, its `user` has to
+     * outlive the script. All is given back by distac_script_close. NULL: the C library and the system. */
+    const distac_allocator *allocator;
 } distac_script_desc;
 
 /* Opens a Lua state with the standard libraries and `require "distac"`. desc NULL: all defaults.

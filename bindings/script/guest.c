@@ -22,23 +22,114 @@ static distac_script *script_of(lua_State *L) {
     return script;
 }
 
+/* ---- memory ---- */
+
+#if LUA_VERSION_NUM < 504
+enum { RESERVE = 256 << 10, RESERVE_MOST = 32 << 10 /* of it for one request */ };
+#else
+enum { RESERVE = 0, RESERVE_MOST = 0 };
+#endif
+
+/* Lua makes blocks smaller and does not expect that to fail, so one may be longer than Lua says: before a block of the
+ * host's is written how long it is. */
+enum { BEFORE = sizeof(max_align_t) };
+
+static void *host_take(const distac_script *script, size_t bytes) {
+    const distac_allocator *host = &script->allocator;
+    if (!host->allocate) return malloc(bytes);
+    char *memory = bytes > SIZE_MAX - BEFORE ? NULL : host->allocate(host->user, BEFORE + bytes, _Alignof(max_align_t));
+    if (!memory) return NULL;
+    memcpy(memory, &bytes, sizeof bytes);
+    return memory + BEFORE;
+}
+
+static void host_give(const distac_script *script, void *memory) {
+    const distac_allocator *host = &script->allocator;
+    if (!host->allocate) {
+        free(memory);
+    } else if (memory) {
+        size_t bytes;
+        char *start = (char *)memory - BEFORE;
+        memcpy(&bytes, start, sizeof bytes);
+        host->release(host->user, start, BEFORE + bytes, _Alignof(max_align_t));
+    }
+}
+
+int guest_prepare(distac_script *script) {
+    if (RESERVE > 0) script->reserve.memory = host_take(script, RESERVE);
+    return RESERVE == 0 || script->reserve.memory;
+}
+
+void guest_forget(distac_script *script) {
+    host_give(script, script->reserve.memory);
+}
+
+static int in_reserve(const distac_script *script, const void *memory) {
+    const char *at = memory, *start = script->reserve.memory;
+    return RESERVE > 0 && memory && at >= start && at < start + RESERVE;
+}
+
+/* Something of the reserve, and the script ends with an error as soon as it can be told. */
+static void *from_reserve(distac_script *script, size_t bytes) {
+    guest_reserve *reserve = &script->reserve;
+    size_t room = (bytes + 15) / 16 * 16;
+    if (!reserve->memory || bytes > RESERVE_MOST || room > RESERVE - reserve->used) return NULL;
+    void *memory = reserve->memory + reserve->used;
+    reserve->used += room;
+    reserve->count++;
+    if (!reserve->closed) {
+        script->stopped = DISTAC_ENOMEM;
+        lua_sethook(script->L, guest_hook, LUA_MASKCOUNT, 1);
+    }
+    return memory;
+}
+
+static void give(distac_script *script, void *memory) {
+    guest_reserve *reserve = &script->reserve;
+    if (!in_reserve(script, memory)) {
+        host_give(script, memory);
+    } else if (--reserve->count == 0) {
+        reserve->used = 0;
+    }
+}
+
+/* A block of the host that may move, with what was in it. */
+static void *moved(distac_script *script, void *old, size_t old_bytes, size_t bytes) {
+    if (!script->allocator.allocate && !in_reserve(script, old)) return realloc(old, bytes);
+    void *memory = host_take(script, bytes);
+    if (!memory || !old) return memory;
+    memcpy(memory, old, old_bytes < bytes ? old_bytes : bytes);
+    give(script, old);
+    return memory;
+}
+
 void *guest_allocate(void *ud, void *old, size_t old_bytes, size_t bytes) {
     distac_script *script = ud;
     int64_t before = old ? (int64_t)old_bytes : 0;
     if (bytes == 0) {
-        free(old);
+        give(script, old);
         script->memory_used -= before;
         return NULL;
     }
     int64_t after = script->memory_used - before + (int64_t)bytes;
-    if (script->memory_limit > 0 && after > script->memory_limit && (int64_t)bytes > before) {
+    void *memory = NULL;
+    if (script->memory_limit > 0 && after > script->memory_limit && (int64_t)bytes > before)
         script->refused++;
-        return NULL;
+    else
+        memory = moved(script, old, old_bytes, bytes);
+    if (!memory && old && bytes <= old_bytes) memory = old; /* shrinking does not fail */
+    if (!memory) {
+        memory = from_reserve(script, bytes);
+        if (memory && old) {
+            memcpy(memory, old, old_bytes);
+            give(script, old);
+        }
     }
-    void *memory = realloc(old, bytes);
     if (memory) script->memory_used = after;
     return memory;
 }
+
+/* ---- limits and cancelling ---- */
 
 void guest_hook(lua_State *L, lua_Debug *record) {
     (void)record;
@@ -57,6 +148,7 @@ void guest_charge(lua_State *L, int64_t instructions) {
     if (script->stopped != DISTAC_OK) {
         lua_sethook(L, guest_hook, LUA_MASKCOUNT, 1); /* a pcall of the script cannot go on */
         if (atomic_load(&script->watch.cancelled)) luaL_error(L, "the script was cancelled");
+        if (script->stopped == DISTAC_ENOMEM && script->refused <= REFUSED) luaL_error(L, "not enough memory");
         if (script->stopped == DISTAC_ENOMEM) luaL_error(L, "the script ran over its memory limit again and again");
         luaL_error(L, "the script ran over its limit of %f instructions", (lua_Number)script->instruction_limit);
     }

@@ -8,10 +8,21 @@
 #define REFUSED    100  /* requests beyond the memory limit that a run may survive: each costs a full collection */
 #define HOOK_COUNT 1000 /* instructions between two looks at flag and budget */
 
+/* What LuaJIT lives on where it cannot do without memory: while it makes its state and its FFI, inside compiled code (it
+ * crashes there when nothing is left), and to let go of everything at the end. Lua 5.4 needs none. */
+typedef struct guest_reserve {
+    char *memory;
+    size_t used;   /* bytes from the beginning that are taken; 0 again when nothing of them lives */
+    int64_t count; /* blocks that live in it */
+    int closed;    /* nobody is told that it is used: nothing may raise an error now */
+} guest_reserve;
+
 struct distac_script {
     lua_State *L;
     ds_watch watch;
+    distac_allocator allocator;         /* where memory comes from; without functions: the C library */
     int64_t memory_limit, memory_used;
+    guest_reserve reserve;
     int64_t instruction_limit, instructions_left;
     int restricted;
     int refused; /* requests of this run beyond memory_limit */
@@ -30,6 +41,9 @@ static inline void push_key(lua_State *L, const char *key) {
 
 /* lua_Alloc with the memory limit; ud is the script. */
 void *guest_allocate(void *ud, void *old, size_t old_bytes, size_t bytes);
+/* Allocates the reserve, where one is needed; 0 without memory. And frees it. */
+int guest_prepare(distac_script *script);
+void guest_forget(distac_script *script);
 /* Makes the script known to its Lua state, for the two below. */
 void guest_register(lua_State *L, distac_script *script);
 /* Ends runs that are cancelled or over their budget; the hook does so every HOOK_COUNT instructions. */

@@ -75,6 +75,13 @@ static int open_protected(lua_State *L) {
     opening *o = lua_touserdata(L, 1);
     guest_register(L, o->script);
     ds_prepare(L, &o->script->watch, o->desc ? o->desc->lua_path : NULL, 0);
+#if LUA_VERSION_NUM < 504
+    o->script->reserve.closed = 1; /* LuaJIT of 2022 crashes when memory ends while it makes its FFI */
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "ffi");
+    lua_call(L, 1, 0);
+    o->script->reserve.closed = 0;
+#endif
     if (luaL_loadbuffer(L, prelude, sizeof prelude - 1, "=distac") != 0) return lua_error(L);
     lua_call(L, 0, 0);
     lua_pushcfunction(L, guest_print);
@@ -134,10 +141,12 @@ static void set_error(distac_script *script, const char *text) {
     snprintf(script->short_error, sizeof script->short_error, "%s", text);
 }
 
-/* Status of the error value at index: the engine's code, ENOMEM for what the C library had no memory for, or EINVAL. */
+/* Status of the error value at index: the engine's code, ENOMEM for what the C library or Lua had no memory for, or
+ * EINVAL. Of Lua's own memory error nothing but the words is left when LuaJIT's code has caught it and raised it again. */
 static distac_status status_of(lua_State *L, int index) {
     distac_status status = DISTAC_EINVAL;
-    if (lua_type(L, index) == LUA_TSTRING && strstr(lua_tostring(L, index), strerror(ENOMEM))) return DISTAC_ENOMEM;
+    const char *text = lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : NULL;
+    if (text && (strstr(text, strerror(ENOMEM)) || strstr(text, "not enough memory"))) return DISTAC_ENOMEM;
     if (!lua_istable(L, index)) return status;
     lua_pushliteral(L, "code");
     lua_rawget(L, index);
@@ -189,8 +198,12 @@ distac_status distac_script_open(const distac_script_desc *desc, distac_script *
         script->restricted = 1;
         if (script->instruction_limit <= 0) script->instruction_limit = RESTRICTED_INSTRUCTIONS;
     }
-    script->L = lua_newstate(guest_allocate, script);
-    /* From here on: LuaJIT of 2022 crashes when memory ends while it makes a state. */
+    if (desc && desc->allocator) script->allocator = *desc->allocator;
+    script->watch.allocator = script->allocator;
+    script->reserve.closed = 1;
+    if (guest_prepare(script)) script->L = lua_newstate(guest_allocate, script);
+    script->reserve.closed = 0;
+    /* From here on: a limit is for scripts. */
     if (desc) script->memory_limit = desc->memory_limit;
     if (script->restricted && script->memory_limit <= 0) script->memory_limit = RESTRICTED_MEMORY;
     distac_status status = DISTAC_ENOMEM;
@@ -214,7 +227,17 @@ distac_status distac_script_open(const distac_script_desc *desc, distac_script *
 
 void distac_script_close(distac_script *script) {
     if (!script) return;
-    if (script->L) lua_close(script->L);
+    script->reserve.closed = 1;
+    script->memory_limit = 0;
+    if (script->L) {
+        lua_sethook(script->L, NULL, 0, 0); /* finalizers are not to be cut short */
+#if LUA_VERSION_NUM < 504
+        luaJIT_setmode(script->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_FLUSH);
+        luaJIT_setmode(script->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+#endif
+        lua_close(script->L);
+    }
+    guest_forget(script);
     ds_watch_destroy(&script->watch);
     pthread_mutex_destroy(&script->progress_lock);
     free(script->error);
@@ -327,6 +350,16 @@ static int collect_protected(lua_State *L) {
     return 0;
 }
 
+/* What a failed run left would stand in the way of the next one. LuaJIT needs some bytes to begin with. */
+static void collect(distac_script *script) {
+    int64_t limit = script->memory_limit;
+    script->memory_limit = 0;
+    script->reserve.closed = 1;
+    if (ds_protected(script->L, collect_protected, NULL) != 0) lua_settop(script->L, 0);
+    script->reserve.closed = 0;
+    script->memory_limit = limit;
+}
+
 /* Lua writes and reads numbers as text, which comes back only when rounded to nearest; a host may have another mode. */
 static int protected_to_nearest(lua_State *L, lua_CFunction f, void *ud) {
     const int mode = fegetround();
@@ -336,10 +369,16 @@ static int protected_to_nearest(lua_State *L, lua_CFunction f, void *ud) {
     return rc;
 }
 
-static distac_status run(distac_script *script, running *r) {
+/* Everything that a run may use up is there again. */
+static void arm(distac_script *script) {
     script->stopped = DISTAC_OK;
     script->refused = 0;
     script->instructions_left = script->instruction_limit;
+    lua_sethook(script->L, guest_hook, LUA_MASKCOUNT, HOOK_COUNT);
+}
+
+static distac_status run(distac_script *script, running *r) {
+    arm(script);
     free(script->error);
     script->error = NULL;
     script->short_error[0] = '\0';
@@ -356,13 +395,9 @@ static distac_status run(distac_script *script, running *r) {
             status = r->path && distac_path_kind(r->path) != 1 ? DISTAC_EIO : DISTAC_EFORMAT;
         set_error(script, text_of(L));
         lua_settop(L, 0);
-        /* What the failed run left would stand in the way of the next one. */
-        if (status == DISTAC_ENOMEM && ds_protected(L, collect_protected, NULL) != 0) lua_settop(L, 0);
+        if (status == DISTAC_ENOMEM) collect(script);
     }
-    if (script->stopped != DISTAC_OK) {
-        if (status != DISTAC_OK) status = script->stopped;
-        lua_sethook(L, guest_hook, LUA_MASKCOUNT, HOOK_COUNT);
-    }
+    if (script->stopped != DISTAC_OK && status != DISTAC_OK) status = script->stopped;
     /* A cancel is used up by the run that it ended; one that came too late goes with it. */
     if (atomic_load(&script->watch.cancelled)) ds_watch_clear(&script->watch);
     return status;
@@ -407,9 +442,7 @@ distac_status distac_script_result(distac_script *script, const char **out) {
     *out = "null";
     free(script->json);
     script->json = NULL;
-    script->stopped = DISTAC_OK;
-    script->refused = 0;
-    script->instructions_left = script->instruction_limit;
+    arm(script);
     int rc = protected_to_nearest(script->L, result_protected, script);
     if (rc != 0) {
         set_error(script, text_of(script->L));

@@ -25,6 +25,7 @@
 typedef struct ds_watch {
     distac_watch base;
     pthread_mutex_t lock;
+    distac_allocator allocator; /* given to every context; without functions: none */
     _Atomic(distac_context *) contexts[DS_CONTEXTS];
     atomic_int cancelled;
 } ds_watch;

@@ -37,6 +37,7 @@ enum { ALIGNMENT = 64, CACHE_BLOCKS = 64 };
 struct di_cache {
     pthread_mutex_t lock;
     pid_t pid; /* whose lock it is */
+    distac_allocator host; /* where blocks come from; without functions: the system */
     int count;
     size_t bytes;
     struct {
@@ -61,8 +62,9 @@ static size_t capacity_of(size_t bytes) {
 }
 
 /* *zeroed tells that the pages are fresh, so zero without being touched. */
-static void *system_alloc(size_t capacity, bool *zeroed) {
+static void *system_alloc(const di_cache *cache, size_t capacity, bool *zeroed) {
     *zeroed = false;
+    if (cache->host.allocate) return cache->host.allocate(cache->host.user, capacity, ALIGNMENT);
     if (EXACT || capacity < HUGE_PAGE) return aligned_alloc(ALIGNMENT, capacity);
     /* Huge pages need their alignment: one more is mapped, and what juts out on both sides is given back. */
     size_t mapped = capacity + HUGE_PAGE;
@@ -77,8 +79,10 @@ static void *system_alloc(size_t capacity, bool *zeroed) {
     return start + before;
 }
 
-static void system_free(void *memory, size_t capacity) {
-    if (EXACT || capacity < HUGE_PAGE)
+static void system_free(const di_cache *cache, void *memory, size_t capacity) {
+    if (cache->host.allocate)
+        cache->host.release(cache->host.user, memory, capacity, ALIGNMENT);
+    else if (EXACT || capacity < HUGE_PAGE)
         free(memory);
     else
         munmap(memory, capacity);
@@ -112,7 +116,7 @@ static void cache_lock(di_cache *cache) {
 }
 
 static void drop_oldest(di_cache *cache) {
-    system_free(cache->block[0].memory, cache->block[0].capacity);
+    system_free(cache, cache->block[0].memory, cache->block[0].capacity);
     cache->bytes -= cache->block[0].capacity;
     cache->count--;
     memmove(&cache->block[0], &cache->block[1], (size_t)cache->count * sizeof cache->block[0]);
@@ -217,16 +221,34 @@ static void *allocate(const char *function, distac_context *context, size_t byte
             if (cache_bytes(context->cache) > keep) di_cache_trim(context->cache, keep);
         }
     }
-    if (!memory) memory = system_alloc(capacity, zeroed);
+    if (!memory) memory = system_alloc(context->cache, capacity, zeroed);
     if (!memory) {
         di_cache_trim(context->cache, 0);
-        memory = system_alloc(capacity, zeroed);
+        memory = system_alloc(context->cache, capacity, zeroed);
     }
     if (!memory) {
         atomic_fetch_sub(&context->memory_used, (long long)bytes);
-        refused(function, bytes);
+        if (context->cache->host.allocate)
+            di_fail_at(DISTAC_ENOMEM, function, "out of memory: the host gives no %zu bytes", capacity);
+        else
+            refused(function, bytes);
     }
     return memory;
+}
+
+distac_status distac_context_set_allocator(distac_context *context, const distac_allocator *allocator) {
+    static const distac_allocator none = {0};
+    DI_REQUIRE(context, "context is NULL");
+    if (!allocator) allocator = &none;
+    if (allocator != &none) {
+        DI_REQUIRE(allocator->allocate, "allocate is NULL");
+        DI_REQUIRE(allocator->release, "release is NULL");
+    }
+    long long used = atomic_load(&context->memory_used);
+    if (used != 0) return di_fail(DISTAC_ESTATE, "the context holds %lld bytes already: they would be given back elsewhere", used);
+    di_cache_trim(context->cache, 0);
+    context->cache->host = *allocator;
+    return DISTAC_OK;
 }
 
 void *di_alloc_at(const char *function, distac_context *context, size_t bytes) {
@@ -246,7 +268,7 @@ void di_free(distac_context *context, void *memory, size_t bytes) {
     size_t capacity = capacity_of(bytes);
     atomic_fetch_sub(&context->memory_used, (long long)bytes);
     if (EXACT || capacity < CACHE_FROM || !cache_give(context->cache, memory, capacity))
-        system_free(memory, capacity);
+        system_free(context->cache, memory, capacity);
 }
 
 /* ---- small bookkeeping ---- */

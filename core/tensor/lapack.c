@@ -3,6 +3,7 @@
 #include "lapack.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,8 +29,9 @@ static bool has_room(size_t bytes) {
 static const size_t buffer_bytes = (size_t)128 << 20, stack_bytes = (size_t)8 << 20;
 
 static distac_status load_failed(void) {
+    distac_status status = errno == ENOMEM ? DISTAC_ENOMEM : DISTAC_EUNSUPPORTED;
     const char *text = dlerror();
-    return di_fail_at(DISTAC_EUNSUPPORTED, "distac_context_create", "the matrix library: %s", text ? text : "not found");
+    return di_fail_at(status, "distac_context_create", "the matrix library: %s", text ? text : "not found");
 }
 
 /* OpenBLAS starts its threads as it is loaded: each has a stack and a buffer. */
@@ -39,6 +41,7 @@ static distac_status load(void) {
     size_t threads = processors < 1 ? 1 : processors > MOST_THREADS ? MOST_THREADS : (size_t)processors;
     if (!has_room(threads * (buffer_bytes + stack_bytes))) return no_room(threads * (buffer_bytes + stack_bytes));
     (void)dlerror();
+    errno = 0;
     di_lapack_table table;
     void *library = dlopen(DISTAC_OPENBLAS, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE), *first = library, *second = NULL;
     void *symbol = library;

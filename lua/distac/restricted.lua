@@ -177,7 +177,7 @@ local function bound_libraries(patterns)
     string.dump = nil
     string.rep = function(text, n, between)
         local bytes = #text + (between and #between or 0)
-        if math.type(n) == "integer" and n > 0 and bytes > 0 and n > TEXT // bytes then
+        if math.type(n) == "integer" and n > 0 and bytes > 0 and n > TEXT / bytes then
             error("string.rep: the text would be longer than 64 MiB", 2)
         end
         return rep(text, n, between)

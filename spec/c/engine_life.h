@@ -8,6 +8,7 @@
 typedef struct life {
     int number;      /* its seed, and the name of its file */
     int32_t threads; /* of its context */
+    const distac_allocator *allocator; /* of its context; NULL: the system's */
     distac_status status;
     char text[512], digest[65];
 } life;
@@ -38,6 +39,7 @@ UNUSED static void *live(void *arg) {
     l->digest[0] = l->text[0] = 0;
 
     STEP(distac_context_create(&settings, &context));
+    STEP(distac_context_set_allocator(context, l->allocator));
     STEP(distac_checkpoint_open(context, in_root(path, "base.safetensors"), &base));
     STEP(distac_checkpoint_open(context, in_root(path, "m2.safetensors"), &models[1]));
     STEP(distac_vit_open(context, base, -1, 0, DISTAC_F32, &vit));

@@ -22,6 +22,8 @@
 
 /* ---- whose calls they are ---- */
 
+/* Of a matrix library, and of the compiler's library that is told of LuaJIT's compiled code, no call fails: they do not look
+ * whether it did. */
 typedef enum { ANYONE, LINKER, MATRIX } owner;
 enum { RANGES = 256 };
 static struct {
@@ -35,7 +37,7 @@ static int note_object(struct dl_phdr_info *info, size_t size, void *data) {
     (void)data;
     const char *name = info->dlpi_name;
     owner who = strstr(name, "/ld-linux") || strstr(name, "/ld-musl") ? LINKER
-                : strstr(name, "blas") || strstr(name, "libgomp")     ? MATRIX
+                : strstr(name, "blas") || strstr(name, "libgomp") || strstr(name, "libgcc_s") ? MATRIX
                                                                       : ANYONE;
     for (int i = 0; who != ANYONE && i < info->dlpi_phnum && range_count < RANGES; i++) {
         if (info->dlpi_phdr[i].p_type != PT_LOAD) continue;
@@ -106,6 +108,8 @@ typedef struct block {
     bool freed;
 } block;
 static block blocks[SLOTS];
+static uint32_t taken[SLOTS]; /* the slots of this period, so that not all have to be looked through */
+static uint32_t taken_count;
 static atomic_bool watching;
 static atomic_flag blocks_lock = ATOMIC_FLAG_INIT;
 static uint32_t block_number, period;
@@ -124,6 +128,7 @@ static void remember(void *memory, size_t bytes, uintptr_t caller) {
     lock_blocks();
     size_t i = slot_of(at);
     while (blocks[i].period == period && !blocks[i].freed) i = (i + 1) % SLOTS;
+    if (blocks[i].period != period) taken[taken_count++] = (uint32_t)i;
     blocks[i] = (block){at, caller, bytes, ++block_number, period, false};
     unlock_blocks();
 }
@@ -143,7 +148,7 @@ static void forget(void *memory) {
 void faults_watch(void) {
     lock_blocks();
     period++;
-    block_number = 0;
+    block_number = taken_count = 0;
     unlock_blocks();
     atomic_store(&watching, true);
 }
@@ -156,8 +161,9 @@ int64_t faults_watched(const char **where, size_t *bytes) {
     const block *oldest = NULL;
     range_count = 0;
     dl_iterate_phdr(note_object, NULL);
-    for (size_t i = 0; i < SLOTS; i++) {
-        if (blocks[i].period != period || blocks[i].freed || owner_of(blocks[i].caller) != ANYONE) continue;
+    for (uint32_t k = 0; k < taken_count; k++) {
+        uint32_t i = taken[k];
+        if (blocks[i].freed || owner_of(blocks[i].caller) != ANYONE) continue;
         count++;
         all += blocks[i].bytes;
         if (!oldest || blocks[i].number < oldest->number) oldest = &blocks[i];

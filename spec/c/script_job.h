@@ -46,13 +46,12 @@ static char *with_root(const char *text) {
     return out;
 }
 
-UNUSED static distac_status whole_life(void *arg, char *digest, char text[512]) {
+/* Opens a script, runs the text, takes its result, closes. */
+UNUSED static distac_status script_run(const distac_script_desc *desc, const char *run, char *digest, char text[512]) {
     distac_script *script = NULL;
     const char *json = NULL;
-    const distac_context_desc engine = {.threads = 2, .seed = 1};
-    const distac_script_desc desc = {.engine = &engine};
-    distac_status status = distac_script_open(&desc, &script);
-    if (status == DISTAC_OK) status = distac_script_run_string(script, arg, (int64_t)strlen(arg), "=job");
+    distac_status status = distac_script_open(desc, &script);
+    if (status == DISTAC_OK) status = distac_script_run_string(script, run, (int64_t)strlen(run), "=job");
     if (status == DISTAC_OK) status = distac_script_result(script, &json);
     if (status == DISTAC_OK) {
         distac_strings *hash = NULL;
@@ -65,6 +64,12 @@ UNUSED static distac_status whole_life(void *arg, char *digest, char text[512]) 
     }
     distac_script_close(script);
     return status;
+}
+
+UNUSED static distac_status whole_life(void *arg, char *digest, char text[512]) {
+    const distac_context_desc engine = {.threads = 2, .seed = 1};
+    const distac_script_desc desc = {.engine = &engine};
+    return script_run(&desc, arg, digest, text);
 }
 
 UNUSED static int setup_script(void **state) {

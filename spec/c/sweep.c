@@ -18,7 +18,7 @@
 enum { TEXT = 512, SHOWN = 12, TEXTS = 64 };
 
 typedef struct progress { /* shared with the child */
-    int64_t at, calls, runs, absorbed, bad, stride;
+    int64_t at, calls, runs, absorbed, bad, stride, last; /* last 0: to the end */
     bool finished;
 } progress;
 
@@ -110,16 +110,21 @@ static void child(const work *w, progress *p, double seconds) {
     attempt(w, p, wanted);
     double each = now() - start;
     if (p->stride == 0) {
-        const char *all = getenv("DISTAC_FAULTS");
+        const char *which = getenv("DISTAC_FAULTS");
+        long long first = 1, last = 0;
         p->stride = 1;
-        if (!(all && strcmp(all, "all") == 0) && seconds > 0)
+        if (which && sscanf(which, "%lld-%lld", &first, &last) >= 1) {
+            from = first;
+            p->last = last;
+        } else if (!(which && strcmp(which, "all") == 0) && seconds > 0) {
             p->stride += (int64_t)((double)p->calls * each / seconds);
-        srand((unsigned)time(NULL) ^ (unsigned)getpid());
-        from += rand() % p->stride;
+            srand((unsigned)time(NULL) ^ (unsigned)getpid());
+            from += rand() % p->stride;
+        }
     } else {
         from += p->stride - 1;
     }
-    for (p->at = from;; p->at += p->stride)
+    for (p->at = from; p->last == 0 || p->at <= p->last; p->at += p->stride)
         if (attempt(w, p, wanted) == 0) break;
     p->at = 0;
     attempt(w, p, wanted);

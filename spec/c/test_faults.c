@@ -16,7 +16,7 @@ static distac_status whole_job(void *arg, char *digest, char text[512]) {
 static void memory_of_a_job(void **state) {
     (void)state;
     swept((work){.name = "memory of a job", .run = whole_job, .folder = root, .kinds = FAULT_MEMORY | FAULT_MAP,
-                 .expected = DISTAC_ENOMEM}, 8);
+                 .expected = DISTAC_ENOMEM}, 4);
 }
 
 /* ---- threads that cannot be made, a disk that fails */

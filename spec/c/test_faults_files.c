@@ -207,7 +207,7 @@ static void models(void **state) {
         {"text encoder", read_text, "spec/golden/text/clip.safetensors"},
         {"singular values", look_at_matrices, NULL},
     };
-    sweep_items(items, COUNT(items), 6);
+    sweep_items(items, COUNT(items), 3);
 }
 
 static void images(void **state) {
@@ -230,7 +230,7 @@ static void images(void **state) {
         {"task sun397", read_task, "sun397"},
         {"task resisc45", read_task, "resisc45"},
     };
-    sweep_items(items, COUNT(items), 8);
+    sweep_items(items, COUNT(items), 4);
 }
 
 static void methods(void **state) {
@@ -238,7 +238,7 @@ static void methods(void **state) {
     for (int32_t i = 0; i < distac_merge_method_count(); i++) {
         const char *name = distac_merge_method_name(i);
         item one = {name, merge_with, name};
-        sweep_items(&one, 1, 0.5);
+        sweep_items(&one, 1, 0.1);
     }
 }
 

@@ -1,5 +1,5 @@
-/* test_faults_load.c: libraries that are loaded when they are first needed cannot be: the chart library and the CUDA
- * backend. The caller is told, the rest of the engine goes on, and the next try succeeds. */
+/* test_faults_load.c: libraries that are loaded when they are first needed cannot be: the chart library, the CUDA
+ * backend, the matrix library. The caller is told, the rest of the engine goes on, and the next try succeeds. */
 #include "fault_job.h"
 
 #include <errno.h>
@@ -26,14 +26,16 @@ out:
 }
 
 static void charts(void **state) {
-    (void)state;
+    if (setup(state) != 0) fail_msg("no folder"); /* opens a context, which must not be there before */
     char digest[65], text[512] = "";
     if (draw(NULL, digest, text) == DISTAC_EUNSUPPORTED && strstr(text, "charts are drawn with")) {
         print_message("skipped: %s\n", text);
+        teardown(state);
         skip();
     }
     swept((work){.name = "library of charts", .run = draw, .folder = root, .kinds = FAULT_LOAD,
                  .expected = DISTAC_EUNSUPPORTED}, 0);
+    assert_int_equal(teardown(state), 0);
 }
 
 /* What a context on "cuda" came to: "there is one", or why not. */
@@ -91,10 +93,38 @@ static void cuda_backend(void **state) {
     if (status != 0) fail_msg("status 0x%x; without failures it is: %s", (unsigned)status, wanted.text);
 }
 
+/* OpenBLAS and LAPACK are loaded with the first context: that of a process of its own. */
+static int first_context(int failing, bool onward) {
+    distac_context *context = NULL;
+    int64_t failed;
+    faults_begin(FAULT_LOAD, failing, onward, 0);
+    distac_status status = distac_context_create(NULL, &context);
+    faults_end(&failed);
+    if (failed == 0) return status == DISTAC_OK ? 1 : 2;
+    if (status != DISTAC_EUNSUPPORTED || context || !strstr(distac_last_error(), "the matrix library: ")) return 3;
+    if (distac_context_create(NULL, &context) != DISTAC_OK) return 4;
+    distac_context_release(context);
+    return 0;
+}
+
+static void matrix_library(void **state) {
+    (void)state;
+    fflush(stdout);
+    for (int failing = 1; failing <= 3; failing++)
+        for (int onward = 0; onward < 2; onward++) {
+            int status;
+            pid_t pid = fork();
+            if (pid == 0) _exit(first_context(failing, onward == 1));
+            assert_int_equal(waitpid(pid, &status, 0), pid);
+            if (status != (failing == 3 ? 0x100 : 0)) fail_msg("load %d: status 0x%x", failing, (unsigned)status);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(matrix_library),
         cmocka_unit_test(charts),
         cmocka_unit_test(cuda_backend),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,13 +6,23 @@ static void memory_of_a_script(void **state) {
     (void)state;
     char *text = with_root(job);
     swept((work){.name = "memory of a script", .run = whole_life, .arg = text, .folder = root,
-                 .kinds = FAULT_MEMORY | FAULT_MAP, .expected = DISTAC_ENOMEM}, 16);
+                 .kinds = FAULT_MEMORY | FAULT_MAP, .expected = DISTAC_ENOMEM}, 4);
+    free(text);
+}
+
+/* Libraries that a script's beginning loads: none for Lua 5.4, the engine for LuaJIT. */
+static void libraries_of_a_script(void **state) {
+    (void)state;
+    char *text = with_root(job);
+    swept((work){.name = "libraries of a script", .run = whole_life, .arg = text, .folder = root, .kinds = FAULT_LOAD,
+                 .expected = DISTAC_EINVAL}, 0);
     free(text);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_of_a_script),
+        cmocka_unit_test(libraries_of_a_script),
     };
     return cmocka_run_group_tests(tests, setup_script, teardown);
 }

@@ -1,6 +1,49 @@
 /* test_restricted_script.c: the restricted mode of scripts: what works, what is out of reach, what is stopped, and how
- * soon. */
+ * soon. LuaJIT has no such mode, and says so. */
 #include "script_job.h"
+
+#ifdef WITH_LUAJIT
+static void luajit_refuses(void **state) {
+    (void)state;
+    const char *const paths[] = {"spec", NULL};
+    const distac_context_desc engine = {.threads = 1};
+    const distac_script_desc asked[] = {
+        {.restricted = 1},
+        {.restricted = 1, .readable = paths, .writable = paths},
+        {.restricted = 1, .engine = &engine, .memory_limit = 1 << 20, .instruction_limit = 1000},
+        {.restricted = -1},
+    };
+    for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {
+        distac_script *script = (distac_script *)state;
+        assert_int_equal(distac_script_open(&asked[i], &script), DISTAC_EUNSUPPORTED);
+        assert_null(script);
+        assert_non_null(strstr(distac_script_error(NULL), "LuaJIT has no restricted mode"));
+        assert_non_null(strstr(distac_script_error(NULL), "Lua 5.4"));
+    }
+}
+
+/* Neither does a script get it by asking for the module behind it. */
+static void nor_from_inside(void **state) {
+    (void)state;
+    static const char text[] = "local ok, why = pcall(function() return require('distac.restricted').enter({}) end)\n"
+                               "return { ok, tostring(why) }\n";
+    distac_script *script = NULL;
+    const char *json = "";
+    OK(distac_script_open(NULL, &script));
+    if (distac_script_run_string(script, text, (int64_t)sizeof text - 1, "=job") == DISTAC_OK)
+        OK(distac_script_result(script, &json));
+    if (strncmp(json, "[false,", 7) != 0 || !strstr(json, "LuaJIT has no restricted mode")) fail_msg("%s %s", json, distac_script_error(script));
+    distac_script_close(script);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(luajit_refuses),
+        cmocka_unit_test(nor_from_inside),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+#else
 
 #include <time.h>
 
@@ -318,3 +361,4 @@ int main(void) {
     };
     return cmocka_run_group_tests(tests, setup_restricted, teardown);
 }
+#endif
