@@ -15,7 +15,7 @@ state=${GPU_STATE:-$build/gpu}
 python=${PYTHON:-python3}
 limit=480
 mkdir -p "$state"
-if [ $packed = 1 ]; then export LD_LIBRARY_PATH="$root/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"; fi
+if [ $packed = 1 ]; then export LD_LIBRARY_PATH="$root/lib:$root/bin:/usr/local/cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"; fi
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
 # ---- parts: a function each; 0 done, 77 skipped (its last line says why), else failed ----
@@ -182,12 +182,17 @@ pack() {
         cp "$at" "$to/bin/spec/" && strip "$to/bin/spec/$name"
     done
     for name in distac libdistac-cuda.so; do [ -e "$build/$name" ] && cp -L "$build/$name" "$to/bin/"; done
-    cp -L "$build"/libdistac.so* "$to/bin/" 2>/dev/null
+    cp -L "$build"/libdistac.so.[0-9] "$to/bin/" 2>/dev/null
     [ -d "$build/lua" ] && cp -rL "$build/lua" "$to/bin/"
     # The C library is the machine's, the toolkit's are too large to carry: they come from it or from its driver's folder.
-    for library in $(ldd "$to"/bin/spec/* "$to/bin/distac" 2>/dev/null | awk '$3 ~ /^\// {print $3}' | sort -u |
+    # The matrix libraries are loaded by name when a context opens (tensor/lapack.c); where they lie the linker knows.
+    for name in $(grep -aoE 'lib(lapacke|openblas)[-a-z0-9_]*\.so[.0-9]*' "$to/bin/spec/bench_device" | sort -u); do
+        library=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p | awk -v name="$name" '$1 == name {print $NF; exit}')
+        [ -n "$library" ] && cp -L "$library" "$to/lib/$name"
+    done
+    for library in $(ldd "$to"/bin/spec/* "$to/bin/distac" "$to"/lib/* 2>/dev/null | awk '$3 ~ /^\// {print $3}' | sort -u |
         grep -vE '/(libc|libm|libdl|libpthread|ld-linux[^/]*|librt)\.so|/libdistac|/libcu|/libnv'); do
-        cp -L "$library" "$to/lib/"
+        cp -L "$library" "$to/lib/" 2>/dev/null
     done
     cp spec/gpu.sh "$to/spec/" && cp spec/bench/torch_gpu.py spec/bench/make_models.lua "$to/spec/bench/"
     date -u +%FT%TZ >"$to/pack.txt"

@@ -10,7 +10,7 @@ enum { LISTED = 12, LARGE = 1 << 24 };
 
 void distac_text_release(distac_text *text) {
     if (!text || atomic_fetch_sub(&text->refs, 1) != 1) return;
-    di_free(text->context, text->workspace.memory, text->workspace.bytes);
+    di_there_free(text->context, text->workspace.memory, text->workspace.bytes);
     distac_tensor_release(text->flat);
     di_text_params_free(text);
     distac_context_release(text->context);
@@ -208,7 +208,7 @@ static distac_status build(distac_text *text, const distac_checkpoint *ck) {
     DI_TRY(di_text_params_build(text));
     const di_param *last = &text->params[text->param_count - 1];
     int64_t total = last->offset + last->count;
-    DI_TRY(di_tensor_new(text->context, text->dtype, 1, &total, false, &text->flat));
+    DI_TRY(di_tensor_new_there(text->context, text->dtype, 1, &total, false, &text->flat));
     DI_TRY(load(text, ck));
     return read_scale(text, ck);
 }
@@ -218,7 +218,7 @@ distac_status distac_text_open(distac_context *context, const distac_checkpoint 
     DI_REQUIRE(context && checkpoint && out, "context, checkpoint and out are needed");
     *out = NULL;
     distac_text_config config;
-    const di_kernels *kernels = di_kernels_for(context, dtype);
+    const di_kernels *kernels = di_kernels_there(context, dtype);
     if (!kernels) {
         const char *name = distac_dtype_name(dtype);
         return di_fail(DISTAC_EDTYPE, "dtype is %s, it must be f32 or f64", name ? name : "unknown");
@@ -286,7 +286,7 @@ distac_status distac_text_features(distac_text *text, const distac_tensor *ids, 
     int64_t *ends = di_new((size_t)batch * sizeof *ends);
     distac_tensor *features = NULL;
     distac_status status = ends ? find_ends(text, batch, length, ids->data, ends) : DISTAC_ENOMEM;
-    if (status == DISTAC_OK) status = di_tensor_new(text->context, text->dtype, 2, shape, false, &features);
+    if (status == DISTAC_OK) status = di_tensor_new_there(text->context, text->dtype, 2, shape, false, &features);
     if (status == DISTAC_OK) status = di_text_infer(text, batch, length, ids->data, ends, features->data);
     free(ends);
     if (status == DISTAC_OK)
@@ -296,20 +296,24 @@ distac_status distac_text_features(distac_text *text, const distac_tensor *ids, 
     return status;
 }
 
-static void make_hash(distac_text *text) {
+static distac_status make_hash(distac_text *text) {
+    distac_tensor *here;
+    DI_TRY(di_tensor_bring(text->flat, false, &here));
     di_sha256 hash;
     di_sha256_init(&hash);
     di_sha256_update(&hash, &text->config, sizeof text->config);
     di_sha256_update(&hash, &text->dtype, sizeof text->dtype);
     di_sha256_update(&hash, &text->scale, sizeof text->scale);
-    di_sha256_update(&hash, text->flat->data, (size_t)text->flat->numel * (size_t)distac_dtype_bytes(text->dtype));
+    di_sha256_update(&hash, here->data, (size_t)here->numel * (size_t)distac_dtype_bytes(text->dtype));
     di_sha256_hex(&hash, text->hash);
+    distac_tensor_release(here);
+    return DISTAC_OK;
 }
 
 distac_status distac_text_hash(distac_text *text, distac_strings **out) {
     DI_REQUIRE(text && out, "text and out are needed");
     *out = NULL;
-    if (!text->hash[0]) make_hash(text);
+    if (!text->hash[0]) DI_TRY(make_hash(text));
     distac_strings *strings = di_strings_new();
     if (!strings) return DISTAC_ENOMEM;
     distac_status status = di_strings_add(strings, text->hash);
