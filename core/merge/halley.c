@@ -10,7 +10,10 @@
 #include <math.h>
 #include <string.h>
 
-static const double least_condition = 1e-6; /* below, the Gram matrix' Cholesky factor has lost the digits wanted */
+/* Below, the Gram matrix has lost the digits wanted. Its roundings are multiplied by the first step's c, about l^-4/3, and
+ * the least singular value comes to about l^1/3: at 2e-7 a thousandth of that one direction is lost. Where a Cholesky
+ * factor of the Gram matrix itself is kept, they are multiplied by l^-2. */
+static const double least_condition = 2e-7, least_factored = 1e-6;
 static const double double_until = 0.02;    /* singular values from here to 1 are left to float */
 static const double halley_until = 0.7;     /* and from here Newton-Schulz is as good */
 static const double near_enough = 2e-3;     /* |I - XT X| after which one step of Newton-Schulz leaves roundings */
@@ -76,135 +79,138 @@ static void unit_plus(int64_t c, double factor, const double *g, double *z) {
     }
 }
 
-/* x [rows,c] and its Gram matrix g, lower triangle, which is destroyed, to out. scale: x times it has singular values
- * in [l,1]. y [rows,c], z [c,c] are room. */
-static bool step_double(int64_t rows, int64_t c, double *x, double *g, double scale, weights w, double *y, double *z) {
-    int n = (int)c, m = (int)rows;
-    unit_plus(c, w.c * scale * scale, g, z);
-    if (LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', n, z, n) != 0) return false;
-    memcpy(y, x, (size_t)(rows * c) * sizeof *y);
-    cblas_dtrsm(CblasColMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, m, n, 1, z, n, y, m);
-    cblas_dtrsm(CblasColMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, m, n, 1, z, n, y, m);
+/* What the steps on x [rows,c] work with. */
+typedef struct work {
+    distac_context *context;
+    int64_t rows, c;
+    double *y, *z, *panels; /* [rows,c], [c,c]; for products */
+} work;
+
+static int64_t work_room(int64_t rows, int64_t c) { return rows * c + c * c + di_product_room(rows, c); }
+
+/* x and its Gram matrix g, lower triangle, which is destroyed. scale: x times it has singular values in [l,1]. */
+static bool step_double(const work *k, double *x, double *g, double scale, weights w) {
+    int64_t rows = k->rows, c = k->c;
+    unit_plus(c, w.c * scale * scale, g, k->z);
+    if (LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', (int)c, k->z, (int)c) != 0) return false;
+    memcpy(k->y, x, (size_t)(rows * c) * sizeof *x);
+    di_solve(k->context, true, rows, c, k->z, c, k->y, rows, k->panels);
+    di_solve(k->context, false, rows, c, k->z, c, k->y, rows, k->panels);
     double keep = scale * w.b / w.c, add = scale * (w.a - w.b / w.c);
-    for (int64_t i = 0; i < rows * c; i++) x[i] = keep * x[i] + add * y[i];
+    for (int64_t i = 0; i < rows * c; i++) x[i] = keep * x[i] + add * k->y[i];
     return true;
 }
 
-static bool step_float(int64_t rows, int64_t c, float *x, float *g, weights w, float *y) {
-    int n = (int)c, m = (int)rows;
-    cblas_ssyrk(CblasColMajor, CblasLower, CblasTrans, n, m, (float)w.c, x, m, 0, g, n);
-    for (int64_t j = 0; j < c; j++) g[j * c + j] += 1;
-    if (LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', n, g, n) != 0) return false;
-    memcpy(y, x, (size_t)(rows * c) * sizeof *y);
-    cblas_strsm(CblasColMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, m, n, 1, g, n, y, m);
-    cblas_strsm(CblasColMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, m, n, 1, g, n, y, m);
+static bool step_float(const work *k, float *x, weights w) {
+    int64_t rows = k->rows, c = k->c;
+    float *y = (float *)(void *)k->y, *g = (float *)(void *)k->z, *panels = (float *)(void *)k->panels;
+    di_gram_float(k->context, rows, c, x, g, panels);
+    for (int64_t j = 0; j < c; j++) {
+        for (int64_t i = j; i < c; i++) g[j * c + i] *= (float)w.c;
+        g[j * c + j] += 1;
+    }
+    if (LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'L', (int)c, g, (int)c) != 0) return false;
+    memcpy(y, x, (size_t)(rows * c) * sizeof *x);
+    di_solve_float(k->context, true, rows, c, g, c, y, rows, panels);
+    di_solve_float(k->context, false, rows, c, g, c, y, rows, panels);
     float keep = (float)(w.b / w.c), add = (float)(w.a - w.b / w.c);
     for (int64_t i = 0; i < rows * c; i++) x[i] = keep * x[i] + add * y[i];
     return true;
 }
 
-/* x (3 - xT x) / 2 until one more step leaves roundings only; *residual: of I - xT x before the last. */
-static void finish_float(int64_t rows, int64_t c, float *x, float *g, float *y, double *residual) {
-    int n = (int)c, m = (int)rows;
+/* x (3 - xT x) / 2 until one more step leaves roundings only. Returns |I - xT x| before the last. */
+static double finish_float(const work *k, float *x) {
+    int64_t rows = k->rows, c = k->c;
+    float *y = (float *)(void *)k->y, *g = (float *)(void *)k->z, *panels = (float *)(void *)k->panels;
+    double residual = 1;
     for (int step = 0; step < MOST_STEPS; step++) {
         double total = 0;
-        cblas_ssyrk(CblasColMajor, CblasLower, CblasTrans, n, m, -0.5f, x, m, 0, g, n);
-        for (int64_t j = 0; j < c; j++) {
-            g[j * c + j] += 0.5f; /* half of the residual first */
-            for (int64_t i = j; i < c; i++) total += (i > j ? 8.0 : 4.0) * (double)g[j * c + i] * (double)g[j * c + i];
-            g[j * c + j] += 1;
-        }
-        *residual = sqrt(total);
-        if (!(*residual < sqrt((double)c))) return;
-        cblas_ssymm(CblasColMajor, CblasRight, CblasLower, m, n, 1, g, n, x, m, 0, y, m);
+        di_gram_float(k->context, rows, c, x, g, panels);
+        for (int64_t j = 0; j < c; j++)
+            for (int64_t i = j; i < c; i++) {
+                float rest = (i > j ? 0.0f : 1.0f) - g[j * c + i];
+                total += (i > j ? 2.0 : 1.0) * (double)rest * (double)rest;
+                g[j * c + i] = g[i * c + j] = (i > j ? 0.0f : 1.0f) + 0.5f * rest;
+            }
+        residual = sqrt(total);
+        if (!(residual < sqrt((double)c))) break;
+        di_product_float(k->context, false, false, rows, c, c, 1, x, rows, g, c, false, y, rows, panels);
         memcpy(x, y, (size_t)(rows * c) * sizeof *x);
-        if (*residual < near_enough) return;
+        if (residual < near_enough) break;
     }
+    return residual;
 }
 
-/* Where the singular values of x lie by its Gram matrix: scale times them in [l,1]. lower: L of gram = L LT. False if
- * they reach too far. v [2c] is room. */
-static bool interval(int64_t c, const double *gram, double *lower, double *v, double *scale, double *l) {
+/* Where the singular values of x lie by its Gram matrix: scale times them in [l,1]. lower: L of gram = L LT. v [2c] is
+ * room. */
+static void interval(int64_t c, const double *gram, double *lower, double *v, double *scale, double *l) {
     double most = fmin(most_of(c, gram, v), 1.05 * largest(c, gram, v, v + c)), least = 0;
     memcpy(lower, gram, (size_t)(c * c) * sizeof *lower);
     if (most > 0 && isfinite(most) && LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'L', (int)c, lower, (int)c) == 0)
         least = smallest(c, lower, v);
     *scale = most > 0 ? 1 / sqrt(most) : 0;
     *l = most > 0 ? 0.7 * sqrt(least / most) : 0;
-    return *l > least_condition;
 }
 
-/* The polar factor of scale times x, whose singular values lie in [l,1], to out. x, gram, z [c,c] and y [rows,c] are
- * lost. */
-static distac_status iterate(distac_context *context, int64_t rows, int64_t c, double *x, double *gram, double scale,
-                             double l, double *y, double *z, float *out, bool *fine) {
-    room floats;
-    *fine = true;
-    for (int step = 0; *fine && l < double_until; step++, scale = 1) {
+/* The polar factor of scale times x, whose singular values lie in [l,1], to out; x and gram [c,c] are lost. False if that
+ * was not reached. */
+static bool iterate(const work *k, double *x, double *gram, double scale, double l, float *out) {
+    for (int step = 0; l < double_until; step++, scale = 1) {
         weights w = weights_of(l);
-        if (step)
-            cblas_dsyrk(CblasColMajor, CblasLower, CblasTrans, (int)c, (int)rows, 1, x, (int)rows, 0, gram, (int)c);
-        *fine = step < MOST_STEPS && step_double(rows, c, x, gram, scale, w, y, z);
+        if (step == MOST_STEPS) return false;
+        if (step) di_gram(k->context, k->rows, k->c, x, gram, k->panels);
+        if (!step_double(k, x, gram, scale, w)) return false;
         l = w.l;
     }
-    if (!*fine) return DISTAC_OK;
-    for (int64_t i = 0; i < rows * c; i++) out[i] = (float)(scale * x[i]);
-    DI_TRY(room_open(&floats, context, (rows * c + c * c) / 2 + 1));
-    float *half = (float *)(void *)floats.memory, *g = half + rows * c;
-    for (int step = 0; *fine && l < halley_until; step++) {
+    for (int64_t i = 0; i < k->rows * k->c; i++) out[i] = (float)(scale * x[i]);
+    for (int step = 0; l < halley_until; step++) {
         weights w = weights_of(l);
-        *fine = step < MOST_STEPS && step_float(rows, c, out, g, w, half);
+        if (step == MOST_STEPS || !step_float(k, out, w)) return false;
         l = w.l;
     }
-    double residual = 1;
-    if (*fine) finish_float(rows, c, out, g, half, &residual);
-    *fine = *fine && residual < near_enough;
-    room_close(&floats);
-    return DISTAC_OK;
+    return finish_float(k, out) < near_enough;
 }
 
 distac_status di_polar_float(distac_context *context, int64_t rows, int64_t c, const double *x, float *out,
                              bool *fine) {
     room all;
     double scale, l;
-    DI_TRY(room_open(&all, context, 2 * rows * c + 2 * c * c + 2 * c));
-    double *copy = all.memory, *y = copy + rows * c, *gram = y + rows * c, *z = gram + c * c;
-    distac_status status = DISTAC_OK;
-    cblas_dsyrk(CblasColMajor, CblasLower, CblasTrans, (int)c, (int)rows, 1, x, (int)rows, 0, gram, (int)c);
-    *fine = interval(c, gram, z, z + c * c, &scale, &l);
+    DI_TRY(room_open(&all, context, work_room(rows, c) + rows * c + c * c + 2 * c));
+    double *y = all.memory, *z = y + rows * c, *copy = z + c * c, *gram = copy + rows * c, *v = gram + c * c;
+    const work k = {context, rows, c, y, z, v + 2 * c};
+    di_gram(context, rows, c, x, gram, k.panels);
+    interval(c, gram, z, v, &scale, &l);
+    *fine = l > least_condition;
     if (*fine) {
         memcpy(copy, x, (size_t)(rows * c) * sizeof *x);
-        status = iterate(context, rows, c, copy, gram, scale, l, y, z, out, fine);
+        *fine = iterate(&k, copy, gram, scale, l, out);
     }
     room_close(&all);
-    return status;
+    return DISTAC_OK;
 }
 
 distac_status di_polar_parts(distac_context *context, int64_t c, double *gram, double floor, double *lower,
                              float *factor, bool *fine) {
     room all;
     double scale, l;
-    DI_TRY(room_open(&all, context, 3 * c * c + 2 * c));
-    double *x = all.memory, *y = x + c * c, *z = y + c * c;
-    distac_status status = DISTAC_OK;
-    *fine = interval(c, gram, lower, z + c * c, &scale, &l) && l >= floor;
+    DI_TRY(room_open(&all, context, work_room(c, c) + c * c + 2 * c));
+    double *y = all.memory, *z = y + c * c, *x = z + c * c, *v = x + c * c;
+    const work k = {context, c, c, y, z, v + 2 * c};
+    interval(c, gram, lower, v, &scale, &l);
+    *fine = l > least_factored && l >= floor;
     if (*fine) {
         for (int64_t j = 0; j < c; j++)
             for (int64_t i = 0; i < c; i++) x[j * c + i] = i <= j ? lower[i * c + j] : 0;
-        status = iterate(context, c, c, x, gram, scale, l, y, z, factor, fine);
+        *fine = iterate(&k, x, gram, scale, l, factor);
     }
     room_close(&all);
-    return status;
-}
-
-static int64_t iterate_bytes(int64_t rows, int64_t c) {
-    return ((rows * c + c * c) / 2 + 1) * (int64_t)sizeof(double);
+    return DISTAC_OK;
 }
 
 int64_t di_polar_float_bytes(int64_t rows, int64_t c) {
-    return (2 * rows * c + 2 * c * c + 2 * c) * (int64_t)sizeof(double) + iterate_bytes(rows, c);
+    return (work_room(rows, c) + rows * c + c * c + 2 * c) * (int64_t)sizeof(double);
 }
 
 int64_t di_polar_parts_bytes(int64_t c) {
-    return (3 * c * c + 2 * c) * (int64_t)sizeof(double) + iterate_bytes(c, c);
+    return (work_room(c, c) + c * c + 2 * c) * (int64_t)sizeof(double);
 }

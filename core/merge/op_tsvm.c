@@ -12,12 +12,12 @@
  * vectors, and per thread at most 40 k^2 + 7000 k bytes; the models' own numbers are read in slices. Where singular
  * values reach too far for Gram matrices, and with precision = exact, a thread holds the matrix and its decomposition
  * instead: 8 (2 m n + 6 k^2) bytes and LAPACK's workspace. */
-#include "spectral.h"
+#include "spectral_room.h"
 #include "tsvm.h"
 #include "../tensor/lapack.h"
 #include <string.h>
 
-enum { BLOCK = 128 }; /* columns of the result per task: fixed, so the bits do not depend on the threads */
+enum { BLOCK = 384 }; /* columns of the result per task: fixed, so the bits do not depend on the threads */
 enum { FEW = 64 };    /* up to so many vectors all is done in double: there is no time to save */
 static const double loose = 0.1;  /* least ratio of singular values that a Gram matrix in float is trusted with */
 enum { PRECISION };
@@ -119,13 +119,13 @@ static distac_status whiten_near(job *j) {
 
 /* Whether the first two models' vectors of the far side are close to orthogonal to each other. A guess: what makes
  * use of it finds out. */
-static bool looks_free(const job *j, float *products) {
-    int n = (int)j->r, rows = (int)j->far->rows;
+static bool looks_free(const job *j, float *products, float *panels) {
+    int64_t n = j->r, rows = j->far->rows;
     double total = 0;
     if (j->columns != j->r * j->run->models || j->run->models < 2) return false;
-    cblas_sgemm(CblasColMajor, CblasTrans, CblasNoTrans, n, n, rows, 1, j->far->factor, rows,
-                j->far->factor + j->r * j->far->rows, rows, 0, products, n);
-    for (int64_t i = 0; i < j->r * j->r; i++) total += (double)products[i] * (double)products[i];
+    di_product_float(j->run->context, true, false, n, n, rows, 1, j->far->factor, rows, j->far->factor + n * rows, rows,
+                     false, products, n, panels);
+    for (int64_t i = 0; i < n * n; i++) total += (double)products[i] * (double)products[i];
     return total * (double)rows < 2.0 * (double)n * (double)n;
 }
 
@@ -134,20 +134,21 @@ static bool looks_free(const job *j, float *products) {
 static distac_status whiten_long(job *j) {
     distac_context *context = j->run->context;
     side *s = j->far;
+    int64_t n = j->columns;
     distac_status status = DISTAC_OK;
-    int n = (int)j->columns, rows = (int)s->rows;
-    size_t bytes = (size_t)j->columns * (size_t)j->columns * sizeof(double);
-    double *gram = di_alloc(context, bytes);
+    size_t bytes = (size_t)(n * n + di_square_room(n)) * sizeof(double);
+    double *gram = di_alloc(context, bytes), *panels = gram + n * n;
+    float *halves = (float *)(void *)panels;
     if (!gram) return DISTAC_ENOMEM;
-    to_float(s, j->columns, NULL);
-    if (looks_free(j, j->turn)) {
-        cblas_ssyrk(CblasColMajor, CblasLower, CblasTrans, n, rows, 1, s->factor, rows, 0, j->turn, n);
-        for (int64_t i = 0; i < (int64_t)n * n; i++) gram[i] = (double)j->turn[i];
-        status = di_polar_parts(context, j->columns, gram, loose, j->lower, j->turn, &j->parted);
+    to_float(s, n, NULL);
+    if (looks_free(j, j->turn, halves)) {
+        di_gram_float(context, s->rows, n, s->factor, j->turn, halves);
+        for (int64_t i = 0; i < n * n; i++) gram[i] = (double)j->turn[i];
+        status = di_polar_parts(context, n, gram, loose, j->lower, j->turn, &j->parted);
     }
     if (status == DISTAC_OK && !j->parted) {
-        cblas_dsyrk(CblasColMajor, CblasLower, CblasTrans, n, rows, 1, s->vectors, rows, 0, gram, n);
-        status = di_polar_parts(context, j->columns, gram, 0, j->lower, j->turn, &j->parted);
+        di_gram(context, s->rows, n, s->vectors, gram, panels);
+        status = di_polar_parts(context, n, gram, 0, j->lower, j->turn, &j->parted);
     }
     di_free(context, gram, bytes);
     return status;
@@ -180,15 +181,14 @@ static distac_status turn_block(void *arg, int32_t lane, int64_t index) {
     job *j = arg;
     int64_t rows = j->near->rows, first = index * BLOCK, n = rows - first < BLOCK ? rows - first : BLOCK;
     int64_t c = j->columns;
-    size_t bytes = (size_t)(n * c) * sizeof(double);
-    double *part = di_alloc(j->run->context, bytes);
+    size_t bytes = (size_t)(n * c + di_product_room(n, c)) * sizeof(double);
+    double *part = di_alloc(j->run->context, bytes), *panels = part + n * c;
     if (!part) return DISTAC_ENOMEM;
-    cblas_sgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)n, (int)c, (int)c, 1, j->near->factor + first, (int)rows,
-                j->turn, (int)c, 0, j->product + first, (int)rows);
+    di_product_float(j->run->context, false, true, n, c, c, 1, j->near->factor + first, rows, j->turn, c, false,
+                     j->product + first, rows, (float *)(void *)panels);
     for (int64_t k = 0; k < c; k++)
         for (int64_t i = 0; i < n; i++) part[k * n + i] = (double)j->product[k * rows + first + i];
-    cblas_dtrsm(CblasColMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, (int)n, (int)c, 1, j->lower, (int)c,
-                part, (int)n);
+    di_solve(j->run->context, false, n, c, j->lower, c, part, n, panels);
     for (int64_t k = 0; k < c; k++)
         for (int64_t i = 0; i < n; i++) j->product[k * rows + first + i] = (float)part[k * n + i];
     di_free(j->run->context, part, bytes);
@@ -205,11 +205,11 @@ static distac_status multiply_block(void *arg, int32_t lane, int64_t index) {
                     (int)j->p, j->right.vectors + first, (int)j->q, 0, out, (int)j->p);
         return DISTAC_OK;
     }
-    size_t bytes = (size_t)(n * j->p) * sizeof(float);
+    size_t bytes = (size_t)(n * j->p + di_product_room(j->p, n)) * sizeof(float);
     float *part = di_alloc(j->run->context, bytes);
     if (!part) return DISTAC_ENOMEM;
-    cblas_sgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)j->p, (int)n, (int)j->columns, 1, j->left.factor,
-                (int)j->p, j->right.factor + first, (int)j->q, 0, part, (int)j->p);
+    di_product_float(j->run->context, false, true, j->p, n, j->columns, 1, j->left.factor, j->p, j->right.factor + first,
+                     j->q, false, part, j->p, part + n * j->p);
     for (int64_t i = 0; i < n * j->p; i++) out[i] = (double)part[i];
     di_free(j->run->context, part, bytes);
     return DISTAC_OK;
@@ -257,19 +257,25 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 /* What making a side's c vectors orthonormal holds. in_parts: where it is much longer than they are many. */
 static int64_t side_bytes(int64_t rows, int64_t c, bool exact, bool floats, bool in_parts) {
     if (!floats) return di_polar_bytes(rows, c, exact);
-    if (in_parts && rows >= 2 * c) return c * c * (int64_t)sizeof(double) + di_polar_parts_bytes(c);
+    if (in_parts && rows >= 2 * c) return (c * c + di_square_room(c)) * (int64_t)sizeof(double) + di_polar_parts_bytes(c);
     return most(di_polar_float_bytes(rows, c), di_polar_bytes(rows, c, false));
 }
 
+static int64_t lanes_of(const di_merge_run *run, int64_t tasks) { return run->lanes < tasks ? run->lanes : tasks; }
+
 static int64_t need(const di_merge_run *run, const di_entry *entry) {
     int64_t p = entry->shape[1], q = entry->shape[0], least = p < q ? p : q, longest = p < q ? q : p;
-    int64_t r = least / run->models, c = r * run->models, lanes = run->lanes < run->models ? run->lanes : run->models;
+    int64_t r = least / run->models, c = r * run->models, lanes = lanes_of(run, run->models);
     bool exact = di_run_param(run, PRECISION, 0) == 1, floats = !exact && c > FEW;
     if (r == 0 || di_models_there(run->context)) return 0;
     int64_t near = side_bytes(least, c, exact, floats, false), far = side_bytes(longest, c, exact, floats, true);
     int64_t triplets = lanes * di_triplets_bytes(least, longest, r, exact);
     int64_t sides = run->lanes > 1 ? near + far : most(near, far);
-    int64_t blocks = floats ? run->lanes * BLOCK * most(p * (int64_t)sizeof(float), c * (int64_t)sizeof(double)) : 0;
+    int64_t wide = q < BLOCK ? q : BLOCK, high = least < BLOCK ? least : BLOCK;
+    int64_t last = (p * wide + di_product_room(p, wide)) * (int64_t)sizeof(float);
+    int64_t turning = (high * c + di_product_room(high, c)) * (int64_t)sizeof(double);
+    int64_t last_lanes = lanes_of(run, (q + BLOCK - 1) / BLOCK), turning_lanes = lanes_of(run, (least + BLOCK - 1) / BLOCK);
+    int64_t blocks = floats ? most(last * last_lanes, longest >= 2 * c ? turning * turning_lanes : 0) : 0;
     return held(p, q, c, floats) * (int64_t)sizeof(double) + most(triplets, most(sides, blocks));
 }
 

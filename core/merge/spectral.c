@@ -174,14 +174,14 @@ static bool all_zero(const di_slices *a, double *block) {
 }
 
 /* far = aT near diag(1/values). */
-static bool other_side(const di_slices *a, int64_t r, const double *near, const double *values, double *far,
-                       double *block) {
-    int k = (int)a->near;
+static bool other_side(distac_context *context, const di_slices *a, int64_t r, const double *near,
+                                const double *values, double *far, double *block, double *panels) {
+    int64_t k = a->near;
     for (int64_t first = 0; first < a->length; first += SLICES) {
         int64_t count = a->length - first < SLICES ? a->length - first : SLICES;
         if (!a->load(a->arg, first, count, block)) return false;
-        cblas_dgemm(CblasColMajor, a->turned ? CblasNoTrans : CblasTrans, CblasNoTrans, (int)count, (int)r, k, 1,
-                    block, a->turned ? (int)count : k, near, k, 0, far + first, (int)a->length);
+        di_product(context, !a->turned, false, count, r, k, 1, block, a->turned ? count : k, near, k, false, far + first,
+                   a->length, panels);
     }
     for (int64_t j = 0; j < r; j++) cblas_dscal((int)a->length, 1 / values[j], far + j * a->length, 1);
     return true;
@@ -202,6 +202,15 @@ static void nothing_more(const di_slices *a, int64_t found, int64_t r, double *n
     memset(values + found, 0, (size_t)(r - found) * sizeof *values);
 }
 
+static int64_t panels_room(int64_t k, int64_t r) {
+    int64_t square = di_square_room(k), product = di_product_room(SLICES, r);
+    return square > product ? square : product;
+}
+
+static int64_t gram_room(int64_t k, int64_t r) {
+    return k * k + k * SLICES + panels_room(k, r) + r * (SLICES > r ? SLICES : r);
+}
+
 /* The leading triplets in one go, or where they reach too far for a Gram matrix, which squares them, in several: those
  * at the top, then those of what these leave over. *fine false: the caller takes the exact way. */
 static distac_status triplets_gram(distac_context *context, const di_slices *a, int64_t r, double *near,
@@ -209,9 +218,9 @@ static distac_status triplets_gram(distac_context *context, const di_slices *a, 
     int64_t k = a->near, found = 0;
     double zero = 0, trace;
     room all;
-    DI_TRY(room_open(&all, context, k * k + k * SLICES + di_square_room(k) + r * (SLICES > r ? SLICES : r)));
+    DI_TRY(room_open(&all, context, gram_room(k, r)));
     double *gram = all.memory, *block = gram + k * k, *panels = block + k * SLICES;
-    rest remaining = {a, 0, near, panels + di_square_room(k)};
+    rest remaining = {a, 0, near, panels + panels_room(k, r)};
     di_slices seen = {a->near, a->length, a->turned, load_rest, &remaining};
     distac_status status = DISTAC_OK;
     *fine = true;
@@ -233,7 +242,8 @@ static distac_status triplets_gram(distac_context *context, const di_slices *a, 
         if (status != DISTAC_OK || !*fine) break;
         for (int64_t j = found; j < found + count; j++) values[j] = sqrt(values[j]);
         if (found > 0) separate(k, found, count, near, remaining.part);
-        *finite = other_side(&seen, count, near + found * k, values + found, far + found * a->length, block);
+        *finite = other_side(context, &seen, count, near + found * k, values + found, far + found * a->length, block,
+                             panels);
         if (!*finite) break;
         if (found > 0) separate(a->length, found, count, far, remaining.part);
         found += count;
@@ -263,7 +273,7 @@ static bool load_float(const di_slices *a, int64_t first, int64_t count, double 
 }
 
 typedef struct float_room {
-    float *gram, *block, *vectors, *tau, *work;
+    float *gram, *block, *vectors, *tau, *work, *panels;
     double *wide, *d, *e, *e2, *all, *more;
 } float_room;
 
@@ -297,14 +307,14 @@ static distac_status leading_float(distac_context *context, int64_t k, int64_t r
 }
 
 /* far = aT near, its columns' lengths are the values. */
-static bool other_side_float(const di_slices *a, int64_t r, const float_room *m, double *values, double *far,
-                             float *product) {
-    int k = (int)a->near;
+static bool other_side_float(distac_context *context, const di_slices *a, int64_t r, const float_room *m,
+                             double *values, double *far, float *product) {
+    int64_t k = a->near;
     for (int64_t first = 0; first < a->length; first += SLICES) {
         int64_t count = a->length - first < SLICES ? a->length - first : SLICES;
         if (!load_float(a, first, count, m->wide, m->block)) return false;
-        cblas_sgemm(CblasColMajor, a->turned ? CblasNoTrans : CblasTrans, CblasNoTrans, (int)count, (int)r, k, 1,
-                    m->block, a->turned ? (int)count : k, m->vectors, k, 0, product, (int)count);
+        di_product_float(context, !a->turned, false, count, r, k, 1, m->block, a->turned ? count : k, m->vectors, k, false,
+                         product, count, m->panels);
         for (int64_t j = 0; j < r; j++)
             for (int64_t i = 0; i < count; i++) far[j * a->length + first + i] = (double)product[j * count + i];
     }
@@ -315,13 +325,19 @@ static bool other_side_float(const di_slices *a, int64_t r, const float_room *m,
     return true;
 }
 
+/* In doubles. */
+static int64_t float_room_of(int64_t k, int64_t r) {
+    int64_t most = r > SLICES ? r : SLICES;
+    return (k * k + k * SLICES + most * k + (3 + FLOAT_WORK) * k + di_product_room(SLICES, r)) / 2 + 1;
+}
+
 static distac_status triplets_float(distac_context *context, const di_slices *a, int64_t r, double *near,
                                     double *values, double *far, bool *finite, bool *fine) {
     int64_t k = a->near, most = r > SLICES ? r : SLICES;
     room all, floats, integers;
     *fine = false;
     DI_TRY(room_open(&all, context, k * most + 10 * k));
-    distac_status status = room_open(&floats, context, (k * k + k * SLICES + most * k + (3 + FLOAT_WORK) * k) / 2 + 1);
+    distac_status status = room_open(&floats, context, float_room_of(k, r));
     if (status == DISTAC_OK) {
         status = room_open(&integers, context, 4 * k);
         if (status == DISTAC_OK) {
@@ -330,6 +346,7 @@ static distac_status triplets_float(distac_context *context, const di_slices *a,
             m.vectors = m.block + k * SLICES;
             m.tau = m.vectors + most * k;
             m.work = m.tau + 3 * k;
+            m.panels = m.work + FLOAT_WORK * k;
             m.e = m.d + k;
             m.e2 = m.e + k;
             m.all = m.e2 + k;
@@ -345,7 +362,7 @@ static distac_status triplets_float(distac_context *context, const di_slices *a,
             if (*finite && flat)
                 status = leading_float(context, k, r, &m, (lapack_int *)(void *)integers.memory, fine);
             if (status == DISTAC_OK && *fine) {
-                *finite = other_side_float(a, r, &m, values, far, m.gram);
+                *finite = other_side_float(context, a, r, &m, values, far, m.gram);
                 for (int64_t i = 0; i < k * r; i++) near[i] = (double)m.vectors[i];
             }
             room_close(&integers);
@@ -375,7 +392,7 @@ int64_t di_triplets_bytes(int64_t k, int64_t n, int64_t r, bool exact) {
     int64_t most = r > SLICES ? r : SLICES, vectors = di_tridiagonal_room(k, r);
     if (exact || k <= SMALL)
         return (2 * k * n + k + k * k) * (int64_t)sizeof(double) + di_decompose_bytes(k, n);
-    int64_t gram = k * k + k * SLICES + di_square_room(k) + r * most + 78 * k + r + vectors;
-    int64_t floats = k * most + 10 * k + (k * k + k * SLICES + most * k + (3 + FLOAT_WORK) * k) / 2 + 1 + 4 * k + vectors;
+    int64_t gram = gram_room(k, r) + 78 * k + r + vectors;
+    int64_t floats = k * most + 10 * k + float_room_of(k, r) + 4 * k + vectors;
     return (gram > floats || k <= FLOAT_FROM || 2 * r > k ? gram : floats) * (int64_t)sizeof(double);
 }

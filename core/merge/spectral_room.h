@@ -31,12 +31,29 @@ distac_status di_decompose(distac_context *context, int64_t p, int64_t q, double
 int64_t di_tridiagonal_room(int64_t n, int64_t r);
 int64_t di_decompose_bytes(int64_t p, int64_t q);
 
-/* g [near,near], lower triangle, = or += the products of `count` slices in block, as di_slices.load gives them; above
- * the diagonal stands anything. panels: di_square_room numbers of the result's type. (square.c) */
+/* ---- products.c: on the calling thread; panels: room for so many numbers of the result's type ---- */
 int64_t di_square_room(int64_t k);
+int64_t di_product_room(int64_t m, int64_t n); /* of a solve: of its rows and c */
+/* g [near,near], lower triangle, = or += the products of `count` slices in block, as di_slices.load gives them; above
+ * the diagonal stands anything. */
 void di_square(distac_context *context, const di_slices *a, const double *block, int64_t count, bool add, double *g,
                double *panels);
 void di_square_float(distac_context *context, const di_slices *a, const double *block, int64_t count, bool add,
                      float *g, float *panels);
+/* g [c,c], lower triangle, = xT x of x [rows,c]. */
+void di_gram(distac_context *context, int64_t rows, int64_t c, const double *x, double *g, double *panels);
+void di_gram_float(distac_context *context, int64_t rows, int64_t c, const float *x, float *g, float *panels);
+/* c [m,n] = or += alpha op(a) op(b) */
+void di_product(distac_context *context, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha,
+                const double *a, int64_t lda, const double *b, int64_t ldb, bool add, double *c, int64_t ldc,
+                double *panels);
+void di_product_float(distac_context *context, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
+                      const float *a, int64_t lda, const float *b, int64_t ldb, bool add, float *c, int64_t ldc,
+                      float *panels);
+/* x [rows,c] times the inverse of lower, a lower triangle [c,c], or of its transpose, replaces x. */
+void di_solve(distac_context *context, bool transposed, int64_t rows, int64_t c, const double *lower, int64_t ldl,
+              double *x, int64_t ldx, double *panels);
+void di_solve_float(distac_context *context, bool transposed, int64_t rows, int64_t c, const float *lower, int64_t ldl,
+                    float *x, int64_t ldx, float *panels);
 
 #endif

@@ -151,6 +151,28 @@ STEP(di_polar_parts, distac_status, "polar, parts", 0,
      (C, int64_t n, double *gram, double floor, double *lower, float *factor, bool *fine),
      (c, n, gram, floor, lower, factor, fine))
 
+#define WRAPPED(name, flops, parameters, arguments)                                                                  \
+    void __real_##name parameters;                                                                                  \
+    void __wrap_##name parameters;                                                                                  \
+    void __wrap_##name parameters {                                                                                 \
+        const char *where = around();                                                                               \
+        enter(where);                                                                                               \
+        __real_##name arguments;                                                                                    \
+        leave(where, #name, flops);                                                                                 \
+    }
+#define SAME(suffix, T)                                                                                              \
+    WRAPPED(di_product##suffix, 2.0 * (double)m * (double)n * (double)k,                                             \
+            (C, bool p, bool q, int64_t m, int64_t n, int64_t k, T alpha, const T *x, int64_t lx, const T *y, int64_t ly, \
+             bool add, T *z, int64_t lz, T *panels),                                                                \
+            (c, p, q, m, n, k, alpha, x, lx, y, ly, add, z, lz, panels))                                             \
+    WRAPPED(di_solve##suffix, (double)rows *(double)n *(double)n,                                                    \
+            (C, bool p, int64_t rows, int64_t n, const T *l, int64_t ll, T *x, int64_t lx, T *panels),               \
+            (c, p, rows, n, l, ll, x, lx, panels))                                                                   \
+    WRAPPED(di_gram##suffix, (double)rows *(double)n *(double)n,                                                     \
+            (C, int64_t rows, int64_t n, const T *x, T *g, T *panels), (c, rows, n, x, g, panels))
+SAME(, double)
+SAME(_float, float)
+
 /* ---- */
 
 static void need(distac_status status) {

@@ -1,6 +1,6 @@
 /* test_spectral.c: leading singular triplets, eigenvalues by bisection, and the operators on whole matrices, against
  * LAPACK's decompositions in double and against the definitions written out. */
-#include "merge/spectral.h"
+#include "merge/spectral_room.h"
 #include "tensor/lapack.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -176,6 +176,69 @@ static void polar(int rows, int c, double *x) {
     free(u), free(s), free(vt);
 }
 
+/* Polar factors by products of matrices whose singular values go down to `least`, in logarithmic steps. Below a condition
+ * of some 1e6 they are refused. */
+static void polar_factors(void **state) {
+    (void)state;
+    static const int shapes[][2] = {{300, 300}, {410, 150}};
+    static const struct { double least, tolerance; bool fine; } cases[] = {
+        {1, 3e-6, true}, {1e-3, 3e-6, true}, {1e-5, 1e-5, true}, {6e-7, 1e-4, true}, {1e-8, 0, false}, {0, 0, false}};
+    for (size_t s = 0; s < 2; s++) {
+        int rows = shapes[s][0], c = shapes[s][1];
+        int64_t n = (int64_t)rows * c;
+        double *random = matrix(rows, c, -1, 400), *u = doubles(n), *values = doubles(c), *vt = doubles((int64_t)c * c);
+        double *x = doubles(n), *want = doubles(n), *got = doubles(n);
+        float *out = malloc((size_t)n * sizeof *out);
+        svd(rows, c, random, u, values, vt);
+        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, rows, c, c, 1, u, rows, vt, c, 0, want, rows);
+        for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+            char what[64];
+            bool fine;
+            double *scaled = doubles(n);
+            for (int j = 0; j < c; j++)
+                for (int i = 0; i < rows; i++)
+                    scaled[j * rows + i] = u[j * rows + i] * 7 * pow(cases[k].least, (double)j / (c - 1));
+            cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, rows, c, c, 1, scaled, rows, vt, c, 0, x, rows);
+            OK(di_polar_float(context, rows, c, x, out, &fine));
+            if (fine != cases[k].fine) fail_msg("[%d,%d] to %g: fine is %d", rows, c, cases[k].least, fine);
+            for (int64_t i = 0; i < n && fine; i++) got[i] = (double)out[i];
+            snprintf(what, sizeof what, "polar [%d,%d] to %g", rows, c, cases[k].least);
+            if (fine) close_to(n, got, want, cases[k].tolerance, what);
+            free(scaled);
+        }
+        free(random), free(u), free(values), free(vt), free(x), free(want), free(got), free(out);
+    }
+}
+
+/* Products and solutions by columns, in strips and at their ends. */
+static void products(void **state) {
+    (void)state;
+    enum { ROWS = 150, C = 301, LD = 310 };
+    double *x = matrix(LD, C, -1, 410), *want = doubles(LD * C), *got = doubles(LD * C), *lower = matrix(LD, C, -1, 411);
+    double *gram = doubles(C * C), *square = doubles(C * C), *panels = doubles(di_product_room(LD, C));
+    for (int j = 0; j < C; j++) lower[j * LD + j] = 30 + j % 7;
+    for (int transposed = 0; transposed < 2; transposed++) {
+        memcpy(want, x, (size_t)LD * C * sizeof *x);
+        memcpy(got, x, (size_t)LD * C * sizeof *x);
+        cblas_dtrsm(CblasColMajor, CblasRight, CblasLower, transposed ? CblasTrans : CblasNoTrans, CblasNonUnit, ROWS, C, 1,
+                    lower, LD, want, LD);
+        di_solve(context, transposed, ROWS, C, lower, LD, got, LD, panels);
+        close_to(LD * C, got, want, 1e-12, "solve");
+        for (int other = 0; other < 2; other++) {
+            di_product(context, transposed, other, C, C, C, -0.5, x, LD, lower, LD, other, gram, C, panels);
+            cblas_dgemm(CblasColMajor, transposed ? CblasTrans : CblasNoTrans, other ? CblasTrans : CblasNoTrans, C, C, C,
+                        -0.5, x, LD, lower, LD, other, square, C);
+            close_to(C * C, gram, square, 1e-13, "product");
+        }
+    }
+    di_gram(context, LD, C, x, gram, panels);
+    cblas_dsyrk(CblasColMajor, CblasLower, CblasTrans, C, LD, 1, x, LD, 0, square, C);
+    for (int j = 0; j < C; j++)
+        for (int i = 0; i < j; i++) gram[j * C + i] = square[j * C + i] = 0;
+    close_to(C * C, gram, square, 1e-13, "gram");
+    free(x), free(want), free(got), free(lower), free(gram), free(square), free(panels);
+}
+
 /* Iso-CTS as its authors state it; [m,n] by rows is [n,m] here, so their left side is the side of m. */
 /* The fast way beside the exact one: flat, steep and correlated spectra, deltas of low rank whose remaining values are the
  * roundings of float, zeros; matrices of every shape that takes another way. */
@@ -323,7 +386,7 @@ static void memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bisection), cmocka_unit_test(leading_triplets), cmocka_unit_test(iso_cts),
-        cmocka_unit_test(fast_and_exact),
+        cmocka_unit_test(fast_and_exact), cmocka_unit_test(polar_factors), cmocka_unit_test(products),
         cmocka_unit_test(wudi),      cmocka_unit_test(threads),          cmocka_unit_test(memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
