@@ -621,6 +621,10 @@ DISTAC_API distac_status distac_merge_stream_read(const distac_merge_stream *str
 /* Fills the result's row. Errors: as distac_merge_stream_read. */
 DISTAC_API distac_status distac_merge_stream_write(distac_merge_stream *stream, int64_t n_values,
                                                    const double *values);
+/* [new] Task vector `index` of the whole tensor that is waited for (chunk -1), F64 if the base's or the model's is, else
+ * F32; the caller may change it. Those of the tensor after it are made meanwhile, if there are threads. Errors: ENUMERIC
+ * (an input that is not finite), ESTATE, EINVAL, ENOMEM. */
+DISTAC_API distac_status distac_merge_stream_tau(distac_merge_stream *stream, int32_t index, distac_tensor **out);
 /* Gives D of a whole tensor (chunk -1). Errors: ESHAPE, ESTATE, ENUMERIC, EIO. */
 DISTAC_API distac_status distac_merge_stream_put(distac_merge_stream *stream, const distac_tensor *tensor);
 /* Ends a merge to a file: it takes its name. Errors: ESTATE unless next came to the end, EIO. */

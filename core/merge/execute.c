@@ -34,6 +34,11 @@ DI_CLONES static void finish(int64_t n, const double *restrict base, double lamb
     for (int64_t i = 0; i < n; i++) d[i] = base[i] + lambda * d[i];
 }
 
+bool di_run_finish_f32(int64_t n, const double *base, double lambda, const double *d, int32_t dtype, void *out) {
+    if (dtype != DISTAC_F32 || (!base && lambda != 1)) return false;
+    return (base ? finish_f32(n, base, lambda, d, out) : narrow_f32(n, d, out)) == 0;
+}
+
 /* D of n <= DI_STEP elements, into the lane's last row. */
 static distac_status direction(di_merge_run *run, int32_t lane, const di_at *at, int64_t n, double **out) {
     double *const *rows = di_run_rows(run, lane);

@@ -174,6 +174,8 @@ distac_status di_run_lanes(di_merge_run *run, int64_t count, di_lane_work work, 
 /* base + lambda*D, or D, of part of a tensor, rounded to dtype. whole: D of the whole tensor if it is there. */
 distac_status di_run_result(di_merge_run *run, int32_t lane, const di_piece *piece, const double *whole,
                             int32_t dtype, uint8_t *out);
+/* The same of n elements for floats: base + lambda*d, or d. False if that is not possible, or one is not finite. */
+bool di_run_finish_f32(int64_t n, const double *base, double lambda, const double *d, int32_t dtype, void *out);
 /* Whether the operator wants this entry as a whole. */
 bool di_run_takes(const di_merge_run *run, int64_t index);
 /* D of a whole tensor, for operators that need it; di_free it with so many bytes. */

@@ -112,12 +112,21 @@ local function one(op, fname, base, parts, name)
         errors.raise("ESHAPE", "%s: result for %s: wanted %s, got a %s", fname, name,
             format.shape_of(parts[1]), format.head(delta))
     end
+    return delta
+end
+
+-- Gives it to the engine, which looks at the numbers.
+local function put(fname, stream, delta, name)
+    local fine, err = pcall(raw.merge_stream_put, stream, delta)
+    if fine then
+        return
+    end
     local count, at = delta:nonfinite()
     if count > 0 then
         errors.raise("ENUMERIC", "%s: result for %s: %.0f elements are not finite, the first at %.0f", fname,
             name, count, at)
     end
-    return delta
+    error(err, 0)
 end
 
 -- parts_of(name) -> the base's tensor or nil, the task vectors', and whether they may be freed after use.
@@ -129,7 +138,7 @@ local function over_tensors(op, fname, stream, parts_of)
         end
         local base, parts, ours = parts_of(chunk.name)
         local delta = one(op, fname, base, parts, chunk.name)
-        raw.merge_stream_put(stream, delta)
+        put(fname, stream, delta, chunk.name)
         if ours then -- at once: a collector does not know how large these are
             for _, part in ipairs(parts) do
                 if part ~= delta then
@@ -141,18 +150,13 @@ local function over_tensors(op, fname, stream, parts_of)
     end
 end
 
-local function from_models(fname, base, models)
+local function from_models(stream, base, count)
     return function(name)
-        local mine, parts = arithmetic(base:tensor(name)), {}
-        for i, model in ipairs(models) do
-            parts[i] = arithmetic(model:tensor(name)) - mine
-            local count, at = parts[i]:nonfinite()
-            if count > 0 then
-                errors.raise("ENUMERIC", "%s: %s: tensor %q, element %.0f is not finite", fname,
-                    model:path() ~= "" and model:path() or string.format("model %.0f", i), name, at - 1)
-            end
+        local parts = {}
+        for i = 1, count do
+            parts[i] = raw.merge_stream_tau(stream, i - 1)
         end
-        return mine, parts, true
+        return arithmetic(base:tensor(name)), parts, true
     end
 end
 
@@ -193,7 +197,7 @@ function M.files(op, fname, base, models, path, target, metadata)
         if op.elementwise then
             over_chunks(op, fname, stream, #models, true)
         else
-            over_tensors(op, fname, stream, from_models(fname, base, models))
+            over_tensors(op, fname, stream, from_models(stream, base, #models))
         end
         raw.merge_stream_commit(stream)
         raw.release(stream)
