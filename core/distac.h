@@ -1197,8 +1197,9 @@ DISTAC_API distac_status distac_plot_create(distac_context *context, const dista
                                             distac_plot **out);
 /* [any] Drops a reference. */
 DISTAC_API void distac_plot_release(distac_plot *plot);
-/* Adds a line; band (n_band 0: none) is drawn as y +- band. style: 0 line, 1 line with points, 2 dashed grey.
- * Errors: ESHAPE (n_x, n_y, n_band differ). */
+/* Adds a line; band (n_band 0: none) is drawn as y +- band. style: 0 line, 1 line with points, 2 dashed grey,
+ * 3 dashed in the colour of the line that is added after it: the same thing before a change. Errors: ESHAPE (n_x, n_y,
+ * n_band differ). */
 DISTAC_API distac_status distac_plot_line(distac_plot *plot, const char *label, int32_t n_x, const double *x,
                                           int32_t n_y, const double *y, int32_t n_band,
                                           DISTAC_NULLABLE const double *band, int32_t style);

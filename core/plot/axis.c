@@ -33,7 +33,8 @@ static void label_tick(di_axis *axis, int32_t index, double step)
     di_plain_point(axis->labels[index]);
 }
 
-static void make_linear(di_axis *axis, double low, double high, bool exact_low, bool exact_high, int32_t most)
+static void make_linear(di_axis *axis, double low, double high, bool exact_low, bool exact_high, int32_t most,
+                        double least)
 {
     if (!(high > low)) {
         double pad = fabs(low) > 0 ? fabs(low) * 0.1 : 1.0;
@@ -41,7 +42,7 @@ static void make_linear(di_axis *axis, double low, double high, bool exact_low, 
         if (!exact_low) low = low - pad;
         if (!(high > low)) high = low + 1.0;
     }
-    double step = round_step(high - low, most);
+    double step = fmax(round_step(high - low, most), least);
     axis->low = exact_low ? low : floor(low / step + 1e-9) * step;
     axis->high = exact_high ? high : ceil(high / step - 1e-9) * step;
     axis->tick_count = 0;
@@ -67,13 +68,14 @@ static void make_log(di_axis *axis, double low, double high)
     }
 }
 
-void di_axis_make(di_axis *axis, double low, double high, bool log, bool exact_low, bool exact_high, int32_t most)
+void di_axis_make(di_axis *axis, double low, double high, bool log, bool exact_low, bool exact_high, int32_t most,
+                  double least)
 {
     axis->log = log;
     if (log)
         make_log(axis, low, high);
     else
-        make_linear(axis, low, high, exact_low, exact_high, most);
+        make_linear(axis, low, high, exact_low, exact_high, most, least);
 }
 
 double di_axis_place(const di_axis *axis, double value)

@@ -29,11 +29,13 @@ static void color(const struct pen *pen, int32_t index, double alpha)
     pen->cairo->set_source_rgba(pen->cr, rgb[0], rgb[1], rgb[2], alpha);
 }
 
-/* Number of coloured lines before line `index`: dashed ones are grey and use up no colour. */
+/* Number of lines before line `index` with a colour of their own: dashed ones are grey, those of the time before a change
+ * have the next one's. */
 static int32_t line_color(const distac_plot *plot, int32_t index)
 {
     int32_t colored = 0;
-    for (int32_t i = 0; i < index; i++) colored += plot->lines[i].style != DI_STYLE_DASHED;
+    for (int32_t i = 0; i < index; i++)
+        colored += plot->lines[i].style != DI_STYLE_DASHED && plot->lines[i].style != DI_STYLE_BEFORE;
     return colored;
 }
 
@@ -88,11 +90,13 @@ static void scale_axes(page *p)
 {
     const distac_plot *plot = p->plot;
     double x_low = NAN, x_high = NAN, y_low = NAN, y_high = NAN;
+    bool whole = true; /* steps, blocks: no ticks between them */
     for (int32_t i = 0; i < plot->line_count; i++)
         for (int32_t k = 0; k < plot->lines[i].count; k++) {
             const di_series *line = &plot->lines[i];
             double band = line->band ? line->band[k] : 0.0;
             widen(line->x[k], false, &x_low, &x_high);
+            if (line->x[k] != floor(line->x[k])) whole = false; /* a NaN too, which is drawn nowhere */
             widen(line->y[k] - band, plot->log_y, &y_low, &y_high);
             widen(line->y[k] + band, plot->log_y, &y_low, &y_high);
         }
@@ -104,7 +108,7 @@ static void scale_axes(page *p)
     bool fixed_low = isfinite(plot->y_min), fixed_high = isfinite(plot->y_max);
     if (fixed_low) y_low = plot->y_min;
     if (fixed_high) y_high = plot->y_max;
-    di_axis_make(&p->y, y_low, y_high, plot->log_y, fixed_low, fixed_high, 8);
+    di_axis_make(&p->y, y_low, y_high, plot->log_y, fixed_low, fixed_high, 8, 0.0);
     if (plot->category_count) {
         x_low = 0.0;
         x_high = plot->category_count;
@@ -112,7 +116,7 @@ static void scale_axes(page *p)
         x_low = 0.0;
         x_high = 1.0;
     }
-    di_axis_make(&p->x, x_low, x_high, false, true, true, 9);
+    di_axis_make(&p->x, x_low, x_high, false, true, true, 9, whole ? 1.0 : 0.0);
 }
 
 static void draw_grid(page *p)
@@ -189,9 +193,23 @@ static void draw_band(page *p, const di_series *line, int32_t index)
     pen->cairo->fill(pen->cr);
 }
 
-static void draw_line(page *p, const di_series *line, int32_t index)
+/* Strokes the path, in the line itself or its key. */
+static void stroke_line(const struct pen *pen, const di_series *line, int32_t index)
 {
     static const double dashes[2] = {6.0, 4.0};
+    bool dashed = line->style == DI_STYLE_DASHED || line->style == DI_STYLE_BEFORE;
+    if (line->style == DI_STYLE_DASHED)
+        grey(pen, 0.45);
+    else
+        color(pen, index, 1.0);
+    if (dashed) pen->cairo->set_dash(pen->cr, dashes, 2, 0.0);
+    pen->cairo->set_line_width(pen->cr, dashed ? 1.6 : 2.2);
+    pen->cairo->stroke(pen->cr);
+    pen->cairo->set_dash(pen->cr, NULL, 0, 0.0);
+}
+
+static void draw_line(page *p, const di_series *line, int32_t index)
+{
     const struct pen *pen = &p->pen;
     bool open = false;
     for (int32_t k = 0; k < line->count; k++) {
@@ -202,16 +220,7 @@ static void draw_line(page *p, const di_series *line, int32_t index)
         (open ? pen->cairo->line_to : pen->cairo->move_to)(pen->cr, place_x(p, line->x[k]), place_y(p, line->y[k]));
         open = true;
     }
-    if (line->style == DI_STYLE_DASHED) {
-        grey(pen, 0.45);
-        pen->cairo->set_dash(pen->cr, dashes, 2, 0.0);
-        pen->cairo->set_line_width(pen->cr, 1.5);
-    } else {
-        color(pen, index, 1.0);
-        pen->cairo->set_line_width(pen->cr, 2.2);
-    }
-    pen->cairo->stroke(pen->cr);
-    pen->cairo->set_dash(pen->cr, NULL, 0, 0.0);
+    stroke_line(pen, line, index);
     for (int32_t k = 0; line->style == DI_STYLE_POINTS && k < line->count; k++) {
         if (!drawable(p, line->y[k])) continue;
         pen->cairo->arc(pen->cr, place_x(p, line->x[k]), place_y(p, line->y[k]), 3.4, 0.0, 6.283185307179586);
@@ -275,15 +284,15 @@ static double draw_legend(page *p, double y)
             x = p->left;
             rows += 1.0;
         }
-        if (!bar && series->style == DI_STYLE_DASHED)
-            grey(pen, 0.45);
-        else
-            color(pen, bar ? i : line_color(p->plot, i - p->plot->bar_count), 1.0);
-        if (bar)
+        if (bar) {
+            color(pen, i, 1.0);
             pen->cairo->rectangle(pen->cr, x, y + rows * 20.0 - 6.0, 18.0, 12.0);
-        else
-            pen->cairo->rectangle(pen->cr, x, y + rows * 20.0 - 1.5, 18.0, 3.0);
-        pen->cairo->fill(pen->cr);
+            pen->cairo->fill(pen->cr);
+        } else {
+            pen->cairo->move_to(pen->cr, x, y + rows * 20.0);
+            pen->cairo->line_to(pen->cr, x + 18.0, y + rows * 20.0);
+            stroke_line(pen, series, line_color(p->plot, i - p->plot->bar_count));
+        }
         grey(pen, 0.15);
         text_at(pen, series->label, x + 24.0, y + rows * 20.0, 0.0);
         x += wide;

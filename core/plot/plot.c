@@ -91,8 +91,8 @@ distac_status distac_plot_line(distac_plot *plot, const char *label, int32_t n_x
     if (n_x != n_y || (n_band != 0 && n_band != n_x))
         return di_fail(DISTAC_ESHAPE, "x has %d values, y %d, band %d; they must be equally many", (int)n_x, (int)n_y,
                        (int)n_band);
-    if (style < DI_STYLE_LINE || style > DI_STYLE_DASHED)
-        return di_fail(DISTAC_EINVAL, "style %d is none of 0 (line), 1 (points), 2 (dashed)", (int)style);
+    if (style < DI_STYLE_LINE || style > DI_STYLE_BEFORE)
+        return di_fail(DISTAC_EINVAL, "style %d is none of 0 (line), 1 (points), 2 (dashed), 3 (before)", (int)style);
     DI_TRY(grow(&plot->lines, plot->line_count, sizeof *plot->lines));
     di_series *line = &plot->lines[plot->line_count++];
     line->count = n_x;

@@ -4,7 +4,7 @@
 
 #include "../base/base.h"
 
-enum { DI_STYLE_LINE = 0, DI_STYLE_POINTS = 1, DI_STYLE_DASHED = 2 };
+enum { DI_STYLE_LINE = 0, DI_STYLE_POINTS = 1, DI_STYLE_DASHED = 2, DI_STYLE_BEFORE = 3 };
 
 typedef struct di_series {
     char *label;
@@ -38,8 +38,10 @@ typedef struct di_axis {
     double ticks[24];
     char labels[24][24];
 } di_axis;
-/* Round limits and at most `most` ticks around [low, high]; on a logarithmic axis low must be > 0. */
-void di_axis_make(di_axis *axis, double low, double high, bool log, bool exact_low, bool exact_high, int32_t most);
+/* Round limits and at most `most` ticks around [low, high], at least `least` apart; on a logarithmic axis low must be
+ * > 0. */
+void di_axis_make(di_axis *axis, double low, double high, bool log, bool exact_low, bool exact_high, int32_t most,
+                  double least);
 double di_axis_place(const di_axis *axis, double value);
 /* Turns a decimal comma of the host's locale into a point. */
 void di_plain_point(char *number);

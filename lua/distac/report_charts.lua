@@ -119,27 +119,42 @@ local function lambda_chart(results)
                               y_label = "mean normalised accuracy" }
     local any = false
     local report = require "distac.report"
-    for _, merge in ipairs(results.merges) do
+    local function add(merge, style, ending)
         local x, y = {}, {}
-        for _, point in ipairs(merge.curve or {}) do
+        for _, point in ipairs(merge and merge.curve or {}) do
             if type(point.score) == "number" then x[#x + 1], y[#y + 1] = point.lambda, point.score end
         end
         if #x > 1 then
             any = true
-            p:line { label = report.title(merge.method) .. (merge.conditioned and " + DisTaC" or merge.scaled
-                and " scaled" or ""), x = x, y = y, style = merge.conditioned and "points" or "line" }
+            p:line { label = report.title(merge.method) .. ending, x = x, y = y, style = style }
         end
+    end
+    -- One colour a method: dashed as it is, with points where it was conditioned.
+    local order, methods = {}, {}
+    for _, merge in ipairs(results.merges) do
+        local of = methods[merge.method]
+        if not of then
+            of = {}
+            methods[merge.method], order[#order + 1] = of, of
+        end
+        of[merge.conditioned and "conditioned" or merge.scaled and "scaled" or "plain"] = merge
+    end
+    for _, of in ipairs(order) do
+        add(of.scaled, "line", " scaled")
+        add(of.plain, of.conditioned and "before" or "line", "")
+        add(of.conditioned, "points", " + DisTaC")
     end
     return any and p or nil
 end
 
--- Bin-wise reliability of several tasks together.
+-- Bin-wise reliability of several tasks together. Bins with less than a thousandth of the images say nothing.
 local function pooled(results, part)
-    local list = {}
+    local list, images = {}, 0
     for _, task in ipairs(results.tasks) do
         for b, bin in ipairs((part.reliability or {})[task] or {}) do
             local sum = list[b] or { count = 0, confidence = 0, accuracy = 0 }
             if bin.count > 0 then
+                images = images + bin.count
                 sum.count = sum.count + bin.count
                 sum.confidence = sum.confidence + bin.count * bin.confidence
                 sum.accuracy = sum.accuracy + bin.count * bin.accuracy
@@ -149,7 +164,7 @@ local function pooled(results, part)
     end
     local x, y = {}, {}
     for _, bin in ipairs(list) do
-        if bin.count > 0 then
+        if bin.count > 0 and bin.count >= images / 1000 then
             x[#x + 1], y[#y + 1] = bin.confidence / bin.count, bin.accuracy / bin.count
         end
     end

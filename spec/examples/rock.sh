@@ -26,7 +26,7 @@ cat >"$work/use.lua" <<'LUA'
 local distac, tree = require "distac", ...
 for name, path in pairs(distac.paths) do assert(path:sub(1, #tree) == tree, name .. " is " .. path) end
 local model = distac.vit(distac.load(distac.paths.mini8 .. "/backbone.safetensors"))
-assert(model:features(distac.zeros { 1, 3, 32, 32 }):shape()[2] == model:config().dim)
+assert(model:features(distac.zeros { 1, 1, 28, 28 }):shape()[2] == model:config().dim)
 LUA
 (cd / && env LUA_PATH="$work/tree/share/lua/5.4/?.lua;$work/tree/share/lua/5.4/?/init.lua" \
     LUA_CPATH="$work/tree/lib/lua/5.4/?.so" lua5.4 "$work/use.lua" "$work/tree") || problem "the rock's module does not work"
