@@ -172,7 +172,7 @@ local function pooled(results, part)
 end
 
 local function reliability_chart(results)
-    local p = engine().plot { title = "Reliability of the sources", x_label = "confidence", y_label = "accuracy" }
+    local p = engine().plot { title = "Reliability of the single-task models", x_label = "confidence", y_label = "accuracy" }
     p:line { label = "perfect", x = { 0, 1 }, y = { 0, 1 }, style = "dashed" }
     local any = false
     local function add(label, part)
@@ -204,8 +204,10 @@ end
 -- One group of bars per variant: merged accuracies and the sources' calibration error.
 local function variant_bars(results, report)
     if not results.variants then return nil end
-    local p = engine().plot { title = "Merged accuracy by variant", y_label = "accuracy, ECE" }
     local methods = report.rows(results)
+    local merged = #methods > 0
+    local p = engine().plot { title = merged and "Merged accuracy by variant" or "Calibration by variant",
+                              y_label = merged and "accuracy, ECE" or "ECE" }
     for _, variant in ipairs(results.variants) do p:category(variant.name) end
     for m, row in ipairs(methods) do
         local values = {}
@@ -218,7 +220,7 @@ local function variant_bars(results, report)
     local ece = {}
     for i, variant in ipairs(results.variants) do ece[i] = number(mean_of(results, variant.individual.ece)) end
     p:bars { label = "ECE of the sources", values = ece }
-    p:range(0, 1)
+    p:range(0, merged and 1 or nil)
     return p
 end
 
@@ -241,7 +243,7 @@ function charts.draw(results, folder, changed)
         { "scaling.png", "Accuracy over kappa", function() return scaling_chart(results) end },
         { "lambda.png", "Lambda search", function() return lambda_chart(results) end },
         { "reliability.png", "Reliability", function() return reliability_chart(results) end },
-        { "variants.png", "Merged accuracy and calibration by variant", function()
+        { "variants.png", "Accuracy and calibration by variant", function()
             return variant_bars(results, report) end },
     }
     local out = {}
