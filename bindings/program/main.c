@@ -131,9 +131,10 @@ static void set_arg(lua_State *L, char **argv, int argc, int script) {
 
 static int run_script(lua_State *L, char **argv, int argc, int script) {
     const char *path = strcmp(argv[script], "-") == 0 ? NULL : argv[script];
-    if (luaL_loadfilex(L, path, "t") != 0) {
+    int loaded = luaL_loadfilex(L, path, "t");
+    if (loaded != 0) {
         program_report(L);
-        return EXIT_FAILED;
+        return loaded == LUA_ERRFILE ? EXIT_USAGE : EXIT_FAILED; /* not there: the command is wrong */
     }
     int n = argc - script - 1;
     luaL_checkstack(L, n + 8, "too many arguments");

@@ -9,7 +9,7 @@ local doctor = {}
 
 -- From where on something is told, in one place.
 local LIMITS = {
-    piece = 2 ^ 20,         -- elements of every model that are in memory at a time
+    piece = 2 ^ 17,         -- elements of every model that are in memory at a time
     longer = 1.5,           -- times the mean norm of the others: a norm mismatch
     relative = 0.5,         -- norm of a task vector against the base's: another base
     cosine = 0.9,           -- between a model and the base, below it: another base

@@ -94,10 +94,12 @@ commands.eval = {
             common.file(common.need(o, "head", "the classification head"), "--head")
         end
         local models = json.array {}
-        local lines = { string.format("%-36s %-12s %9s %9s %9s", "model", "task", "accuracy%", "entropy", "ECE") }
+        local widest = #"model"
+        for _, path in ipairs(o.args) do widest = math.max(widest, #path) end
+        local form = "%-" .. widest .. "s  %-12s %9s %9s %9s"
+        local lines = { form:format("model", "task", "accuracy%", "entropy", "ECE") }
         local function row(path, name, m)
-            lines[#lines + 1] = string.format("%-36s %-12s %9s %9s %9s", path, name, percent(m.accuracy),
-                three(m.entropy), three(m.ece))
+            lines[#lines + 1] = form:format(path, name, percent(m.accuracy), three(m.entropy), three(m.ece))
         end
         for i, path in ipairs(o.args) do
             local ck = common.model(path)

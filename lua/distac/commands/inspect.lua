@@ -23,17 +23,19 @@ commands.norms = {
             list[i] = { model = path, norm = tau:norm(), layers = layers and tau:norms() or nil }
             sum = sum + list[i].norm
         end
-        local lines = { string.format("%-40s %12s %12s", "model", "norm", "kappa") }
+        local widest = 40 -- as wide as the names of parts below
+        for _, entry in ipairs(list) do widest = math.max(widest, #entry.model) end
+        local lines = { string.format("%-" .. widest .. "s %12s %12s", "model", "norm", "kappa") }
         for _, entry in ipairs(list) do
             -- kappa brings this task vector to the mean norm of the others.
             local others = #list > 1 and (sum - entry.norm) / (#list - 1) or entry.norm
             entry.kappa = entry.norm > 0 and others / entry.norm or 1
-            lines[#lines + 1] = string.format("%-40s %12.6g %12.6g", entry.model, entry.norm, entry.kappa)
+            lines[#lines + 1] = string.format("%-" .. widest .. "s %12.6g %12.6g", entry.model, entry.norm, entry.kappa)
             local names = {}
             for name in pairs(entry.layers or {}) do names[#names + 1] = name end
             table.sort(names)
             for _, name in ipairs(names) do
-                lines[#lines + 1] = string.format("    %-36s %12.6g", name, entry.layers[name])
+                lines[#lines + 1] = string.format("    %-" .. widest - 4 .. "s %12.6g", name, entry.layers[name])
             end
         end
         return { base = o.base, base_norm = base:norm(), models = list }, table.concat(lines, "\n")

@@ -408,7 +408,8 @@ commands.merge = {
         local in_file = o.method and o.method:find("%.lua$")
         if not in_file then check_known(o) end
         local base_path = common.weights(common.need(o, "base", "the base model"), "--base")
-        local method = not in_file and find_method(common.need(o, "method", "the name of a method"))
+        local method = not in_file
+            and find_method(common.need(o, "method", "a name of those that distac merge --help lists"))
         if #o.args == 0 then common.usage("no model to merge") end
         for _, path in ipairs(o.args) do common.weights(path, "model") end
         local params = in_file and free_parameters(o) or {}
