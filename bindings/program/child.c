@@ -1,6 +1,6 @@
 /* child.c: processes beside this one, for the prompt's background jobs: this program again, with a socket to talk
- * over. A child has its own session, so that the terminal's Ctrl-C is not for it; when its parent ends for whatever
- * reason, the socket says so. */
+ * over. A child has its own session, so that the terminal's Ctrl-C is not for it; when its parent ends for
+ * whatever reason, the socket says so. */
 #define _GNU_SOURCE
 #include "program.h"
 #include <errno.h>

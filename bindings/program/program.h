@@ -1,5 +1,6 @@
-/* program.h: the parts of the program `distac`: main.c (command line), repl.c (starts the prompt, which is written in
- * Lua: distac.repl), terminal.c (the terminal as Lua sees it), child.c (processes beside this one), interrupt.c. */
+/* program.h: the parts of the program `distac`: main.c (command line), repl.c (starts the prompt, which is written
+ * in Lua: distac.repl), terminal.c (the terminal as Lua sees it), child.c (processes beside this one),
+ * interrupt.c. */
 #ifndef DISTAC_PROGRAM_H
 #define DISTAC_PROGRAM_H
 
@@ -22,7 +23,8 @@ void interrupt_begin(lua_State *L, int mode);
 int interrupt_end(void); /* 1 if there was a Ctrl-C since begin; forgets it */
 int interrupt_gentle(lua_State *L); /* Lua: mode SAVE from now on */
 int interrupt_current(lua_State *L); /* Lua: (thread) runs from now on; returns the one that did */
-const volatile int *interrupt_flag(void); /* not 0 while running Lua code shall end: LuaJIT's compiled loops ask it */
+const volatile int *interrupt_flag(
+    void); /* not 0 while running Lua code shall end: LuaJIT's compiled loops ask it */
 
 /* main.c: calls the function below its n arguments; 0, or the error was printed to stderr. */
 int program_call(lua_State *L, int arguments, int results);

@@ -1,5 +1,5 @@
-/* repl.c: starts the prompt. What it does is written in Lua (distac.repl); this file lends it the terminal, and calls
- * what was typed so that Ctrl-C reaches it. */
+/* repl.c: starts the prompt. What it does is written in Lua (distac.repl); this file lends it the terminal, and
+ * calls what was typed so that Ctrl-C reaches it. */
 #include "program.h"
 
 /* run(f, ...) -> true, interrupted, results...; or false, interrupted, error with traceback */

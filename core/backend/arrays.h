@@ -1,5 +1,5 @@
-/* arrays.h: what tensors on a device need beside the kernels of models: elements with strides, types, reductions. The
- * CPU does the same in core/tensor; results agree with it as backend.h says. */
+/* arrays.h: what tensors on a device need beside the kernels of models: elements with strides, types, reductions.
+ * The CPU does the same in core/tensor; results agree with it as backend.h says. */
 #ifndef DISTAC_ARRAYS_H
 #define DISTAC_ARRAYS_H
 
@@ -14,12 +14,15 @@ typedef struct di_arrays {
     distac_status (*move)(distac_context *c, const di_walk *walk, int64_t size, void *dst, const void *src);
     /* dst (tensor 0) = the low bytes of element */
     distac_status (*fill)(distac_context *c, const di_walk *walk, int64_t size, uint64_t element, void *dst);
-    /* out (tensor 0) = a (tensor 1) op b (tensor 2), F32 or F64, op: DISTAC_ADD …; an array that is NULL is the number */
+    /* out (tensor 0) = a (tensor 1) op b (tensor 2), F32 or F64, op: DISTAC_ADD …; an array that is NULL is the
+     * number */
     distac_status (*binary)(distac_context *c, const di_walk *walk, int32_t dtype, int32_t op, const void *a,
                             const void *b, double number, void *out);
     /* out (tensor 0) = op(a) (tensor 1), F32 or F64, op: DISTAC_NEG … */
-    distac_status (*unary)(distac_context *c, const di_walk *walk, int32_t dtype, int32_t op, const void *a, void *out);
-    /* src [outer,n,inner] dense, F32 or F64, n at least 1, to out [outer,inner] of that type, or I64 for DISTAC_ARGMAX */
+    distac_status (*unary)(distac_context *c, const di_walk *walk, int32_t dtype, int32_t op, const void *a,
+                           void *out);
+    /* src [outer,n,inner] dense, F32 or F64, n at least 1, to out [outer,inner] of that type, or I64 for
+     * DISTAC_ARGMAX */
     distac_status (*reduce)(distac_context *c, int32_t dtype, int32_t op, int64_t outer, int64_t n, int64_t inner,
                             const void *src, void *out);
     /* Elements of a float type (F8 too) that are not finite: how many, and the first. */
@@ -27,8 +30,8 @@ typedef struct di_arrays {
                                int64_t *count);
     /* a [M,N], R the smaller of them: u [M,R], s [R], vt [R,N]; all F64, dense; a is destroyed. */
     distac_status (*svd)(distac_context *c, int64_t M, int64_t N, double *a, double *u, double *s, double *vt);
-    /* Symmetric matrices a [batch,N,N] (their lower triangles) become their eigenvectors, one per row; w [batch,N] rises.
-     * F64, dense. */
+    /* Symmetric matrices a [batch,N,N] (their lower triangles) become their eigenvectors, one per row; w [batch,N]
+     * rises. F64, dense. */
     distac_status (*eigh)(distac_context *c, int64_t batch, int64_t N, double *a, double *w);
 } di_arrays;
 

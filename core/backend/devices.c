@@ -1,5 +1,5 @@
-/* devices.c: which devices there are, the tables and the memory that a context computes with on its own, and the module
- * of the CUDA backend, which is loaded when somebody first asks for another device than the CPU. */
+/* devices.c: which devices there are, the tables and the memory that a context computes with on its own, and the
+ * module of the CUDA backend, which is loaded when somebody first asks for another device than the CPU. */
 #define _GNU_SOURCE 1 /* dladdr */
 #include "backend.h"
 
@@ -18,7 +18,8 @@
 #define MODULE "libdistac-cuda.so"
 enum { PATH_BYTES = PATH_MAX };
 
-/* Once found it stays. A failure does not: what failed for want of memory or of file descriptors may do next time. */
+/* Once found it stays. A failure does not: what failed for want of memory or of file descriptors may do next time.
+ */
 static struct {
     pthread_mutex_t lock;
     _Atomic(const di_backend *) backend; /* NULL: none yet */
@@ -122,7 +123,8 @@ distac_status distac_device_get_info(int32_t index, distac_device_info *out) {
 /* The digits after "cuda:", at most 4; -1: something else. */
 static int32_t number(const char *text) {
     int32_t value = 0, digits = 0;
-    for (; text[digits] >= '0' && text[digits] <= '9' && digits < 5; digits++) value = 10 * value + (text[digits] - '0');
+    for (; text[digits] >= '0' && text[digits] <= '9' && digits < 5; digits++)
+        value = 10 * value + (text[digits] - '0');
     return digits > 0 && digits < 5 && text[digits] == 0 ? value : -1;
 }
 
@@ -140,8 +142,8 @@ distac_status di_device_find(const char *name, const di_backend **backend, int32
         word[strcspn(word, ":")] = 0;
         const char *near = strcmp(word, "gpu") == 0 ? "cuda" : di_nearest(word, 2, kinds);
         return di_fail_at(DISTAC_EDEVICE, function, "no such device '%.40s': there is 'cpu'%s%s%s", name,
-                          near ? "; did you mean '" : ", and 'cuda' or 'cuda:N' on machines with a GPU", near ? near : "",
-                          near ? "'?" : "");
+                          near ? "; did you mean '" : ", and 'cuda' or 'cuda:N' on machines with a GPU",
+                          near ? near : "", near ? "'?" : "");
     }
     char why[WHY];
     distac_status status = find_cuda(why);
@@ -152,8 +154,8 @@ distac_status di_device_find(const char *name, const di_backend **backend, int32
         return DISTAC_OK;
     }
     if (count > 0)
-        return di_fail_at(DISTAC_EDEVICE, function, "no such device '%.40s': there is 'cpu' and 'cuda:0' to 'cuda:%d'",
-                          name, count - 1);
+        return di_fail_at(DISTAC_EDEVICE, function,
+                          "no such device '%.40s': there is 'cpu' and 'cuda:0' to 'cuda:%d'", name, count - 1);
     if (status == DISTAC_ENOMEM) return di_fail_at(status, function, "%s", why);
     return di_fail_at(DISTAC_EDEVICE, function, "no such device '%.40s': there is 'cpu' (%s)", name,
                       status == DISTAC_OK ? loaded()->why_none() : why);
@@ -163,7 +165,8 @@ distac_status di_device_attach(distac_context *context, const char *name) {
     const di_backend *backend;
     int32_t index;
     DI_TRY(di_device_find(name, &backend, &index));
-    if (backend == &di_backend_cpu || (context->device && strcmp(name, context->device->name) == 0)) return DISTAC_OK;
+    if (backend == &di_backend_cpu || (context->device && strcmp(name, context->device->name) == 0))
+        return DISTAC_OK;
     if (!context->device) return backend->open(context, index, "auto", "f32");
     if (strcmp(name, "cuda") == 0) return DISTAC_OK; /* the one that the context has */
     return di_fail_at(DISTAC_EUNSUPPORTED, "distac_tensor_to", "this context uses %s; %.40s needs one of its own",

@@ -1,6 +1,6 @@
-/* step.h: the numbers of a training step and what it decides by them, written once for the processor and for devices
- * (C and C++): gradients are scaled and clipped by their norm, and a step with a number that is not finite changes
- * nothing. */
+/* step.h: the numbers of a training step and what it decides by them, written once for the processor and for
+ * devices (C and C++): gradients are scaled and clipped by their norm, and a step with a number that is not finite
+ * changes nothing. */
 #ifndef DISTAC_STEP_H
 #define DISTAC_STEP_H
 
@@ -18,9 +18,9 @@
 typedef struct di_row {
     double loss, entropy, correct;
 } di_row;
-/* Numbers of a training step, in the device's memory: the host sets them before the step and reads them once, after
- * it. In between kernels alone read and write them, so that no step waits for the host. [0] is the encoder's vector,
- * [1] the head's where it learns too. */
+/* Numbers of a training step, in the device's memory: the host sets them before the step and reads them once,
+ * after it. In between kernels alone read and write them, so that no step waits for the host. [0] is the encoder's
+ * vector, [1] the head's where it learns too. */
 typedef struct di_step {
     double rate[2];     /* learning rates */
     int64_t updates[2]; /* done before this step */

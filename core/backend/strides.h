@@ -6,7 +6,8 @@
 
 enum { DI_MAX_RANK = 16 };
 
-/* Elements of up to three arrays of one shape, in row-major order; strides in elements, 0 where an array is repeated. */
+/* Elements of up to three arrays of one shape, in row-major order; strides in elements, 0 where an array is
+ * repeated. */
 typedef struct di_walk {
     int32_t tensors, rank;
     int64_t shape[DI_MAX_RANK], stride[3][DI_MAX_RANK];

@@ -1,6 +1,6 @@
-/* npy.c: arrays as numpy.save writes them, versions 1.0, 2.0 and 3.0: a magic, the header's length, a header that is a
- * Python dictionary of three keys as text, the elements and nothing else. The header is read as such a text and never
- * evaluated; sizes are checked against the bytes present before memory is asked for.
+/* npy.c: arrays as numpy.save writes them, versions 1.0, 2.0 and 3.0: a magic, the header's length, a header that
+ * is a Python dictionary of three keys as text, the elements and nothing else. The header is read as such a text
+ * and never evaluated; sizes are checked against the bytes present before memory is asked for.
  * https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html */
 #include "data.h"
 #include <stdlib.h>
@@ -86,7 +86,8 @@ static distac_status read_shape(header *h) {
         comma = take(h, ',');
     }
     /* "(3)" is a number in brackets, not a tuple. */
-    return h->rank == 1 && !comma ? bad(h, "the shape must be a tuple: one size has a comma behind it") : DISTAC_OK;
+    return h->rank == 1 && !comma ? bad(h, "the shape must be a tuple: one size has a comma behind it")
+                                  : DISTAC_OK;
 }
 
 static distac_status read_pair(header *h) {
@@ -168,9 +169,11 @@ static distac_status find_type(header *h) {
         if (*name == others[i].kind)
             return di_fail_at(DISTAC_EUNSUPPORTED, FUNCTION, "%s: the elements, \"%s\", are %s", h->path, h->descr,
                               others[i].what);
-    return di_fail_at(DISTAC_EUNSUPPORTED, FUNCTION,
-                      "%s: the element type \"%s\"; known are < or > (one byte: |) with b1 i1 u1 i2 u2 i4 u4 i8 u8 f2 f4 "
-                      "f8", h->path, h->descr);
+    return di_fail_at(
+        DISTAC_EUNSUPPORTED, FUNCTION,
+        "%s: the element type \"%s\"; known are < or > (one byte: |) with b1 i1 u1 i2 u2 i4 u4 i8 u8 f2 f4 "
+        "f8",
+        h->path, h->descr);
 }
 
 static distac_status find_bytes(header *h, uint64_t present) {
@@ -186,8 +189,8 @@ static distac_status find_bytes(header *h, uint64_t present) {
     else if (overflow)
         return bad(h, "the product of the sizes overflows");
     if ((uint64_t)h->bytes != present)
-        return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: %llu bytes of elements, the header promises %lld", h->path,
-                          (unsigned long long)present, (long long)h->bytes);
+        return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: %llu bytes of elements, the header promises %lld",
+                          h->path, (unsigned long long)present, (long long)h->bytes);
     return DISTAC_OK;
 }
 
@@ -198,8 +201,8 @@ static distac_status read_header(di_reader *reader, header *h) {
     size_t got;
     DI_TRY(di_reader_get(reader, lead, 10, &got));
     if (got < 10 || memcmp(lead, "\x93NUMPY", 6) != 0)
-        return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: no NPY file: it does not begin with \\x93NUMPY and a length",
-                          h->path);
+        return di_fail_at(DISTAC_EFORMAT, FUNCTION,
+                          "%s: no NPY file: it does not begin with \\x93NUMPY and a length", h->path);
     if (lead[6] < 1 || lead[6] > 3 || lead[7] != 0)
         return di_fail_at(DISTAC_EUNSUPPORTED, FUNCTION, "%s: version %d.%d; known are 1.0, 2.0 and 3.0", h->path,
                           lead[6], lead[7]);
@@ -223,7 +226,8 @@ static distac_status read_header(di_reader *reader, header *h) {
     if (!h->text) return DISTAC_ENOMEM;
     DI_TRY(di_reader_get(reader, h->text, h->length, &got));
     if (got < h->length) return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: cut in the header", h->path);
-    if (memchr(h->text, 0, h->length)) return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: a zero byte in the header", h->path);
+    if (memchr(h->text, 0, h->length))
+        return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: a zero byte in the header", h->path);
     DI_TRY(read_dictionary(h));
     DI_TRY(find_type(h));
     return find_bytes(h, reader->bytes - h->before - h->length);
@@ -257,8 +261,8 @@ static void turn(const header *h, const uint8_t *from, uint8_t *to) {
 static distac_status check_bool(const header *h, const uint8_t *bytes) {
     for (int64_t i = 0; h->dtype == DISTAC_BOOL && i < h->count; i++)
         if (bytes[i] > 1)
-            return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: element %lld is %d, wanted 0 or 1", h->path, (long long)i,
-                              bytes[i]);
+            return di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: element %lld is %d, wanted 0 or 1", h->path,
+                              (long long)i, bytes[i]);
     return DISTAC_OK;
 }
 
@@ -269,8 +273,8 @@ static distac_status read_elements(distac_context *context, di_reader *reader, c
     if (!bytes && h->bytes) return DISTAC_ENOMEM;
     distac_status status = di_reader_get(reader, bytes, (size_t)h->bytes, &got);
     if (status == DISTAC_OK && got != (size_t)h->bytes)
-        status = di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: %zu bytes of elements, the header promises %lld", h->path, got,
-                            (long long)h->bytes);
+        status = di_fail_at(DISTAC_EFORMAT, FUNCTION, "%s: %zu bytes of elements, the header promises %lld",
+                            h->path, got, (long long)h->bytes);
     if (status == DISTAC_OK) status = di_reader_check(reader);
     if (status == DISTAC_OK) status = check_bool(h, bytes);
     if (status == DISTAC_OK && h->swapped) swap_bytes(bytes, h->count, (size_t)distac_dtype_bytes(h->dtype));

@@ -103,7 +103,8 @@ static distac_status find_part(distac_context *context, const di_set *set, const
                       set->name, parts[part], root, set->layout);
 }
 
-/* A name that there was no memory for looks like one that is not there: another layout must not be taken for that. */
+/* A name that there was no memory for looks like one that is not there: another layout must not be taken for that.
+ */
 static distac_status open_part(distac_context *context, const di_set *set, const char *root, int part,
                                int32_t size, di_samples **out) {
     unsigned before = di_memory_error_count();

@@ -165,8 +165,8 @@ static distac_status cut(const parser *p, const distac_image *image, int64_t ind
         memcpy(out, small, sizeof small);
         return DISTAC_OK;
     }
-    const di_geometry whole = {.box_width = cell, .box_height = cell, .width = 24, .height = 24, .window_width = 24,
-                               .window_height = 24};
+    const di_geometry whole = {
+        .box_width = cell, .box_height = cell, .width = 24, .height = 24, .window_width = 24, .window_height = 24};
     DI_TRY(di_resample(image->context, 1, cell, cell, small, &whole, false, large));
     memset(out, 0, DI_CELL * DI_CELL);
     for (int r = 0; r < 24; r++) memcpy(out + (r + 4) * DI_CELL + 4, large + 24 * r, 24);

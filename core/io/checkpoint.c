@@ -271,7 +271,8 @@ distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *n
     entry->numel = tensor->numel;
     entry->bytes = di_type_bytes(type, tensor->numel);
     distac_status status = DISTAC_OK;
-    if (tensor->storage->there) status = di_tensor_bring(tensor, false, &entry->tensor); /* files are of the host */
+    if (tensor->storage->there)
+        status = di_tensor_bring(tensor, false, &entry->tensor); /* files are of the host */
     else di_tensor_retain(entry->tensor = tensor);
     if (status != DISTAC_OK) {
         di_entry_free(entry);

@@ -177,7 +177,8 @@ static distac_status check_shapes(const config *c, const distac_checkpoint *chec
     compare("the patches' side", vision->patch, is.patch, &text);
     compare("the text tower's width", words->width, is.text_width, &text);
     compare("the text tower's layers", words->layers, is.text_layers, &text);
-    distac_status status = text.failed ? di_fail_at(DISTAC_ENOMEM, "open", "%s: out of memory", c->path) : DISTAC_OK;
+    distac_status status =
+        text.failed ? di_fail_at(DISTAC_ENOMEM, "open", "%s: out of memory", c->path) : DISTAC_OK;
     if (status == DISTAC_OK && text.length)
         status = di_fail_at(DISTAC_ESHAPE, "open", "%s is not the configuration of these tensors:%s", c->path,
                             text.bytes);

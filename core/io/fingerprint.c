@@ -1,6 +1,6 @@
-/* fingerprint.c: which tensors a checkpoint holds, in 128 bits. Blocks are hashed in any order, on all threads, perhaps
- * while somebody reads them for another end; then their hashes in the order of the names, so that neither threads nor
- * the kind of file matter. */
+/* fingerprint.c: which tensors a checkpoint holds, in 128 bits. Blocks are hashed in any order, on all threads,
+ * perhaps while somebody reads them for another end; then their hashes in the order of the names, so that neither
+ * threads nor the kind of file matter. */
 #include "io.h"
 #include <stdlib.h>
 #include <string.h>

@@ -34,8 +34,8 @@ distac_status di_index_open(distac_checkpoint *checkpoint, const char *path, con
                             di_file_reader read);
 
 /* ---- config.c ---- */
-/* Takes what the folder's config.json or open_clip_config.json says about the model into the metadata. needed: fails with
- * ENOTFOUND where there is none. */
+/* Takes what the folder's config.json or open_clip_config.json says about the model into the metadata. needed:
+ * fails with ENOTFOUND where there is none. */
 distac_status di_config_apply(distac_checkpoint *checkpoint, const char *folder, bool needed);
 /* "FOLDER/NAME" as one text; free() it. NULL sets the error. */
 char *di_path_join(const char *folder, const char *name);

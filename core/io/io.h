@@ -166,8 +166,8 @@ distac_status di_st_parse(distac_checkpoint *checkpoint, const uint8_t *data, si
 /* ---- PyTorch files (pt_read.c) ---- */
 /* Does the file begin like something that torch.save, or pickle, or a packer wrote? */
 bool di_pt_recognise(const uint8_t *data, size_t bytes);
-/* As di_st_parse, for a zip archive of torch.save, or the stacked pickles before 1.6, holding a dictionary of tensors
- * or a whole module. Nothing that the file names is looked up or called. */
+/* As di_st_parse, for a zip archive of torch.save, or the stacked pickles before 1.6, holding a dictionary of
+ * tensors or a whole module. Nothing that the file names is looked up or called. */
 distac_status di_pt_parse(distac_checkpoint *checkpoint, const uint8_t *data, size_t bytes);
 
 /* ---- writing (st_write.c) ---- */
@@ -183,8 +183,8 @@ typedef struct di_st_item {
  * the order in which the caller must put their bytes: wide elements first, so that all data is aligned. */
 distac_status di_st_begin(const char *path, int64_t count, const di_st_item *items, int64_t pair_count,
                           const di_pair *pairs, int64_t *order, di_writer **out);
-/* What begins the file, length and padding included, and where each item's bytes lie in the data behind it; order and
- * begin take `count` numbers. di_text_free text, also on failure. */
+/* What begins the file, length and padding included, and where each item's bytes lie in the data behind it; order
+ * and begin take `count` numbers. di_text_free text, also on failure. */
 distac_status di_st_header(const char *path, int64_t count, const di_st_item *items, int64_t pair_count,
                            const di_pair *pairs, int64_t *order, int64_t *begin, int64_t *total, di_text *text);
 /* Appends a JSON text. */
@@ -199,8 +199,8 @@ distac_status di_narrow(const char *function, const char *name, int64_t first, i
 
 /* ---- output.c ---- */
 /* A model that is being written: one file; or a folder of files with model.safetensors.index.json and, if given,
- * config.json, beside which a single file is called model.safetensors and needs no index. Under its final name only when
- * whole. */
+ * config.json, beside which a single file is called model.safetensors and needs no index. Under its final name
+ * only when whole. */
 typedef struct di_output di_output;
 typedef struct di_output_desc {
     const char *path;
@@ -210,8 +210,8 @@ typedef struct di_output_desc {
     int64_t pair_count;
     const di_pair *pairs;
 } di_output_desc;
-/* Items are sorted by name. order (count numbers) receives the order in which their bytes must be put. Items of one
- * place/DI_LAZY_PARTS come into one file side by side; shards are cut by place. */
+/* Items are sorted by name. order (count numbers) receives the order in which their bytes must be put. Items of
+ * one place/DI_LAZY_PARTS come into one file side by side; shards are cut by place. */
 distac_status di_output_open(const di_output_desc *desc, int64_t count, const di_st_item *items, int64_t *order,
                              di_output **out);
 distac_status di_output_put(di_output *output, const void *bytes, size_t count);

@@ -118,8 +118,8 @@ static void look(const di_layout *layout, const char *name, candidates *c) {
     }
 }
 
-/* How many marks there are, 0 if the layout is not there. One prefix alone has the marks: two models in one file are
- * none that we know. The text tower of another family of models has CLIP's names, its image tower has not. */
+/* How many marks there are, 0 if the layout is not there. One prefix alone has the marks: two models in one file
+ * are none that we know. The text tower of another family of models has CLIP's names, its image tower has not. */
 static int32_t decide(const candidates *c, di_clip_kind *out) {
     int32_t chosen = -1;
     for (int32_t i = 0; i < c->count; i++) {

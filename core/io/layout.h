@@ -74,8 +74,8 @@ typedef struct di_targets {
     int64_t count;
     di_target *list; /* sorted by name */
 } di_targets;
-/* What a checkpoint in the canonical layout is written as in another; layout NULL: as it is. di_targets_close it when
- * OK. Errors: as distac_checkpoint_convert. */
+/* What a checkpoint in the canonical layout is written as in another; layout NULL: as it is. di_targets_close it
+ * when OK. Errors: as distac_checkpoint_convert. */
 distac_status di_targets_open(const distac_checkpoint *canonical, const char *layout, di_targets *out);
 void di_targets_close(di_targets *targets);
 /* [new] The checkpoint in the canonical layout: itself if it has it. */

@@ -1,5 +1,5 @@
-/* layout_target.c: which elements of a canonical checkpoint's tensors make up the tensors of another layout, for those
- * who write numbers as they come instead of converting a file that is there. */
+/* layout_target.c: which elements of a canonical checkpoint's tensors make up the tensors of another layout, for
+ * those who write numbers as they come instead of converting a file that is there. */
 #include "layout.h"
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +65,8 @@ static distac_status fill(const distac_checkpoint *from, const di_clip *clip, co
     if (to->count) qsort(to->list, (size_t)to->count, sizeof *to->list, by_name);
     for (int64_t i = 1; i < to->count; i++)
         if (strcmp(to->list[i - 1].name, to->list[i].name) == 0)
-            return di_fail(DISTAC_EFORMAT, "%s: two tensors would be named \"%.72s\"", from->path, to->list[i].name);
+            return di_fail(DISTAC_EFORMAT, "%s: two tensors would be named \"%.72s\"", from->path,
+                           to->list[i].name);
     return DISTAC_OK;
 }
 

@@ -36,7 +36,8 @@ static void report_absent(report *r, const distac_checkpoint *have, const distac
     const char **names = NULL;
     for (int64_t i = 0; i < have->count; i++) {
         const di_entry *entry = have->entries[i];
-        if (!di_entry_is_float(entry) || !asked(r, entry->name) || di_checkpoint_entry(lack, entry->name)) continue;
+        if (!di_entry_is_float(entry) || !asked(r, entry->name) || di_checkpoint_entry(lack, entry->name))
+            continue;
         if (!line(r, DISTAC_ENOTFOUND)) continue;
         if (!names) names = float_names(lack, &count);
         const char *near = names ? di_nearest(entry->name, count, names) : NULL;

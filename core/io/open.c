@@ -23,9 +23,9 @@ static distac_status read_file(distac_checkpoint *checkpoint, const char *path, 
     if (!parse && di_pt_recognise(map->data, map->bytes)) parse = di_pt_parse;
     if (!parse && (ends(path, ".pt") || ends(path, ".pth") || ends(path, ".bin")) &&
         (map->bytes < 9 || map->data[8] != '{'))
-        status = di_fail_at(DISTAC_EFORMAT, "distac_checkpoint_open",
-                            "%s: byte 0: neither a PyTorch file (a zip archive or a pickle) nor a safetensors file",
-                            path);
+        status = di_fail_at(
+            DISTAC_EFORMAT, "distac_checkpoint_open",
+            "%s: byte 0: neither a PyTorch file (a zip archive or a pickle) nor a safetensors file", path);
     if (!parse) parse = di_st_parse;
     if (status == DISTAC_OK) status = parse(checkpoint, map->data, map->bytes);
     if (status == DISTAC_OK) di_checkpoint_adopt(checkpoint, 0, mapping);
@@ -63,7 +63,8 @@ static distac_status open_folder(distac_checkpoint *checkpoint, const char *fold
         free(path);
         if (!there) continue;
         DI_TRY(status);
-        return di_config_apply(checkpoint, folder, !ends(weights[i], ".index.json")); /* an index shows what it is */
+        return di_config_apply(checkpoint, folder,
+                               !ends(weights[i], ".index.json")); /* an index shows what it is */
     }
     di_text text = {0};
     for (int i = 0; i < WEIGHTS; i++) di_text_add(&text, "%s%s", i ? ", " : "", weights[i]);

@@ -1,5 +1,5 @@
-/* output.c: a model being written to one file, or to several with an index. Bytes are put in order, whatever the files'
- * boundaries; each file is written and made durable as it is filled. */
+/* output.c: a model being written to one file, or to several with an index. Bytes are put in order, whatever the
+ * files' boundaries; each file is written and made durable as it is filled. */
 #define _GNU_SOURCE 1
 #include "io.h"
 #include <errno.h>
@@ -65,8 +65,9 @@ static distac_status assign(const di_output_desc *desc, int64_t count, const di_
     free(sorted);
     o->shard_count = file + 1;
     if (o->shard_count <= SHARDS_MAX) return DISTAC_OK;
-    return di_fail(DISTAC_EINVAL, "'%s' would be %lld files, at most %d are allowed: choose a larger size for each",
-                   desc->path, (long long)o->shard_count, SHARDS_MAX);
+    return di_fail(DISTAC_EINVAL,
+                   "'%s' would be %lld files, at most %d are allowed: choose a larger size for each", desc->path,
+                   (long long)o->shard_count, SHARDS_MAX);
 }
 
 static distac_status take_pairs(di_output *o, int64_t count, const di_pair *pairs) {
@@ -164,14 +165,16 @@ distac_status di_output_open(const di_output_desc *desc, int64_t count, const di
     distac_status status = o->path && o->items && o->at && o->home && o->source ? DISTAC_OK : DISTAC_ENOMEM;
     if (status == DISTAC_OK) status = assign(desc, count, items, o);
     if (status == DISTAC_OK) status = take_pairs(o, desc->pair_count, desc->pairs);
-    if (status == DISTAC_OK && !(o->shards = di_new((size_t)o->shard_count * sizeof *o->shards))) status = DISTAC_ENOMEM;
+    if (status == DISTAC_OK && !(o->shards = di_new((size_t)o->shard_count * sizeof *o->shards)))
+        status = DISTAC_ENOMEM;
     if (status == DISTAC_OK && desc->folder) status = di_bundle_open(desc->path, &o->folder);
     o->alone = desc->folder && desc->config && o->shard_count == 1; /* who has a configuration needs no index */
     if (status == DISTAC_OK) status = lay_out(o, items, order);
     if (status == DISTAC_OK && desc->config) {
         di_text path = {0};
         di_text_add(&path, "%s/config.json", o->folder ? di_bundle_path(o->folder) : "");
-        if (!o->folder) status = di_fail(DISTAC_EINVAL, "config.json goes into a folder, and '%s' is a file", o->path);
+        if (!o->folder)
+            status = di_fail(DISTAC_EINVAL, "config.json goes into a folder, and '%s' is a file", o->path);
         else if (path.failed) status = di_fail(DISTAC_ENOMEM, "out of memory");
         else status = distac_path_write(path.bytes, desc->config, (int64_t)strlen(desc->config));
         di_text_free(&path);
@@ -252,8 +255,8 @@ distac_status di_output_metadata(di_output *o, int64_t pair_count, const di_pair
         status = di_st_header(o->path, at->count, o->items + at->first, pair_count, o->pairs, numbers,
                               numbers + o->count, &total, &text);
         if (status == DISTAC_OK && (int64_t)text.length != at->header)
-            status = di_fail(DISTAC_EINVAL, "the metadata make a header of %zu bytes; %lld were written", text.length,
-                             (long long)at->header);
+            status = di_fail(DISTAC_EINVAL, "the metadata make a header of %zu bytes; %lld were written",
+                             text.length, (long long)at->header);
         if (status == DISTAC_OK) status = patch(o, s, 0, text.bytes, text.length);
         di_text_free(&text);
     }
@@ -273,7 +276,8 @@ static distac_status write_index(const di_output *o) {
             names[o->source[i]] = o->items[i].name;
         }
     }
-    di_text_add(&text, "{\n  \"metadata\": {\n    \"total_size\": %lld\n  },\n  \"weight_map\": {", (long long)total);
+    di_text_add(&text, "{\n  \"metadata\": {\n    \"total_size\": %lld\n  },\n  \"weight_map\": {",
+                (long long)total);
     for (int64_t i = 0; homes && names && i < o->count; i++) {
         di_text_add(&text, i ? ",\n    " : "\n    ");
         di_json_quote(&text, names[i]);

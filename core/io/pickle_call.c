@@ -182,7 +182,8 @@ distac_status di_pickle_persistent(di_pickle *p, uint32_t id, uint64_t at, uint3
     const di_pickle_value *v = &p->values[id];
     const bool stacked = p->place == DI_PICKLE_STACKED;
     if (p->place == DI_PICKLE_PLAIN)
-        return di_pt_fail(p->path, at, "a persistent id (BINPERSID) in a plain pickle: what it refers to is not in the file");
+        return di_pt_fail(p->path, at,
+                          "a persistent id (BINPERSID) in a plain pickle: what it refers to is not in the file");
     if (v->kind != DI_PICKLE_TUPLE || v->c < 4 || v->c > 6 || !di_pickle_tuple(p, id, v->c, a))
         return di_pt_fail(p->path, at, "a persistent id (BINPERSID) is %s, wanted a tuple of a storage's facts",
                           di_pickle_kind_name(p, id));

@@ -1,6 +1,6 @@
-/* pickle_plain.c: what only files by pickle.dump have: the opcodes of protocols 3 to 5, and storages as bytes. Python
- * writes a storage there as a call of torch.storage._load_from_bytes on a whole file of stacked pickles that holds
- * nothing else; that file is read where it lies, and nothing is called. */
+/* pickle_plain.c: what only files by pickle.dump have: the opcodes of protocols 3 to 5, and storages as bytes.
+ * Python writes a storage there as a call of torch.storage._load_from_bytes on a whole file of stacked pickles
+ * that holds nothing else; that file is read where it lies, and nothing is called. */
 #include "pt_read.h"
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* pickle_read.c: the machine that reads a pickle of protocol 2, opcode by opcode. It knows the opcodes that
- * PyTorch writes and, in plain pickles, those of pickle_plain.c, and no others; it never recurses, and every value, reference and text is counted against a
- * limit. */
+ * PyTorch writes and, in plain pickles, those of pickle_plain.c, and no others; it never recurses, and every
+ * value, reference and text is counted against a limit. */
 #include "pickle.h"
 #include <stdlib.h>
 #include <string.h>

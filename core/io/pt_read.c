@@ -1,6 +1,6 @@
 /* pt_read.c: PyTorch's file formats: the zip archive (since 1.6) and the stacked pickles before it. What else is
- * met under the same names (TorchScript, model archives, tar) is refused by name. Files by pickle.dump, as the first
- * task vectors were published, are plain pickles whose storages are files of stacked pickles inside. */
+ * met under the same names (TorchScript, model archives, tar) is refused by name. Files by pickle.dump, as the
+ * first task vectors were published, are plain pickles whose storages are files of stacked pickles inside. */
 #include "pt_read.h"
 #include <stdlib.h>
 #include <string.h>

@@ -102,7 +102,8 @@ static distac_status read_shape(const reader *r, size_t at, const char *name, co
     return DISTAC_OK;
 }
 
-static distac_status read_offsets(const reader *r, size_t at, const char *name, const di_json *offsets, span *out) {
+static distac_status read_offsets(const reader *r, size_t at, const char *name, const di_json *offsets,
+                                  span *out) {
     const di_json *begin = di_json_is(offsets, DI_JSON_LIST) && offsets->count == 2 ? offsets->first : NULL;
     if (!di_json_is(begin, DI_JSON_INTEGER) || !di_json_is(begin->next, DI_JSON_INTEGER))
         return di_scan_fail(&r->scan, at, "tensor \"%s\": data_offsets must be two integers", name);
@@ -127,7 +128,8 @@ static distac_status read_fields(const reader *r, const di_member *member, const
         bool known = false;
         for (int i = 0; i < 3; i++) known = known || strcmp(field->key, fields[i]) == 0;
         if (!known)
-            return di_scan_fail(&r->scan, at, "tensor \"%s\": unknown field \"%s\"", name, shown(field->key, buffer));
+            return di_scan_fail(&r->scan, at, "tensor \"%s\": unknown field \"%s\"", name,
+                                shown(field->key, buffer));
     }
     for (int i = 0; i < 3; i++)
         if (!di_json_get(object, fields[i]))

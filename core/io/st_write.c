@@ -68,7 +68,8 @@ static void add_header(di_text *text, int64_t count, const di_st_item *items, co
 }
 
 /* *total: bytes of all items. */
-static distac_status layout(int64_t count, const di_st_item *items, int64_t *order, int64_t *begin, int64_t *total) {
+static distac_status layout(int64_t count, const di_st_item *items, int64_t *order, int64_t *begin,
+                            int64_t *total) {
     slot *slots = di_new((size_t)(count ? count : 1) * sizeof *slots);
     if (!slots) return DISTAC_ENOMEM;
     for (int64_t i = 0; i < count; i++) slots[i] = (slot){items[i].type->bits, items[i].place, i};
@@ -96,8 +97,8 @@ distac_status di_st_header(const char *path, int64_t count, const di_st_item *it
     if (text->failed) return di_fail(DISTAC_ENOMEM, "out of memory for the header of %s", path);
     size_t length = text->length - 8;
     if (length > DI_ST_MAX_HEADER)
-        return di_fail(DISTAC_EINVAL, "the header of %s would have %zu bytes, at most %u are allowed", path, length,
-                       DI_ST_MAX_HEADER);
+        return di_fail(DISTAC_EINVAL, "the header of %s would have %zu bytes, at most %u are allowed", path,
+                       length, DI_ST_MAX_HEADER);
     for (int i = 0; i < 8; i++) text->bytes[i] = (char)(uint8_t)((uint64_t)length >> (8 * i));
     return DISTAC_OK;
 }

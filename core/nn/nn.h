@@ -55,8 +55,8 @@ typedef struct di_param {
  * token is read after the attention: its buffers from `skip` on have one row per image. */
 typedef struct di_block_acts {
     void *x;                         /* input of the block */
-    void *mean_1, *rstd_1;           /* ln_1; its output is made again when needed: that costs less than its memory */
-    void *qkv, *probs, *mixed;       /* attention; probs: what it keeps; mixed: input of out_proj over all tokens */
+    void *mean_1, *rstd_1;     /* ln_1; its output is made again when needed: that costs less than its memory */
+    void *qkv, *probs, *mixed; /* attention; probs: what it keeps; mixed: input of out_proj over all tokens */
     void *skip, *kept;               /* rows of x and of mixed that go on (all: x and mixed themselves) */
     void *middle;                    /* x + attention */
     void *mean_2, *rstd_2;
@@ -112,11 +112,12 @@ distac_status di_vit_param_init(const distac_vit *vit, int64_t index, uint64_t s
 /* Pointers into a flat buffer (parameters or gradients). */
 di_vit_ends di_vit_ends_at(const distac_vit *vit, void *flat);
 di_vit_block di_vit_block_at(const distac_vit *vit, void *flat, int64_t layer);
-/* The parameters to compute with: the encoder's own, or, where the kernels are narrow, copies of what linear layers
- * read. */
+/* The parameters to compute with: the encoder's own, or, where the kernels are narrow, copies of what linear
+ * layers read. */
 di_vit_ends di_vit_ends_read(const distac_vit *vit);
 di_vit_block di_vit_block_read(const distac_vit *vit, int64_t layer);
-/* Makes the copies if there are none of the parameters as they are. Before every pass, and before one is recorded. */
+/* Makes the copies if there are none of the parameters as they are. Before every pass, and before one is recorded.
+ */
 distac_status di_vit_fresh_copy(distac_vit *vit);
 
 /* ---- vit.c ---- */
@@ -135,7 +136,8 @@ distac_status di_bring_there(const distac_tensor *tensor, distac_tensor **out);
 /* ---- workspace.c ---- */
 /* Makes room for a batch and sets acts and blocks to point into it; no allocation if it fits. */
 distac_status di_vit_plan_training(distac_vit *vit, int64_t batch);
-/* Shown what enters a linear layer, x [rows,columns], while inference runs. Layers count as in distac_vit_linear_name. */
+/* Shown what enters a linear layer, x [rows,columns], while inference runs. Layers count as in
+ * distac_vit_linear_name. */
 typedef distac_status (*di_vit_see)(void *arg, int64_t linear, int64_t rows, int64_t columns, const void *x);
 typedef struct di_infer_acts {
     void *x, *rows, *wide, *row_x;

@@ -117,8 +117,8 @@ static distac_status read_config(const distac_checkpoint *ck, int32_t activation
     return read_activation(ck, activation, &out->activation);
 }
 
-/* [new] The checkpoint under the canonical names: itself if it has them (or nothing of CLIP, whose error then tells
- * the names that are wanted), another publisher's names translated. */
+/* [new] The checkpoint under the canonical names: itself if it has them (or nothing of CLIP, whose error then
+ * tells the names that are wanted), another publisher's names translated. */
 static distac_status canonical(const distac_checkpoint *checkpoint, const distac_checkpoint **out,
                                distac_checkpoint **made) {
     const char *layout = distac_checkpoint_layout(checkpoint);
@@ -214,7 +214,8 @@ static void check_extra(const distac_vit *vit, const distac_checkpoint *ck, cons
     if (strncmp(name, PREFIX, sizeof PREFIX - 1) != 0) return;
     if (bsearch(&name, sorted, (size_t)vit->param_count, sizeof *sorted, by_name)) return;
     distac_checkpoint_info info;
-    if (distac_checkpoint_get_info(ck, index, &info) != DISTAC_OK || info.dtype < 0 || !di_dtype_is_float(info.dtype))
+    if (distac_checkpoint_get_info(ck, index, &info) != DISTAC_OK || info.dtype < 0 ||
+        !di_dtype_is_float(info.dtype))
         return;
     misfit(m, DISTAC_ENOTFOUND);
     if (m->count <= LISTED) di_text_add(&m->text, "\"%s\" has no place in this architecture", name);

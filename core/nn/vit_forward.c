@@ -103,21 +103,21 @@ static distac_status seen(const distac_vit *vit, const di_infer_acts *a, int64_t
 }
 
 /* The last block's attention, of which the class token's row alone is read: mixed [B,W]. */
-static distac_status attend_first(const distac_vit *vit, const sizes *s, const di_vit_block *p, const di_infer_acts *a,
-                                  void *mixed) {
+static distac_status attend_first(const distac_vit *vit, const sizes *s, const di_vit_block *p,
+                                  const di_infer_acts *a, void *mixed) {
     const di_kernels *k = vit->kernels;
     distac_context *c = vit->context;
     if (k->attention_first)
-        return k->attention_first(c, s->B, s->N, s->W, vit->config.heads, a->rows, p->in_proj_weight, p->in_proj_bias,
-                                  mixed);
+        return k->attention_first(c, s->B, s->N, s->W, vit->config.heads, a->rows, p->in_proj_weight,
+                                  p->in_proj_bias, mixed);
     DI_TRY(k->linear(c, s->M, 3 * s->W, s->W, a->rows, p->in_proj_weight, p->in_proj_bias, DI_ACT_NONE, NULL, NULL,
                      a->wide));
     DI_TRY(k->attention(c, s->B, s->N, s->W, vit->config.heads, a->wide, NULL, a->rows));
     return k->rows_first(c, s->B, s->N, s->W, a->rows, mixed);
 }
 
-/* The first half of a block in place: x is input and output. In the last block it leaves with one row per image, in
- * row_x. */
+/* The first half of a block in place: x is input and output. In the last block it leaves with one row per image,
+ * in row_x. */
 static distac_status attention_infer(const distac_vit *vit, const sizes *s, int64_t layer, const di_infer_acts *a,
                                      bool last) {
     const di_kernels *k = vit->kernels;
@@ -154,7 +154,8 @@ static distac_status block_infer(const distac_vit *vit, const sizes *s, int64_t 
     void *x = last ? a->row_x : a->x;
     DI_TRY(attention_infer(vit, s, layer, a, last));
     if (k->mlp && !a->see && rows >= MANY) {
-        const di_half half = {p.ln_2_weight, p.ln_2_bias, p.c_fc_weight, p.c_fc_bias, p.c_proj_weight, p.c_proj_bias};
+        const di_half half = {p.ln_2_weight, p.ln_2_bias,     p.c_fc_weight,
+                              p.c_fc_bias,   p.c_proj_weight, p.c_proj_bias};
         return k->mlp(c, rows, s->W, s->mlp, vit->config.activation, &half, x);
     }
     DI_TRY(k->layernorm(c, rows, s->W, x, s->W, p.ln_2_weight, p.ln_2_bias, a->rows, NULL, NULL));

@@ -14,8 +14,8 @@ distac_status di_cairo_load(di_cairo *out) {
     errno = 0;
     void *library = dlopen(LIBRARY, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
     void *symbol = library;
-#define DI_FIND(name)                                                                                                 \
-    if (symbol) symbol = dlsym(library, "cairo_" #name);                                                              \
+#define DI_FIND(name)                                                                                             \
+    if (symbol) symbol = dlsym(library, "cairo_" #name);                                                          \
     if (symbol) memcpy(&out->name, &symbol, sizeof symbol);
     DI_CAIRO(DI_FIND)
 #undef DI_FIND

@@ -29,8 +29,8 @@ static void color(const struct pen *pen, int32_t index, double alpha)
     pen->cairo->set_source_rgba(pen->cr, rgb[0], rgb[1], rgb[2], alpha);
 }
 
-/* Number of lines before line `index` with a colour of their own: dashed ones are grey, those of the time before a change
- * have the next one's. */
+/* Number of lines before line `index` with a colour of their own: dashed ones are grey, those of the time before a
+ * change have the next one's. */
 static int32_t line_color(const distac_plot *plot, int32_t index)
 {
     int32_t colored = 0;
@@ -185,7 +185,8 @@ static void draw_band(page *p, const di_series *line, int32_t index)
     for (int32_t k = line->count - 1; k >= 0 && open; k--)
         if (drawable(p, line->y[k] + line->band[k])) {
             double low = line->y[k] - line->band[k];
-            pen->cairo->line_to(pen->cr, place_x(p, line->x[k]), drawable(p, low) ? place_y(p, low) : p->top + p->height);
+            pen->cairo->line_to(pen->cr, place_x(p, line->x[k]),
+                                drawable(p, low) ? place_y(p, low) : p->top + p->height);
         }
     if (!open) return;
     pen->cairo->close_path(pen->cr);
@@ -217,7 +218,8 @@ static void draw_line(page *p, const di_series *line, int32_t index)
             open = false; /* a gap, not a bridge */
             continue;
         }
-        (open ? pen->cairo->line_to : pen->cairo->move_to)(pen->cr, place_x(p, line->x[k]), place_y(p, line->y[k]));
+        (open ? pen->cairo->line_to : pen->cairo->move_to)(pen->cr, place_x(p, line->x[k]),
+                                                           place_y(p, line->y[k]));
         open = true;
     }
     stroke_line(pen, line, index);

@@ -49,7 +49,8 @@ distac_status distac_plot_create(distac_context *context, const distac_plot_desc
     DI_REQUIRE(context && desc && out, "context, desc and out must not be NULL");
     int32_t width = desc->width ? desc->width : 900, height = desc->height ? desc->height : 560;
     if (width < 200 || width > 8000 || height < 150 || height > 8000)
-        return di_fail(DISTAC_EINVAL, "the size %d x %d is outside 200..8000 x 150..8000", (int)width, (int)height);
+        return di_fail(DISTAC_EINVAL, "the size %d x %d is outside 200..8000 x 150..8000", (int)width,
+                       (int)height);
     distac_plot *plot = di_new(sizeof *plot);
     if (!plot) return DISTAC_ENOMEM;
     atomic_init(&plot->refs, 1);
@@ -89,10 +90,11 @@ distac_status distac_plot_line(distac_plot *plot, const char *label, int32_t n_x
 {
     DI_REQUIRE(plot && (x || n_x == 0) && (y || n_y == 0), "plot, x and y must not be NULL");
     if (n_x != n_y || (n_band != 0 && n_band != n_x))
-        return di_fail(DISTAC_ESHAPE, "x has %d values, y %d, band %d; they must be equally many", (int)n_x, (int)n_y,
-                       (int)n_band);
+        return di_fail(DISTAC_ESHAPE, "x has %d values, y %d, band %d; they must be equally many", (int)n_x,
+                       (int)n_y, (int)n_band);
     if (style < DI_STYLE_LINE || style > DI_STYLE_BEFORE)
-        return di_fail(DISTAC_EINVAL, "style %d is none of 0 (line), 1 (points), 2 (dashed), 3 (before)", (int)style);
+        return di_fail(DISTAC_EINVAL, "style %d is none of 0 (line), 1 (points), 2 (dashed), 3 (before)",
+                       (int)style);
     DI_TRY(grow(&plot->lines, plot->line_count, sizeof *plot->lines));
     di_series *line = &plot->lines[plot->line_count++];
     line->count = n_x;

@@ -38,8 +38,8 @@ typedef struct di_axis {
     double ticks[24];
     char labels[24][24];
 } di_axis;
-/* Round limits and at most `most` ticks around [low, high], at least `least` apart; on a logarithmic axis low must be
- * > 0. */
+/* Round limits and at most `most` ticks around [low, high], at least `least` apart; on a logarithmic axis low must
+ * be > 0. */
 void di_axis_make(di_axis *axis, double low, double high, bool log, bool exact_low, bool exact_high, int32_t most,
                   double least);
 double di_axis_place(const di_axis *axis, double value);

@@ -1,6 +1,6 @@
-/* adopt.c: tensors over memory of the caller's, not copied. No callback tells when the memory may go, since it would
- * come from whatever thread lets go last; the caller keeps a tensor of its own over the memory and asks who else is
- * there. */
+/* adopt.c: tensors over memory of the caller's, not copied. No callback tells when the memory may go, since it
+ * would come from whatever thread lets go last; the caller keeps a tensor of its own over the memory and asks who
+ * else is there. */
 #include "tensor.h"
 
 static void leave(void *owner) { (void)owner; } /* the memory is the caller's */

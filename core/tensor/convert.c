@@ -150,8 +150,11 @@ void di_from_f32(int32_t dtype, const float *src, void *dst, int64_t n) {
 }
 
 /* Rounded to the nearest, ties to even, clamped; NaN gives 0. `above` is the first double past the range. */
-#define CLAMP(target, least, most, above)                                                                       \
-    PUT(target, (x = rint(src[i]), x >= (above) ? (most) : x <= (double)(least) ? (least) : x == x ? (target)x : 0))
+#define CLAMP(target, least, most, above)                                                                         \
+    PUT(target, (x = rint(src[i]), x >= (above)           ? (most)                                                \
+                                   : x <= (double)(least) ? (least)                                               \
+                                   : x == x               ? (target)x                                             \
+                                                          : 0))
 
 DI_CLONES void di_from_f64(int32_t dtype, const double *src, void *dst, int64_t n) {
     char *bytes = dst;

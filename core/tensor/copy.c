@@ -9,7 +9,8 @@ distac_status di_writable(const char *function, const char *name, const distac_t
     if (!tensor) return di_fail_at(DISTAC_EINVAL, function, "%s is NULL", name);
     atomic_fetch_add_explicit(&tensor->storage->writes, 1, memory_order_relaxed);
     if (!tensor->storage->readonly) return DISTAC_OK;
-    return di_fail_at(DISTAC_ESTATE, function, "%s is read-only: it lies in a mapped file (cast makes a copy)", name);
+    return di_fail_at(DISTAC_ESTATE, function, "%s is read-only: it lies in a mapped file (cast makes a copy)",
+                      name);
 }
 
 static bool eight_bit_float(int32_t dtype) { return dtype == DISTAC_F8_E4M3 || dtype == DISTAC_F8_E5M2; }
@@ -235,7 +236,8 @@ static distac_status scatter(distac_tensor *dst, const void *src) {
 
 distac_status di_same_place(const char *function, const char *name_a, const distac_tensor *a, const char *name_b,
                             const distac_tensor *b) {
-    if (a->storage->there == b->storage->there && (!a->storage->there || a->context == b->context)) return DISTAC_OK;
+    if (a->storage->there == b->storage->there && (!a->storage->there || a->context == b->context))
+        return DISTAC_OK;
     return di_fail_at(DISTAC_EDEVICE, function, "%s is on %s, %s on %s; move one of them", name_a,
                       distac_tensor_device(a), name_b, distac_tensor_device(b));
 }

@@ -57,5 +57,6 @@ distac_status distac_tensor_to(const distac_tensor *tensor, const char *device, 
     DI_REQUIRE(tensor, "tensor is NULL");
     DI_REQUIRE(device, "device is NULL");
     DI_TRY(di_device_attach(tensor->context, device));
-    return bring_to(tensor, device[0] == 'c' && device[1] == 'u', out); /* attach knows no others than cpu and cuda */
+    return bring_to(tensor, device[0] == 'c' && device[1] == 'u',
+                    out); /* attach knows no others than cpu and cuda */
 }

@@ -1,6 +1,6 @@
-/* lapack.h: LAPACK and BLAS, whose libraries are loaded when the first context is opened: relocating OpenBLAS takes longer
- * than everything else that a program does to begin, and the engine has much to do that needs neither. Calls look as
- * they do elsewhere; a function that is not in the lists below is not there. */
+/* lapack.h: LAPACK and BLAS, whose libraries are loaded when the first context is opened: relocating OpenBLAS
+ * takes longer than everything else that a program does to begin, and the engine has much to do that needs
+ * neither. Calls look as they do elsewhere; a function that is not in the lists below is not there. */
 #ifndef DISTAC_LAPACK_H
 #define DISTAC_LAPACK_H
 
@@ -8,13 +8,15 @@
 #include <cblas.h>
 #include <lapacke.h>
 
-#define DI_LAPACK(X)                                                                                                 \
-    X(LAPACKE_dgesdd_work) X(LAPACKE_dormtr_work) X(LAPACKE_dpocon_work) X(LAPACKE_dpotrf) X(LAPACKE_dpotrf_work)    \
-    X(LAPACKE_dpotrs) X(LAPACKE_dstein_work) X(LAPACKE_dsyevd_work) X(LAPACKE_dsytrd_work) X(LAPACKE_sormtr_work)    \
-    X(LAPACKE_spotrf_work) X(LAPACKE_ssytrd_work)
-#define DI_BLAS(X)                                                                                                   \
-    X(cblas_dgemm) X(cblas_dgemv) X(cblas_dnrm2) X(cblas_dscal) X(cblas_dsymm) X(cblas_dsymv) X(cblas_dsyrk)         \
-    X(cblas_dtrsm) X(cblas_dtrsv) X(cblas_sgemm) X(cblas_sscal) X(cblas_ssymm) X(cblas_ssyrk) X(cblas_strsm)
+#define DI_LAPACK(X)                                                                                              \
+    X(LAPACKE_dgesdd_work)                                                                                        \
+    X(LAPACKE_dormtr_work) X(LAPACKE_dpocon_work) X(LAPACKE_dpotrf) X(LAPACKE_dpotrf_work) X(LAPACKE_dpotrs)      \
+        X(LAPACKE_dstein_work) X(LAPACKE_dsyevd_work) X(LAPACKE_dsytrd_work) X(LAPACKE_sormtr_work)               \
+            X(LAPACKE_spotrf_work) X(LAPACKE_ssytrd_work)
+#define DI_BLAS(X)                                                                                                \
+    X(cblas_dgemm)                                                                                                \
+    X(cblas_dgemv) X(cblas_dnrm2) X(cblas_dscal) X(cblas_dsymm) X(cblas_dsymv) X(cblas_dsyrk) X(cblas_dtrsm)      \
+        X(cblas_dtrsv) X(cblas_sgemm) X(cblas_sscal) X(cblas_ssymm) X(cblas_ssyrk) X(cblas_strsm)
 
 typedef struct di_lapack_table {
 #define DI_ENTRY(name) __typeof__(name) *name##_at;

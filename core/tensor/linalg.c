@@ -116,7 +116,8 @@ distac_status distac_tensor_softmax(const distac_tensor *a, int32_t log_space, d
     *out = NULL;
     DI_TRY(di_compute_dtype(__func__, "a", a, &dtype));
     const di_kernels *kernels = kernels_at(a, dtype);
-    if (!kernels || !kernels->softmax) return di_fail(DISTAC_EUNSUPPORTED, "no kernels for %s", distac_dtype_name(dtype));
+    if (!kernels || !kernels->softmax)
+        return di_fail(DISTAC_EUNSUPPORTED, "no kernels for %s", distac_dtype_name(dtype));
     DI_TRY(di_tensor_new_beside(a, dtype, a->rank, a->shape, false, out));
     if (a->numel == 0) return DISTAC_OK;
     int64_t columns = a->rank ? a->shape[a->rank - 1] : 1;
@@ -133,8 +134,8 @@ distac_status distac_tensor_softmax(const distac_tensor *a, int32_t log_space, d
 /* ---- LAPACK ---- */
 
 /* A float tensor [rows, columns] that may be written. */
-static distac_status check_result(const char *function, const char *name, const distac_tensor *tensor, int32_t rank,
-                                  int64_t rows, int64_t columns) {
+static distac_status check_result(const char *function, const char *name, const distac_tensor *tensor,
+                                  int32_t rank, int64_t rows, int64_t columns) {
     char came[200], wanted[64];
     int64_t shape[] = {rows, columns};
     DI_TRY(di_writable(function, name, tensor));
@@ -179,7 +180,8 @@ static distac_status svd_double(distac_tensor *a, distac_tensor *u, distac_tenso
     lapack_int info = LAPACKE_dgesdd_work(LAPACK_COL_MAJOR, 'S', N, M, NULL, N, NULL, NULL, N, NULL, R, &best, -1,
                                           NULL);
     if (info != 0 || !(best >= 1 && best <= INT_MAX))
-        return di_fail_at(DISTAC_ESHAPE, "distac_tensor_svd", "a is [%d,%d], too large for LAPACK", (int)M, (int)N);
+        return di_fail_at(DISTAC_ESHAPE, "distac_tensor_svd", "a is [%d,%d], too large for LAPACK", (int)M,
+                          (int)N);
     DI_TRY(temporary(a, 1, (int64_t)best, 0, &work));
     distac_status status = di_tensor_new(a->context, DISTAC_I32, 1, &n_integers, false, &integers);
     if (status == DISTAC_OK) {
@@ -228,7 +230,8 @@ static distac_status eigh_double(distac_tensor *a, distac_tensor *w) {
     distac_tensor *work = NULL, *integers = NULL;
     lapack_int info = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'U', N, NULL, N, NULL, &best, -1, &few, -1);
     if (info != 0 || !(best >= 1 && best <= INT_MAX) || few < 1)
-        return di_fail_at(DISTAC_ESHAPE, "distac_tensor_eigh", "a is [%d,%d], too large for LAPACK", (int)N, (int)N);
+        return di_fail_at(DISTAC_ESHAPE, "distac_tensor_eigh", "a is [%d,%d], too large for LAPACK", (int)N,
+                          (int)N);
     int64_t n_integers = few;
     DI_TRY(temporary(a, 1, (int64_t)best, 0, &work));
     distac_status status = di_tensor_new(a->context, DISTAC_I32, 1, &n_integers, false, &integers);

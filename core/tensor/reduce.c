@@ -206,8 +206,8 @@ distac_status distac_tensor_reduce(int32_t op, const distac_tensor *a, int32_t d
         if ((*out)->numel > 0 && !a->storage->there)
             status = run(&job, a->context, *out);
         else if ((*out)->numel > 0 && job.n > 0)
-            status = a->context->device->arrays->reduce(a->context, job.dtype, op, job.outer, job.n, job.inner, job.src,
-                                                        (*out)->data);
+            status = a->context->device->arrays->reduce(a->context, job.dtype, op, job.outer, job.n, job.inner,
+                                                        job.src, (*out)->data);
         else if ((*out)->numel > 0 && op == DISTAC_MEAN)
             status = distac_tensor_fill(*out, NAN); /* of nothing */
         di_dense_free(&dense);

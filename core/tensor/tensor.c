@@ -190,8 +190,8 @@ distac_status di_tensor_new_beside(const distac_tensor *tensor, int32_t dtype, i
     return make("tensor", tensor->context, tensor->storage->there, dtype, rank, shape, zeroed, out);
 }
 
-distac_status di_tensor_new_at(distac_context *context, bool there, int32_t dtype, int32_t rank, const int64_t *shape,
-                               distac_tensor **out) {
+distac_status di_tensor_new_at(distac_context *context, bool there, int32_t dtype, int32_t rank,
+                               const int64_t *shape, distac_tensor **out) {
     return make("tensor", context, there, dtype, rank, shape, false, out);
 }
 

@@ -13,7 +13,8 @@ typedef struct di_storage {
     size_t bytes;
     bool readonly;
     bool there; /* memory is the context's device's */
-    atomic_ullong writes; /* counted by di_writable: who keeps something made of the elements sees that it is old */
+    atomic_ullong
+        writes; /* counted by di_writable: who keeps something made of the elements sees that it is old */
     void (*release)(void *owner); /* NULL: memory came from di_alloc; else called with owner, memory is foreign */
     void *owner;
 } di_storage;
@@ -38,11 +39,12 @@ distac_status di_tensor_new_there(distac_context *context, int32_t dtype, int32_
 /* The same where another tensor lies; and told where. */
 distac_status di_tensor_new_beside(const distac_tensor *tensor, int32_t dtype, int32_t rank, const int64_t *shape,
                                    bool zeroed, distac_tensor **out);
-distac_status di_tensor_new_at(distac_context *context, bool there, int32_t dtype, int32_t rank, const int64_t *shape,
-                               distac_tensor **out);
+distac_status di_tensor_new_at(distac_context *context, bool there, int32_t dtype, int32_t rank,
+                               const int64_t *shape, distac_tensor **out);
 /* [new] A contiguous copy on the device (there) or the host; the tensor itself, retained, if it is one already. */
 distac_status di_tensor_bring(const distac_tensor *tensor, bool there, distac_tensor **out);
-/* Symmetric matrices a [...,N,N] on a device, F64, contiguous, become their eigenvectors, one per row; w [...,N] rises. */
+/* Symmetric matrices a [...,N,N] on a device, F64, contiguous, become their eigenvectors, one per row; w [...,N]
+ * rises. */
 distac_status di_tensor_eigh_there(distac_tensor *a, distac_tensor *w);
 /* Whether the context's models, and so what they take and give, lie on a device. */
 bool di_models_there(const distac_context *context);
@@ -61,8 +63,8 @@ bool di_tensor_is_contiguous(const distac_tensor *tensor);
 bool di_dtype_is_float(int32_t dtype); /* F64 F32 F16 BF16 */
 /* "[2,3]" into buffer, which is returned. */
 const char *di_shape_text(int32_t rank, const int64_t *shape, char *buffer, size_t bytes);
-/* Fails with ESHAPE unless tensor is contiguous with this dtype, rank and shape (size -1: anything), in host memory;
- * name is the argument's name for the text. */
+/* Fails with ESHAPE unless tensor is contiguous with this dtype, rank and shape (size -1: anything), in host
+ * memory; name is the argument's name for the text. */
 distac_status di_tensor_expect(const distac_tensor *tensor, const char *name, int32_t dtype, int32_t rank,
                                const int64_t *shape);
 

@@ -90,8 +90,8 @@ static distac_status one_image(job *j, const void *image) {
     if (!isfinite(trace))
         return di_fail_at(DISTAC_ENUMERIC, "distac_fisher", "the logits of an image are not finite");
     if (!(trace > 0.0)) return DISTAC_OK; /* certain beyond what numbers can tell: no gradient at all */
-    lapack_int info = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'U', (lapack_int)C, j->vectors, (lapack_int)C, j->values,
-                                          j->room, j->room_count, j->integers, j->integer_count);
+    lapack_int info = LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'U', (lapack_int)C, j->vectors, (lapack_int)C,
+                                          j->values, j->room, j->room_count, j->integers, j->integer_count);
     if (info != 0)
         return di_fail_at(DISTAC_ENUMERIC, "distac_fisher", "no eigenvectors of the logits (dsyevd: %d)",
                           (int)info);

@@ -47,8 +47,8 @@ static distac_status check_gradient(const distac_tensor *gradient, const char *n
 
 /* ---- public calls ---- */
 
-/* What a call works on, where the context computes: logits (of the student), the teacher's, the gradient, and memory
- * for results, their sum and labels. */
+/* What a call works on, where the context computes: logits (of the student), the teacher's, the gradient, and
+ * memory for results, their sum and labels. */
 typedef struct work {
     distac_context *context;
     const di_kernels *kernels;

@@ -3,5 +3,6 @@
 
 distac_status di_plot_draw(const distac_plot *plot, const char *path) {
     (void)plot;
-    return di_fail_at(DISTAC_EUNSUPPORTED, "distac_plot_save", "%s: charts are left out: this build is without cairo", path);
+    return di_fail_at(DISTAC_EUNSUPPORTED, "distac_plot_save",
+                      "%s: charts are left out: this build is without cairo", path);
 }

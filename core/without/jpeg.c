@@ -18,7 +18,8 @@ distac_status di_jpeg_open(distac_context *context, const char *name, const uint
     return refuse(name);
 }
 
-distac_status di_jpeg_rows(di_jpeg *jpeg, int32_t x0, int32_t x1, int32_t y0, int32_t y1, di_row_sink sink, void *arg) {
+distac_status di_jpeg_rows(di_jpeg *jpeg, int32_t x0, int32_t x1, int32_t y0, int32_t y1, di_row_sink sink,
+                           void *arg) {
     (void)jpeg, (void)x0, (void)x1, (void)y0, (void)y1, (void)sink, (void)arg;
     return refuse("an image");
 }

@@ -2,7 +2,8 @@
 #include "data/data.h"
 
 static distac_status refuse(const char *function, const char *name) {
-    return di_fail_at(DISTAC_EUNSUPPORTED, function, "%s: PNG images are left out: this build is without libpng", name);
+    return di_fail_at(DISTAC_EUNSUPPORTED, function, "%s: PNG images are left out: this build is without libpng",
+                      name);
 }
 
 distac_status di_png_decode(distac_context *context, const char *name, const uint8_t *bytes, size_t count,

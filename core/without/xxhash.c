@@ -1,4 +1,5 @@
-/* xxhash.c, without xxHash: no checkpoint has a fingerprint; what records those of a merge says why there are none. */
+/* xxhash.c, without xxHash: no checkpoint has a fingerprint; what records those of a merge says why there are
+ * none. */
 #include "io/io.h"
 #include <stdlib.h>
 

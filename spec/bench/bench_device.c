@@ -1,8 +1,8 @@
-/* bench_device.c: a DisTaC step on a device: teacher forward, student forward and backward, KL, anchor, clip, AdamW.
- *   bench_device SIZE PRODUCTS [BATCH [SECONDS [STEPS]]]
- * SIZE: tiny, b32, l14. PRODUCTS: f32, tf32, bf16. STEPS: run so many and tell the whole time; 0: as many as fit into
- * SECONDS. Prints one JSON line: images a second, milliseconds a step, TFLOP/s of the matrix products and their share of
- * the same device's largest measured product, seconds from nothing to the first step's end, bytes at most. */
+/* bench_device.c: a DisTaC step on a device: teacher forward, student forward and backward, KL, anchor, clip,
+ * AdamW. bench_device SIZE PRODUCTS [BATCH [SECONDS [STEPS]]] SIZE: tiny, b32, l14. PRODUCTS: f32, tf32, bf16.
+ * STEPS: run so many and tell the whole time; 0: as many as fit into SECONDS. Prints one JSON line: images a
+ * second, milliseconds a step, TFLOP/s of the matrix products and their share of the same device's largest
+ * measured product, seconds from nothing to the first step's end, bytes at most. */
 #include "backend/backend.h"
 
 #include <math.h>
@@ -16,8 +16,8 @@ static void need(distac_status status) {
     exit(status == DISTAC_EDEVICE ? 3 : 1);
 }
 
-/* Floating-point operations of the products of a forward pass of one image; of the last block's second half the class
- * token's alone. */
+/* Floating-point operations of the products of a forward pass of one image; of the last block's second half the
+ * class token's alone. */
 static double forward_flops(const distac_vit_config *c) {
     double grid = c->image / c->patch, N = grid * grid + 1, W = c->width, L = c->layers, patch = c->patch;
     double embed = (N - 1) * W * c->channels * patch * patch, attention = 3 * N * W * W + 2 * N * N * W;
@@ -42,7 +42,8 @@ static double peak(distac_context *c) {
             float probe;
             do {
                 for (int i = 0; i < 8; i++, runs++)
-                    need(k->linear(c, n, n, n, memory, memory + bytes, NULL, DI_ACT_NONE, NULL, NULL, memory + 2 * bytes));
+                    need(k->linear(c, n, n, n, memory, memory + bytes, NULL, DI_ACT_NONE, NULL, NULL,
+                                   memory + 2 * bytes));
                 need(di_there_get(c, &probe, memory + 2 * bytes, sizeof probe)); /* waits */
                 seconds = distac_clock() - start;
             } while (seconds < 0.3);
@@ -113,12 +114,13 @@ int main(int count, char **list) {
     distac_vit_release(student);
     distac_vit_release(teacher);
     double most = strcmp(size, "tiny") == 0 ? INFINITY : peak(c); /* tiny is for start-up */
-    printf("{\"who\":\"distac\",\"size\":\"%s\",\"products\":\"%s\",\"batch\":%lld,\"steps\":%lld,\"seconds\":%.3f,"
-           "\"images_per_s\":%.1f,\"ms_per_step\":%.3f,\"tflops\":%.2f,\"peak_tflops\":%.2f,\"share\":%.3f,"
-           "\"open_s\":%.3f,\"models_s\":%.3f,\"first_step_s\":%.3f,\"memory_peak\":%lld,\"loss\":%.6g}\n",
-           size, products, (long long)batch, (long long)done, end - start, (double)(batch * done) / (end - start),
-           (end - start) * 1e3 / (double)done, flops, isfinite(most) ? most : 0.0, flops / most, opened - begin, ready - opened, first - ready,
-           (long long)info.memory_peak, stats.loss);
+    printf(
+        "{\"who\":\"distac\",\"size\":\"%s\",\"products\":\"%s\",\"batch\":%lld,\"steps\":%lld,\"seconds\":%.3f,"
+        "\"images_per_s\":%.1f,\"ms_per_step\":%.3f,\"tflops\":%.2f,\"peak_tflops\":%.2f,\"share\":%.3f,"
+        "\"open_s\":%.3f,\"models_s\":%.3f,\"first_step_s\":%.3f,\"memory_peak\":%lld,\"loss\":%.6g}\n",
+        size, products, (long long)batch, (long long)done, end - start, (double)(batch * done) / (end - start),
+        (end - start) * 1e3 / (double)done, flops, isfinite(most) ? most : 0.0, flops / most, opened - begin,
+        ready - opened, first - ready, (long long)info.memory_peak, stats.loss);
     distac_tensor_release(weight);
     distac_tensor_release(images);
     distac_tensor_release(there);

@@ -50,7 +50,8 @@ static bool bf16;
 #if defined(__x86_64__)
 #define PAIR(i) __asm__("vdpbf16ps %1, %1, %0" : "+v"(s##i) : "v"(a));
 __attribute__((target(WIDE), noinline)) static double pairs_avx512(int64_t turns) {
-    lanes a = {0}, s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a, s8 = a, s9 = a, s10 = a, s11 = a;
+    lanes a = {0}, s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a, s8 = a, s9 = a, s10 = a,
+          s11 = a;
     for (int64_t t = 0; t < turns; t++) {
         PAIR(0) PAIR(1) PAIR(2) PAIR(3) PAIR(4) PAIR(5) PAIR(6) PAIR(7) PAIR(8) PAIR(9) PAIR(10) PAIR(11)
     }

@@ -1,5 +1,6 @@
-/* bench_merge_limit.c: what no merge can beat: reading all inputs once from mapped files on two threads and writing the
- * bytes of the base durably. usage: bench_merge_limit OUT BASE MODEL...  (OUT is removed afterwards) */
+/* bench_merge_limit.c: what no merge can beat: reading all inputs once from mapped files on two threads and
+ * writing the bytes of the base durably. usage: bench_merge_limit OUT BASE MODEL...  (OUT is removed afterwards)
+ */
 #define _GNU_SOURCE 1
 #include <fcntl.h>
 #include <pthread.h>
@@ -93,7 +94,7 @@ int main(int argc, char **argv) {
         perror(argv[1]);
         return 1;
     }
-    printf("read %.3f s, wrote durably %.3f s, together %.3f s (check %llx)\n", reading, writing, reading + writing,
-           (unsigned long long)(halves[0].sum ^ halves[1].sum));
+    printf("read %.3f s, wrote durably %.3f s, together %.3f s (check %llx)\n", reading, writing,
+           reading + writing, (unsigned long long)(halves[0].sum ^ halves[1].sum));
     return 0;
 }

@@ -1,5 +1,6 @@
-/* bench_merge_memory.c: where the time of a merge in memory goes: task vectors of a ViT-B/32's shapes to the merged one,
- * beside what no merge can do without: reading all inputs once. Measured in turn, as the speed of memory drifts.
+/* bench_merge_memory.c: where the time of a merge in memory goes: task vectors of a ViT-B/32's shapes to the
+ * merged one, beside what no merge can do without: reading all inputs once. Measured in turn, as the speed of
+ * memory drifts.
  *
  *   ninja -C build bench_merge_memory && build/spec/bench_merge_memory [THREADS [MODELS [ROUNDS [METHOD...]]]]
  * Defaults: 2 8 7 task_arithmetic consensus_ta. Prints medians, the best, and the medians beside reading's. */
@@ -43,7 +44,8 @@ static void add(distac_checkpoint *checkpoint, const char *name, const int64_t *
 }
 
 static distac_checkpoint *vector(uint32_t seed) {
-    static const int64_t shapes[SHAPES][2] = {{2304, 768}, {768, 768}, {3072, 768}, {768, 3072}, {9, 768}, {6, 768}};
+    static const int64_t shapes[SHAPES][2] = {{2304, 768}, {768, 768}, {3072, 768},
+                                              {768, 3072}, {9, 768},   {6, 768}};
     static const int64_t patches[] = {768, 3072}, projection[] = {512, 768};
     distac_checkpoint *made;
     char name[32];
@@ -121,8 +123,8 @@ int main(int argc, char **argv) {
         }
     int64_t elements = 0;
     for (int64_t i = 0; i < taus[0]->count; i++) elements += taus[0]->entries[i]->numel;
-    printf("%d task vectors of %.1f M elements, %d threads, %d rounds in turn\n", (int)models, (double)elements / 1e6,
-           threads, rounds);
+    printf("%d task vectors of %.1f M elements, %d threads, %d rounds in turn\n", (int)models,
+           (double)elements / 1e6, threads, rounds);
     printf("%-18s%10s%10s%10s%10s\n", "", "median ms", "best ms", "GB/s", "x reading");
     for (int i = 0; i <= count; i++) {
         qsort(times[i], (size_t)rounds, sizeof times[i][0], by_size);

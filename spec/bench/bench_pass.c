@@ -1,6 +1,6 @@
-/* bench_pass.c: where the time of a pass of CLIP's ViT-B/32 at batch 32 goes: every kernel at every shape, its share of
- * the pass and what it reaches of the processor's peak of multiply-adds, measured inside passes, with weights that come
- * from memory and activations that the kernel before has left.
+/* bench_pass.c: where the time of a pass of CLIP's ViT-B/32 at batch 32 goes: every kernel at every shape, its
+ * share of the pass and what it reaches of the processor's peak of multiply-adds, measured inside passes, with
+ * weights that come from memory and activations that the kernel before has left.
  *
  *   ninja -C build bench_pass && build/spec/bench_pass [--bf16] [--train] [THREADS [KERNELS [PASSES]]]
  * Defaults: 0 auto 8. --train: forward with everything kept, and backward.
@@ -54,23 +54,26 @@ static const di_kernels *k;
 
 static double product(int64_t M, int64_t N, int64_t K) { return 2.0 * (double)M * (double)N * (double)K; }
 
-static distac_status gemm(distac_context *c, bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K, double alpha,
-                          const void *A, int64_t lda, const void *B, int64_t ldb, double beta, void *C, int64_t ldc) {
-    TIMED(gemm(c, trans_a, trans_b, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc), product(M, N, K), "product", M, N, K);
+static distac_status gemm(distac_context *c, bool trans_a, bool trans_b, int64_t M, int64_t N, int64_t K,
+                          double alpha, const void *A, int64_t lda, const void *B, int64_t ldb, double beta,
+                          void *C, int64_t ldc) {
+    TIMED(gemm(c, trans_a, trans_b, M, N, K, alpha, A, lda, B, ldb, beta, C, ldc), product(M, N, K), "product", M,
+          N, K);
 }
 static distac_status linear(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x, const void *weight,
                             const void *bias, int32_t act, void *pre, const void *residual, void *y) {
     const char *name = act != DI_ACT_NONE ? "linear, activation" : residual ? "linear, residual" : "linear";
     TIMED(linear(c, M, N, K, x, weight, bias, act, pre, residual, y), product(M, N, K), name, M, N, K);
 }
-static distac_status linear_input(distac_context *c, int64_t M, int64_t N, int64_t K, const void *dy, const void *weight,
-                                  int32_t act, const void *pre, bool accumulate, void *dx) {
-    TIMED(linear_backward_input(c, M, N, K, dy, weight, act, pre, accumulate, dx), product(M, N, K), "gradient of input",
-          M, N, K);
+static distac_status linear_input(distac_context *c, int64_t M, int64_t N, int64_t K, const void *dy,
+                                  const void *weight, int32_t act, const void *pre, bool accumulate, void *dx) {
+    TIMED(linear_backward_input(c, M, N, K, dy, weight, act, pre, accumulate, dx), product(M, N, K),
+          "gradient of input", M, N, K);
 }
-static distac_status linear_weight(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x, const void *dy,
-                                   void *dweight, void *dbias) {
-    TIMED(linear_backward_weight(c, M, N, K, x, dy, dweight, dbias), product(M, N, K), "gradient of weight", M, N, K);
+static distac_status linear_weight(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x,
+                                   const void *dy, void *dweight, void *dbias) {
+    TIMED(linear_backward_weight(c, M, N, K, x, dy, dweight, dbias), product(M, N, K), "gradient of weight", M, N,
+          K);
 }
 static distac_status layernorm(distac_context *c, int64_t M, int64_t C, const void *x, int64_t x_stride,
                                const void *gamma, const void *beta, void *y, void *mean, void *rstd) {
@@ -90,27 +93,31 @@ static distac_status attention_first(distac_context *c, int64_t B, int64_t N, in
                                      const void *weight, const void *bias, void *out) {
     TIMED(attention_first(c, B, N, W, H, x, weight, bias, out), 0, "attention of class tokens", B, W, 0);
 }
-static distac_status attention_backward(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H, const void *qkv,
-                                        const void *probs, const void *dout, void *dqkv) {
-    TIMED(attention_backward(c, B, N, W, H, qkv, probs, dout, dqkv), 4 * product(B * N, N, W), "gradient of attention",
+static distac_status attention_backward(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H,
+                                        const void *qkv, const void *probs, const void *dout, void *dqkv) {
+    TIMED(attention_backward(c, B, N, W, H, qkv, probs, dout, dqkv), 4 * product(B * N, N, W),
+          "gradient of attention", B, N, W);
+}
+static distac_status mlp(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p,
+                         void *x) {
+    TIMED(mlp(c, M, W, hidden, act, p, x), 2 * product(M, W, hidden), "MLP with LayerNorm and residual", M, hidden,
+          W);
+}
+static distac_status attend(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H, const di_half *p,
+                            void *x) {
+    TIMED(attend(c, B, N, W, H, p, x), product(B * N, 4 * W, W) + 2 * product(B * N, N, W), "attention, all of it",
           B, N, W);
 }
-static distac_status mlp(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p, void *x) {
-    TIMED(mlp(c, M, W, hidden, act, p, x), 2 * product(M, W, hidden), "MLP with LayerNorm and residual", M, hidden, W);
-}
-static distac_status attend(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H, const di_half *p, void *x) {
-    TIMED(attend(c, B, N, W, H, p, x), product(B * N, 4 * W, W) + 2 * product(B * N, N, W), "attention, all of it", B,
-          N, W);
-}
-static distac_status patches(distac_context *c, int64_t B, int64_t C, int64_t S, int64_t p, const void *images, void *out) {
+static distac_status patches(distac_context *c, int64_t B, int64_t C, int64_t S, int64_t p, const void *images,
+                             void *out) {
     TIMED(patches(c, B, C, S, p, images, out), 0, "patches", B, C * S * S, 0);
 }
-static distac_status tokens(distac_context *c, int64_t B, int64_t N, int64_t W, const void *embedded, const void *cls,
-                            const void *pos, void *x) {
+static distac_status tokens(distac_context *c, int64_t B, int64_t N, int64_t W, const void *embedded,
+                            const void *cls, const void *pos, void *x) {
     TIMED(tokens(c, B, N, W, embedded, cls, pos, x), 0, "tokens", B * N, W, 0);
 }
-static distac_status tokens_backward(distac_context *c, int64_t B, int64_t N, int64_t W, const void *dx, void *dembedded,
-                                     void *dcls, void *dpos) {
+static distac_status tokens_backward(distac_context *c, int64_t B, int64_t N, int64_t W, const void *dx,
+                                     void *dembedded, void *dcls, void *dpos) {
     TIMED(tokens_backward(c, B, N, W, dx, dembedded, dcls, dpos), 0, "gradient of tokens", B * N, W, 0);
 }
 
@@ -123,9 +130,11 @@ typedef float lanes __attribute__((vector_size(64)));
 #define PAIR(i) __asm__ volatile("vdpbf16ps %1, %1, %0" : "+v"(s##i) : "v"(a));
 #define BODY(name, ONE)                                                                                           \
     __attribute__((target("avx512f"), noinline)) static void name(int64_t turns) {                                \
-        lanes a = {0}, s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a, s8 = a, s9 = a, s10 = a,    \
+        lanes a = {0}, s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a, s8 = a, s9 = a, s10 = a,   \
               s11 = a;                                                                                            \
-        for (int64_t t = 0; t < turns; t++) { TWELVE(ONE) }                                                       \
+        for (int64_t t = 0; t < turns; t++) {                                                                     \
+            TWELVE(ONE)                                                                                           \
+        }                                                                                                         \
     }
 BODY(adds, ADD)
 BODY(pairs, PAIR)
@@ -165,8 +174,8 @@ int main(int argc, char **argv) {
     }
     distac_context *context;
     distac_vit *vit;
-    const distac_vit_config config = {.image = 224, .patch = 32, .channels = 3, .width = 768, .layers = 12, .heads = 12,
-                                      .mlp = 3072, .dim = 512, .activation = DISTAC_ACT_QUICK_GELU};
+    const distac_vit_config config = {.image = 224, .patch = 32, .channels = 3, .width = 768, .layers = 12,
+                                      .heads = 12, .mlp = 3072, .dim = 512, .activation = DISTAC_ACT_QUICK_GELU};
     distac_context_desc desc = {.threads = argc > 1 ? atoi(argv[1]) : 0, .kernels = argc > 2 ? argv[2] : "auto",
                                 .products = bf16 ? "bf16" : "f32"};
     int passes = argc > 3 ? atoi(argv[3]) : 8;
@@ -199,7 +208,8 @@ int main(int argc, char **argv) {
     for (int pass = -1; pass < passes; pass++) { /* the quickest pass is shown, the first one warms up */
         used = 0;
         double begin = now();
-        distac_status status = train ? di_vit_forward(vit, B, images, features) : di_vit_infer(vit, B, images, features);
+        distac_status status =
+            train ? di_vit_forward(vit, B, images, features) : di_vit_infer(vit, B, images, features);
         if (train && status == DISTAC_OK) status = di_vit_backward(vit, features, grads);
         double t = now() - begin;
         if (status != DISTAC_OK) return fprintf(stderr, "%s\n", distac_last_error()), 1;
@@ -213,11 +223,14 @@ int main(int argc, char **argv) {
     for (int i = 0; i < best_used; i++) {
         const struct row *r = &best[i];
         named += r->seconds, work += r->flops;
-        printf("%-44s %5lld %9.2f %5.1f %%", r->name, (long long)r->calls, r->seconds * 1e3, 100 * r->seconds / least);
-        if (r->flops > 0) printf(" %9.1f %5.1f %%", r->flops / r->seconds / 1e9, 100 * r->flops / r->seconds / 1e9 / limit);
+        printf("%-44s %5lld %9.2f %5.1f %%", r->name, (long long)r->calls, r->seconds * 1e3,
+               100 * r->seconds / least);
+        if (r->flops > 0)
+            printf(" %9.1f %5.1f %%", r->flops / r->seconds / 1e9, 100 * r->flops / r->seconds / 1e9 / limit);
         printf("\n");
     }
-    printf("%-44s %5s %9.2f %5.1f %%\n", "between the kernels", "", (least - named) * 1e3, 100 * (least - named) / least);
+    printf("%-44s %5s %9.2f %5.1f %%\n", "between the kernels", "", (least - named) * 1e3,
+           100 * (least - named) / least);
     printf("%-44s %5s %9.2f %5.1f %% %9.1f %5.1f %%\n", "all", "", least * 1e3, 100.0, work / least / 1e9,
            100 * work / least / 1e9 / limit);
     di_free(context, images, (size_t)pixels * 4);

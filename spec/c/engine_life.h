@@ -1,5 +1,5 @@
-/* engine_life.h: one engine's whole life, a small job that goes through everything: what several of them at once, failing
- * calls and hosts' allocators are tested with. */
+/* engine_life.h: one engine's whole life, a small job that goes through everything: what several of them at once,
+ * failing calls and hosts' allocators are tested with. */
 #ifndef ENGINE_LIFE_H
 #define ENGINE_LIFE_H
 
@@ -13,8 +13,8 @@ typedef struct life {
     char text[512], digest[65];
 } life;
 
-/* Open, load, two steps of fine-tuning and two of distillation, save, merge by two methods, close. `arg` is a life: as
- * what a thread runs. */
+/* Open, load, two steps of fine-tuning and two of distillation, save, merge by two methods, close. `arg` is a
+ * life: as what a thread runs. */
 UNUSED static void *live(void *arg) {
     life *l = arg;
     char path[256], out[256], name[64];

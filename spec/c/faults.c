@@ -1,5 +1,5 @@
-/* faults.c: the calls that fail on demand (faults.h). They stand before those of the C library and of sanitizers, and
- * hand on to these what is not to fail. */
+/* faults.c: the calls that fail on demand (faults.h). They stand before those of the C library and of sanitizers,
+ * and hand on to these what is not to fail. */
 #define _GNU_SOURCE 1 /* RTLD_NEXT, dl_iterate_phdr */
 #include "faults.h"
 
@@ -63,7 +63,8 @@ static int64_t fail_at;
 static bool fail_onward;
 static int fail_error;
 
-static _Thread_local bool begun; /* this thread runs what it was made for: a sanitizer's own beginning is not swept */
+static _Thread_local bool
+    begun; /* this thread runs what it was made for: a sanitizer's own beginning is not swept */
 
 static bool fails(unsigned kind, uintptr_t caller) {
     if (!(atomic_load_explicit(&planned, memory_order_relaxed) & kind) || !begun) return false;

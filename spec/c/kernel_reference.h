@@ -30,8 +30,8 @@
 
 enum { GUARD = 64, MOST_ARRAYS = 64 };
 
-/* `want` is what the array should hold, in double; `data` is what the kernel sees, `host` what the test does: the same
- * but for a device, whose memory is `there`. */
+/* `want` is what the array should hold, in double; `data` is what the kernel sees, `host` what the test does: the
+ * same but for a device, whose memory is `there`. */
 typedef struct array {
     int64_t n;
     double *want;
@@ -178,7 +178,8 @@ static inline void close_device(world *w) {
     distac_context_release(w->context);
 }
 
-/* needs: offsets in di_kernels of the entries that the case calls and that a device's table may lack; 0 ends them. */
+/* needs: offsets in di_kernels of the entries that the case calls and that a device's table may lack; 0 ends them.
+ */
 typedef struct kernel_case {
     const char *name;
     void (*run)(world *w);

@@ -16,7 +16,8 @@
 
 #define MAYBE __attribute__((unused)) static
 
-/* The methods that all kinds of work paths meet in here; the laws of all others are held to in Lua, over the list. */
+/* The methods that all kinds of work paths meet in here; the laws of all others are held to in Lua, over the list.
+ */
 enum { CORE_METHODS = 5 };
 
 static char folder[64];

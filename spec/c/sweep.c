@@ -1,6 +1,6 @@
-/* sweep.c: one call after the other fails (sweep.h). The work runs in a child process, which goes on after a failure
- * in the same process: that the next run succeeds shows that nothing was broken. A crash costs the child, and the sweep
- * goes on behind it with another one. */
+/* sweep.c: one call after the other fails (sweep.h). The work runs in a child process, which goes on after a
+ * failure in the same process: that the next run succeeds shows that nothing was broken. A crash costs the child,
+ * and the sweep goes on behind it with another one. */
 #define _GNU_SOURCE 1
 #include "sweep.h"
 
@@ -146,7 +146,8 @@ int sweep(const work *w, double seconds) {
         waitpid(pid, &status, 0);
         if (p->finished || p->at == 0) break;
         char detail[64];
-        snprintf(detail, sizeof detail, "%s", WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "it ended the process");
+        snprintf(detail, sizeof detail, "%s",
+                 WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "it ended the process");
         complain(p, WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "hung" : "crashed", detail);
     }
     int bad = (int)p->bad + (p->finished ? 0 : 1);

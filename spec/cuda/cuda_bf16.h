@@ -1,4 +1,5 @@
-/* cuda_bf16.h: bfloat16 as CUDA names it, for the emulated device: storage and conversions, rounding to nearest even. */
+/* cuda_bf16.h: bfloat16 as CUDA names it, for the emulated device: storage and conversions, rounding to nearest
+ * even. */
 #ifndef EMULATED_CUDA_BF16_H
 #define EMULATED_CUDA_BF16_H
 

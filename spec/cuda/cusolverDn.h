@@ -22,8 +22,9 @@ typedef struct cusolverDnParams *cusolverDnParams_t;
 cusolverStatus_t cusolverDnCreate(cusolverDnHandle_t *handle);
 cusolverStatus_t cusolverDnDestroy(cusolverDnHandle_t handle);
 cusolverStatus_t cusolverDnSetStream(cusolverDnHandle_t handle, cudaStream_t stream);
-cusolverStatus_t cusolverDnDsyevd_bufferSize(cusolverDnHandle_t handle, cusolverEigMode_t mode, cublasFillMode_t fill,
-                                             int n, const double *A, int lda, const double *W, int *lwork);
+cusolverStatus_t cusolverDnDsyevd_bufferSize(cusolverDnHandle_t handle, cusolverEigMode_t mode,
+                                             cublasFillMode_t fill, int n, const double *A, int lda,
+                                             const double *W, int *lwork);
 cusolverStatus_t cusolverDnDsyevd(cusolverDnHandle_t handle, cusolverEigMode_t mode, cublasFillMode_t fill, int n,
                                   double *A, int lda, double *W, double *work, int lwork, int *info);
 cusolverStatus_t cusolverDnXsyevBatched_bufferSize(cusolverDnHandle_t handle, cusolverDnParams_t params,
@@ -31,11 +32,11 @@ cusolverStatus_t cusolverDnXsyevBatched_bufferSize(cusolverDnHandle_t handle, cu
                                                    cudaDataType type_a, const void *A, int64_t lda,
                                                    cudaDataType type_w, const void *W, cudaDataType compute,
                                                    size_t *on_device, size_t *on_host, int64_t batch);
-cusolverStatus_t cusolverDnXsyevBatched(cusolverDnHandle_t handle, cusolverDnParams_t params, cusolverEigMode_t mode,
-                                        cublasFillMode_t fill, int64_t n, cudaDataType type_a, void *A, int64_t lda,
-                                        cudaDataType type_w, void *W, cudaDataType compute, void *device_buffer,
-                                        size_t on_device, void *host_buffer, size_t on_host, int *info,
-                                        int64_t batch);
+cusolverStatus_t cusolverDnXsyevBatched(cusolverDnHandle_t handle, cusolverDnParams_t params,
+                                        cusolverEigMode_t mode, cublasFillMode_t fill, int64_t n,
+                                        cudaDataType type_a, void *A, int64_t lda, cudaDataType type_w, void *W,
+                                        cudaDataType compute, void *device_buffer, size_t on_device,
+                                        void *host_buffer, size_t on_host, int *info, int64_t batch);
 cusolverStatus_t cusolverDnDgesvd_bufferSize(cusolverDnHandle_t handle, int m, int n, int *lwork);
 cusolverStatus_t cusolverDnDgesvd(cusolverDnHandle_t handle, signed char jobu, signed char jobvt, int m, int n,
                                   double *A, int lda, double *S, double *U, int ldu, double *VT, int ldvt,

@@ -25,16 +25,20 @@ struct dim3 {
     unsigned x, y, z;
     dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
-#define EMULATED_VECTOR2(T, name)                                                                                  \
-    struct alignas(2 * sizeof(T)) name##2 {                                                                        \
-        T x, y;                                                                                                    \
-    };                                                                                                             \
-    static inline name##2 make_##name##2(T x, T y) { return name##2{x, y}; }
-#define EMULATED_VECTOR4(T, name)                                                                                  \
-    struct alignas(4 * sizeof(T) < 16 ? 4 * sizeof(T) : 16) name##4 {                                              \
-        T x, y, z, w;                                                                                              \
-    };                                                                                                             \
-    static inline name##4 make_##name##4(T x, T y, T z, T w) { return name##4{x, y, z, w}; }
+#define EMULATED_VECTOR2(T, name)                                                                                 \
+    struct alignas(2 * sizeof(T)) name##2 {                                                                       \
+        T x, y;                                                                                                   \
+    };                                                                                                            \
+    static inline name##2 make_##name##2(T x, T y) {                                                              \
+        return name##2 {x, y};                                                                                    \
+    }
+#define EMULATED_VECTOR4(T, name)                                                                                 \
+    struct alignas(4 * sizeof(T) < 16 ? 4 * sizeof(T) : 16) name##4 {                                             \
+        T x, y, z, w;                                                                                             \
+    };                                                                                                            \
+    static inline name##4 make_##name##4(T x, T y, T z, T w) {                                                    \
+        return name##4 {x, y, z, w};                                                                              \
+    }
 EMULATED_VECTOR2(float, float)
 EMULATED_VECTOR4(float, float)
 EMULATED_VECTOR2(double, double)
@@ -64,8 +68,8 @@ unsigned lane();
 /* A block's shared memory for the array that `key` stands for: the same for all threads of a block. */
 void *shared(const void *key, size_t bytes);
 void *shared_dynamic();
-/* Bytes on their way to shared memory (NULL: zeros), which holds NaN until the thread waits for their group; LEFT: the
- * youngest groups that may still be on their way. */
+/* Bytes on their way to shared memory (NULL: zeros), which holds NaN until the thread waits for their group; LEFT:
+ * the youngest groups that may still be on their way. */
 void copy_async(void *to, const void *from, size_t bytes);
 void copy_async_group();
 void copy_async_wait(int left);
@@ -110,7 +114,8 @@ static inline void __threadfence_block() {}
 template <typename T> static inline T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
     unsigned self = emulated::lane();
     const unsigned long long *all = emulated::warp_exchange(mask, emulated::to_word(value));
-    return emulated::from_word<T>(all[(self & ~(unsigned)(width - 1)) + ((unsigned)source & (unsigned)(width - 1))]);
+    return emulated::from_word<T>(
+        all[(self & ~(unsigned)(width - 1)) + ((unsigned)source & (unsigned)(width - 1))]);
 }
 template <typename T> static inline T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32) {
     unsigned self = emulated::lane(), other = self ^ (unsigned)bits;
@@ -178,7 +183,9 @@ static inline float __int_as_float(int x) { return emulated::from_word<float>((u
 static inline int __float_as_int(float x) { return emulated::from_word<int>(emulated::to_word(x)); }
 static inline float __uint_as_float(unsigned x) { return emulated::from_word<float>(x); }
 static inline unsigned __float_as_uint(float x) { return emulated::from_word<unsigned>(emulated::to_word(x)); }
-static inline double __longlong_as_double(long long x) { return emulated::from_word<double>((unsigned long long)x); }
+static inline double __longlong_as_double(long long x) {
+    return emulated::from_word<double>((unsigned long long)x);
+}
 static inline long long __double_as_longlong(double x) { return (long long)emulated::to_word(x); }
 
 #define __expf(x) expf(x) /* the C library has functions of these names */

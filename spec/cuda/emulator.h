@@ -6,10 +6,10 @@
  *   pinned memory reused too early reaches the device with its new contents.
  * - Device memory can be touched by kernels and copies alone: a host access ends the program, as does one past an
  *   allocation's end or after its release. Fresh memory, global and shared, is filled with NaN.
- * - The threads of a block run one after the other between barriers, forwards in one launch, backwards in the next, and
- *   so do the blocks: results that depend on the order differ from run to run.
- * - A barrier that some threads of a block never reach, a warp operation that some lanes miss, a launch or a capture
- *   that a device would refuse: told on stderr, and the program ends or the call fails as on a device. */
+ * - The threads of a block run one after the other between barriers, forwards in one launch, backwards in the
+ * next, and so do the blocks: results that depend on the order differ from run to run.
+ * - A barrier that some threads of a block never reach, a warp operation that some lanes miss, a launch or a
+ * capture that a device would refuse: told on stderr, and the program ends or the call fails as on a device. */
 #ifndef EMULATOR_H
 #define EMULATOR_H
 
@@ -34,8 +34,8 @@ cudaError_t fail(cudaError_t error);
 /* What runs now, for messages: a kernel's name or a copy. */
 extern const char *running;
 
-#define EMULATED_ENTER                                                                                             \
-    std::lock_guard<std::recursive_mutex> guard(emulated::lock);                                                   \
+#define EMULATED_ENTER                                                                                            \
+    std::lock_guard<std::recursive_mutex> guard(emulated::lock);                                                  \
     if (cudaError_t entered = emulated::enter()) return emulated::fail(entered)
 
 /* ---- memory (memory.cpp) ---- */

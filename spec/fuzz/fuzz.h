@@ -1,6 +1,6 @@
-/* fuzz.h: what the fuzz targets share: the engine that they ask, a file that they write, random numbers that are the
- * same every time, edits of bytes, and what a run says. A target defines NAME before it includes this, counts what its
- * reader took and did not, and has a main of its own unless DISTAC_LIBFUZZER is defined. */
+/* fuzz.h: what the fuzz targets share: the engine that they ask, a file that they write, random numbers that are
+ * the same every time, edits of bytes, and what a run says. A target defines NAME before it includes this, counts
+ * what its reader took and did not, and has a main of its own unless DISTAC_LIBFUZZER is defined. */
 #ifndef FUZZ_H
 #define FUZZ_H
 

@@ -1,10 +1,8 @@
-/* fuzz_image.h: what the fuzz targets of image formats share: the promise of a decoder, damage to pictures, and the
- * loop. A target defines
- *   NAME                    the target's name
- *   DECODE                  the decoder, as di_png_decode
- *   picture(file)           a random whole picture of at most MAX_BYTES, its size
- *   mend(file, size)        repairs checksums after damage, so that it reaches the decoder
- * before including this, and LEAST, the smallest size that is damaged further. */
+/* fuzz_image.h: what the fuzz targets of image formats share: the promise of a decoder, damage to pictures, and
+ * the loop. A target defines NAME                    the target's name DECODE                  the decoder, as
+ * di_png_decode picture(file)           a random whole picture of at most MAX_BYTES, its size mend(file, size)
+ * repairs checksums after damage, so that it reaches the decoder before including this, and LEAST, the smallest
+ * size that is damaged further. */
 #ifndef FUZZ_IMAGE_H
 #define FUZZ_IMAGE_H
 

@@ -25,7 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         distac_tensor_release(t);
         accepted++;
     } else {
-        if (status != DISTAC_EFORMAT && status != DISTAC_EUNSUPPORTED && status != DISTAC_ENOMEM) broken(distac_last_error());
+        if (status != DISTAC_EFORMAT && status != DISTAC_EUNSUPPORTED && status != DISTAC_ENOMEM)
+            broken(distac_last_error());
         refused++;
     }
     nothing_held(context);

@@ -13,8 +13,10 @@ typedef struct choice {
 static const choice choices[] = {
 #if defined(__x86_64__)
     {"scalar", "x86-64 processor", &di_kernels_f32_scalar, &di_kernels_bf16_scalar, &di_kernels_f64_scalar},
-    {"avx2", "x86-64 processor with AVX2 and FMA", &di_kernels_f32_avx2, &di_kernels_bf16_avx2, &di_kernels_f64_avx2},
-    {"avx512", "x86-64 processor with AVX-512", &di_kernels_f32_avx512, &di_kernels_bf16_avx512, &di_kernels_f64_avx512},
+    {"avx2", "x86-64 processor with AVX2 and FMA", &di_kernels_f32_avx2, &di_kernels_bf16_avx2,
+     &di_kernels_f64_avx2},
+    {"avx512", "x86-64 processor with AVX-512", &di_kernels_f32_avx512, &di_kernels_bf16_avx512,
+     &di_kernels_f64_avx512},
 #else
     {"scalar", "processor", &di_kernels_f32_scalar, &di_kernels_bf16_scalar, &di_kernels_f64_scalar},
 #endif
@@ -61,7 +63,8 @@ bool di_cpu_multiplies_bf16(void) {
 static distac_status open_cpu(distac_context *context, int32_t index, const char *kernels, const char *products) {
     bool bf16 = strcmp(products, "bf16") == 0;
     if (!bf16 && strcmp(products, "f32") != 0)
-        return di_fail(DISTAC_EINVAL, "products is \"%.40s\", choose f32 or bf16 (tf32 is for CUDA devices)", products);
+        return di_fail(DISTAC_EINVAL, "products is \"%.40s\", choose f32 or bf16 (tf32 is for CUDA devices)",
+                       products);
     if (index != 0) return di_fail(DISTAC_EDEVICE, "device cpu:%d does not exist, there is only cpu", (int)index);
     int most = best(), chosen = most;
     if (kernels && strcmp(kernels, "auto") != 0) {

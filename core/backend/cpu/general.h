@@ -6,14 +6,14 @@
 #include "../backend.h"
 #include <stddef.h>
 
-#define DI_CPU_GENERAL(suffix)                                                                                     \
-    .rows_first = di_cpu_rows_first_##suffix, .rows_first_backward = di_cpu_rows_first_backward_##suffix,          \
-    .pixels = di_cpu_pixels_##suffix, .gather = di_cpu_gather_##suffix, .loss = di_cpu_loss_##suffix,              \
-    .loss_kd = di_cpu_loss_kd_##suffix, .loss_entropy = di_cpu_loss_entropy_##suffix,                              \
-    .project = di_cpu_project_##suffix, .project_backward = di_cpu_project_backward_##suffix,                      \
-    .step_begin = di_cpu_step_begin, .step_rows = di_cpu_step_rows,                                                \
-    .step_gradient = di_cpu_step_gradient_##suffix, .step_decide = di_cpu_step_decide,                             \
-    .step_update = di_cpu_step_update_##suffix, .nonfinite = di_cpu_nonfinite_##suffix,                            \
+#define DI_CPU_GENERAL(suffix)                                                                                    \
+    .rows_first = di_cpu_rows_first_##suffix, .rows_first_backward = di_cpu_rows_first_backward_##suffix,         \
+    .pixels = di_cpu_pixels_##suffix, .gather = di_cpu_gather_##suffix, .loss = di_cpu_loss_##suffix,             \
+    .loss_kd = di_cpu_loss_kd_##suffix, .loss_entropy = di_cpu_loss_entropy_##suffix,                             \
+    .project = di_cpu_project_##suffix, .project_backward = di_cpu_project_backward_##suffix,                     \
+    .step_begin = di_cpu_step_begin, .step_rows = di_cpu_step_rows,                                               \
+    .step_gradient = di_cpu_step_gradient_##suffix, .step_decide = di_cpu_step_decide,                            \
+    .step_update = di_cpu_step_update_##suffix, .nonfinite = di_cpu_nonfinite_##suffix,                           \
     .square = di_cpu_square_##suffix, .combine = di_cpu_combine_##suffix,
 
 /* Functions of the types that the table has. */

@@ -146,28 +146,28 @@ static distac_status run(distac_context *c, job *j) {
     return DISTAC_OK;
 }
 
-#define ENTRIES(suffix, type)                                                                                      \
-    distac_status di_cpu_loss_##suffix(distac_context *c, const distac_loss_desc *desc, int64_t rows,               \
-                                       int64_t classes, const void *logits, const di_targets *targets,             \
-                                       double scale, void *dlogits, di_row *results) {                              \
-        job j = {.desc = desc, .targets = targets, .rows = rows, .classes = classes, .dtype = (type),               \
-                 .logits = logits, .scale = scale, .gradient = dlogits, .results = results};                        \
-        return run(c, &j);                                                                                          \
-    }                                                                                                               \
-    distac_status di_cpu_loss_kd_##suffix(distac_context *c, int64_t rows, int64_t classes, const void *teacher,    \
-                                          const void *student, double t_teacher, double t_student, double scale,    \
-                                          void *dstudent, di_row *results) {                                        \
-        job j = {.rows = rows, .classes = classes, .dtype = (type), .logits = student, .teacher = teacher,          \
-                 .t_teacher = t_teacher, .t_student = t_student, .scale = scale, .gradient = dstudent,              \
-                 .results = results};                                                                               \
-        return run(c, &j);                                                                                          \
-    }                                                                                                               \
-    distac_status di_cpu_loss_entropy_##suffix(distac_context *c, int64_t rows, int64_t classes,                    \
-                                               const void *logits, double scale, void *dlogits,                     \
-                                               di_row *results) {                                                   \
-        job j = {.rows = rows, .classes = classes, .dtype = (type), .logits = logits, .scale = scale,               \
-                 .gradient = dlogits, .results = results};                                                          \
-        return run(c, &j);                                                                                          \
+#define ENTRIES(suffix, type)                                                                                     \
+    distac_status di_cpu_loss_##suffix(distac_context *c, const distac_loss_desc *desc, int64_t rows,             \
+                                       int64_t classes, const void *logits, const di_targets *targets,            \
+                                       double scale, void *dlogits, di_row *results) {                            \
+        job j = {.desc = desc, .targets = targets, .rows = rows, .classes = classes, .dtype = (type),             \
+                 .logits = logits, .scale = scale, .gradient = dlogits, .results = results};                      \
+        return run(c, &j);                                                                                        \
+    }                                                                                                             \
+    distac_status di_cpu_loss_kd_##suffix(distac_context *c, int64_t rows, int64_t classes, const void *teacher,  \
+                                          const void *student, double t_teacher, double t_student, double scale,  \
+                                          void *dstudent, di_row *results) {                                      \
+        job j = {.rows = rows, .classes = classes, .dtype = (type), .logits = student, .teacher = teacher,        \
+                 .t_teacher = t_teacher, .t_student = t_student, .scale = scale, .gradient = dstudent,            \
+                 .results = results};                                                                             \
+        return run(c, &j);                                                                                        \
+    }                                                                                                             \
+    distac_status di_cpu_loss_entropy_##suffix(distac_context *c, int64_t rows, int64_t classes,                  \
+                                               const void *logits, double scale, void *dlogits,                   \
+                                               di_row *results) {                                                 \
+        job j = {.rows = rows, .classes = classes, .dtype = (type), .logits = logits, .scale = scale,             \
+                 .gradient = dlogits, .results = results};                                                        \
+        return run(c, &j);                                                                                        \
     }
 ENTRIES(f32, DISTAC_F32)
 ENTRIES(f64, DISTAC_F64)

@@ -19,7 +19,9 @@ enum { IMAGES_PER_TASK = 32 };
 
 static int64_t tasks(int64_t images) { return di_cpu_ceil(images, IMAGES_PER_TASK); }
 
-static int64_t last_image(const job *j, int64_t task) { return di_cpu_min(j->images, (task + 1) * IMAGES_PER_TASK); }
+static int64_t last_image(const job *j, int64_t task) {
+    return di_cpu_min(j->images, (task + 1) * IMAGES_PER_TASK);
+}
 
 static void take(void *arg, int64_t task) {
     const job *j = arg;
@@ -58,32 +60,32 @@ static void normalize(void *arg, int64_t image) {
     }
 }
 
-#define ENTRIES(suffix, type)                                                                                      \
-    distac_status di_cpu_rows_first_##suffix(distac_context *c, int64_t B, int64_t N, int64_t W, const void *x,    \
-                                             void *first) {                                                        \
-        job j = {.images = B, .tokens = N, .row = (size_t)W * sizeof(type), .from = x, .to = first};               \
-        di_parallel(c, tasks(B), take, &j);                                                                        \
-        return DISTAC_OK;                                                                                          \
-    }                                                                                                              \
-    distac_status di_cpu_rows_first_backward_##suffix(distac_context *c, int64_t B, int64_t N, int64_t W,          \
-                                                      const void *dfirst, void *dx) {                              \
-        job j = {.images = B, .tokens = N, .row = (size_t)W * sizeof(type), .from = dfirst, .to = dx};             \
-        di_parallel(c, tasks(B), put, &j);                                                                         \
-        return DISTAC_OK;                                                                                          \
-    }                                                                                                              \
-    distac_status di_cpu_gather_##suffix(distac_context *c, int64_t n, int64_t C, const int64_t *list,             \
-                                         const void *x, void *y) {                                                 \
-        job j = {.images = n, .row = (size_t)C * sizeof(type), .from = x, .to = y, .list = list};                  \
-        di_parallel(c, tasks(n), pick, &j);                                                                        \
-        return DISTAC_OK;                                                                                          \
-    }                                                                                                              \
-    distac_status di_cpu_pixels_##suffix(distac_context *c, int64_t n, int64_t channels, int64_t plane,            \
-                                         const uint8_t *bytes, const int64_t *list, const double *mean,            \
-                                         const double *std, void *x) {                                             \
-        job j = {.context = c,        .channels = channels, .plane = plane, .element = sizeof(type),               \
-                 .from = (const char *)bytes, .to = x,      .mean = mean,   .std = std, .list = list};             \
-        di_parallel(c, n, normalize, &j);                                                                          \
-        return DISTAC_OK;                                                                                          \
+#define ENTRIES(suffix, type)                                                                                     \
+    distac_status di_cpu_rows_first_##suffix(distac_context *c, int64_t B, int64_t N, int64_t W, const void *x,   \
+                                             void *first) {                                                       \
+        job j = {.images = B, .tokens = N, .row = (size_t)W * sizeof(type), .from = x, .to = first};              \
+        di_parallel(c, tasks(B), take, &j);                                                                       \
+        return DISTAC_OK;                                                                                         \
+    }                                                                                                             \
+    distac_status di_cpu_rows_first_backward_##suffix(distac_context *c, int64_t B, int64_t N, int64_t W,         \
+                                                      const void *dfirst, void *dx) {                             \
+        job j = {.images = B, .tokens = N, .row = (size_t)W * sizeof(type), .from = dfirst, .to = dx};            \
+        di_parallel(c, tasks(B), put, &j);                                                                        \
+        return DISTAC_OK;                                                                                         \
+    }                                                                                                             \
+    distac_status di_cpu_gather_##suffix(distac_context *c, int64_t n, int64_t C, const int64_t *list,            \
+                                         const void *x, void *y) {                                                \
+        job j = {.images = n, .row = (size_t)C * sizeof(type), .from = x, .to = y, .list = list};                 \
+        di_parallel(c, tasks(n), pick, &j);                                                                       \
+        return DISTAC_OK;                                                                                         \
+    }                                                                                                             \
+    distac_status di_cpu_pixels_##suffix(distac_context *c, int64_t n, int64_t channels, int64_t plane,           \
+                                         const uint8_t *bytes, const int64_t *list, const double *mean,           \
+                                         const double *std, void *x) {                                            \
+        job j = {.context = c, .channels = channels, .plane = plane, .element = sizeof(type),                     \
+                 .from = (const char *)bytes, .to = x, .mean = mean, .std = std, .list = list};                   \
+        di_parallel(c, n, normalize, &j);                                                                         \
+        return DISTAC_OK;                                                                                         \
     }
 ENTRIES(f32, float)
 ENTRIES(f64, double)

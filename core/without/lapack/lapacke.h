@@ -1,4 +1,5 @@
-/* lapacke.h, without LAPACK: what tensor/lapack.h lists, by name alone. Nothing is called: di_lapack_ready refuses before. */
+/* lapacke.h, without LAPACK: what tensor/lapack.h lists, by name alone. Nothing is called: di_lapack_ready refuses
+ * before. */
 #ifndef DISTAC_WITHOUT_LAPACKE_H
 #define DISTAC_WITHOUT_LAPACKE_H
 

@@ -1,4 +1,5 @@
-/* zlib.h, without zlib: nothing is inflated, z_stream.msg says why; checksums are taken by functions of our own. */
+/* zlib.h, without zlib: nothing is inflated, z_stream.msg says why; checksums are taken by functions of our own.
+ */
 #ifndef DISTAC_WITHOUT_ZLIB_H
 #define DISTAC_WITHOUT_ZLIB_H
 

@@ -1,5 +1,5 @@
-/* cmocka.h, where cmocka is not installed: as much of it as our tests use, with the same lines of output. A program has
- * one group of tests. */
+/* cmocka.h, where cmocka is not installed: as much of it as our tests use, with the same lines of output. A
+ * program has one group of tests. */
 #ifndef DISTAC_WITHOUT_CMOCKA_H
 #define DISTAC_WITHOUT_CMOCKA_H
 
@@ -79,7 +79,8 @@ static inline int cm_one(const struct CMUnitTest *test, void **shared) {
     return end;
 }
 
-static inline int cm_run(const struct CMUnitTest *tests, size_t count, CMFixtureFunction setup, CMFixtureFunction teardown) {
+static inline int cm_run(const struct CMUnitTest *tests, size_t count, CMFixtureFunction setup,
+                         CMFixtureFunction teardown) {
     static const char *const words[] = {"[       OK ]", "[  FAILED  ]", "[  SKIPPED ]"};
     int ended[3] = {0, 0, 0};
     void *state = NULL;
@@ -102,6 +103,7 @@ static inline int cm_run(const struct CMUnitTest *tests, size_t count, CMFixture
     printf("[  PASSED  ] %d test(s); %d failed, %d skipped\n", ended[CM_OK], ended[CM_FAILED], ended[CM_SKIPPED]);
     return ended[CM_FAILED];
 }
-#define cmocka_run_group_tests(tests, setup, teardown) cm_run(tests, sizeof tests / sizeof tests[0], setup, teardown)
+#define cmocka_run_group_tests(tests, setup, teardown)                                                            \
+    cm_run(tests, sizeof tests / sizeof tests[0], setup, teardown)
 
 #endif

@@ -1,7 +1,7 @@
-/* attention_first.c: what the class tokens alone get from the attention, which is all that is read after the last block
- * of an image encoder. With one query a head, its scores are x (Wk^T q): the keys of all tokens are never made, nor are
- * the values, as Wv (sum of p x) needs one product. The keys' bias adds the same to all scores of a query, so the
- * softmax does not see it. */
+/* attention_first.c: what the class tokens alone get from the attention, which is all that is read after the last
+ * block of an image encoder. With one query a head, its scores are x (Wk^T q): the keys of all tokens are never
+ * made, nor are the values, as Wv (sum of p x) needs one product. The keys' bias adds the same to all scores of a
+ * query, so the softmax does not see it. */
 #ifndef DI_REAL
 #define DI_SELF "attention_first.c"
 #include "both.h"
@@ -77,11 +77,12 @@ static distac_status NAME(first_values)(void *arg, int64_t h) {
     return DISTAC_OK;
 }
 
-distac_status NAME(attention_first)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads, const void *x,
-                                    const void *weight, const void *bias, void *out) {
+distac_status NAME(attention_first)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads,
+                                    const void *x, const void *weight, const void *bias, void *out) {
     NAME(first_job) j = {.context = c, .B = B, .N = N, .W = W, .heads = heads, .size = W / heads,
                          .width = di_cpu_ceil(W, VL) * VL, .wide = di_cpu_ceil(N, VL) * VL,
-                         .scale = (T)(1 / sqrt((double)(W / heads))), .x = x, .weight = weight, .bias = bias, .out = out};
+                         .scale = (T)(1 / sqrt((double)(W / heads))), .x = x, .weight = weight, .bias = bias,
+                         .out = out};
     int64_t looks = B * heads * j.width;
     size_t bytes = (size_t)(looks + B * W) * sizeof(T);
     j.looks = di_alloc(c, bytes);

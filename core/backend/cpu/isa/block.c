@@ -1,7 +1,7 @@
-/* block.c: the two halves of a transformer block, forward, for inference: x += out(between(in(LayerNorm(x)))), where
- * between is an activation or the attention. Both weights are packed first. Then a tile takes some rows all the way:
- * what is between stays in its second-level cache and in the form in which the next product reads it, and only weights
- * pass by. Every number is made as the separate kernels make it, in the same order. */
+/* block.c: the two halves of a transformer block, forward, for inference: x += out(between(in(LayerNorm(x)))),
+ * where between is an activation or the attention. Both weights are packed first. Then a tile takes some rows all
+ * the way: what is between stays in its second-level cache and in the form in which the next product reads it, and
+ * only weights pass by. Every number is made as the separate kernels make it, in the same order. */
 #ifndef DI_REAL
 #define DI_SELF "block.c"
 #include "both.h"
@@ -35,8 +35,8 @@ typedef struct {
     int64_t B;
 } NAME(block_job);
 
-static void NAME(block_factor)(NAME(packed_job) *f, distac_context *c, int products, int64_t M, int64_t N, int64_t K,
-                               const T *weight) {
+static void NAME(block_factor)(NAME(packed_job) *f, distac_context *c, int products, int64_t M, int64_t N,
+                               int64_t K, const T *weight) {
     *f = (NAME(packed_job)){.context = c, .products = products, .trans_b = true, .M = M, .N = N, .K = K, .lda = K,
                             .ldb = K, .B = weight};
     NAME(cut_depth)(f);
@@ -51,7 +51,8 @@ static distac_status NAME(block_pack)(void *arg, int64_t index) {
 }
 
 /* sums [pieces][MR][NR] = rows of A, in rows of lda units, times panel p. */
-static void NAME(panel_sums)(const NAME(packed_job) *f, int64_t p, int64_t rows, const T *A, int64_t lda, T *sums) {
+static void NAME(panel_sums)(const NAME(packed_job) *f, int64_t p, int64_t rows, const T *A, int64_t lda,
+                             T *sums) {
     int64_t pieces = di_cpu_ceil(rows, MR);
     const T *B = f->panels + p * f->units * NR;
     NAME(micro_kernel) micro = NAME(micro_bare);
@@ -80,8 +81,8 @@ static void NAME(block_enter)(const NAME(block_job) *j, int64_t row, int64_t row
 }
 
 /* Sums plus bias, bent, become units of what is between. */
-INLINE void NAME(between_ends)(const NAME(block_job) *j, int64_t rows, int64_t column, int64_t columns, const T *sums,
-                               T *to) {
+INLINE void NAME(between_ends)(const NAME(block_job) *j, int64_t rows, int64_t column, int64_t columns,
+                               const T *sums, T *to) {
     const T *bias = j->in_bias + column;
     to += j->out.products == PRODUCTS_PAIRS ? column / 2 : column;
     for (int64_t i = 0; i < rows; i++, sums += NR, to += j->far) {
@@ -104,7 +105,8 @@ INLINE void NAME(out_ends)(const NAME(block_job) *j, int64_t row, int64_t rows, 
 }
 
 /* x += the second product. */
-static void NAME(block_leave)(const NAME(block_job) *j, int64_t row, int64_t rows, const T *from, int64_t lda, T *sums) {
+static void NAME(block_leave)(const NAME(block_job) *j, int64_t row, int64_t rows, const T *from, int64_t lda,
+                              T *sums) {
     int64_t pieces = di_cpu_ceil(rows, MR);
     for (int64_t column = 0; column < j->W; column += NR) {
         int64_t columns = di_cpu_min(NR, j->W - column);
@@ -205,8 +207,8 @@ static int64_t NAME(apart)(int64_t units) {
     return di_cpu_ceil(units, ASIDE) * ASIDE + ASIDE;
 }
 
-static distac_status NAME(mlp_of)(distac_context *c, int products, int64_t M, int64_t W, int64_t hidden, int32_t act,
-                                  const di_half *p, void *x) {
+static distac_status NAME(mlp_of)(distac_context *c, int products, int64_t M, int64_t W, int64_t hidden,
+                                  int32_t act, const di_half *p, void *x) {
     if (M == 0) return DISTAC_OK;
     NAME(block_job) j = {.context = c, .gamma = p->gamma, .beta = p->beta, .in_bias = p->in_bias,
                          .out_bias = p->out_bias, .x = x, .M = M, .W = W, .between = hidden, .act = act};
@@ -222,8 +224,8 @@ static distac_status NAME(mlp_of)(distac_context *c, int products, int64_t M, in
     if (M > 4 * MR) j.tiles = di_cpu_ceil(j.tiles, 4) * 4; /* so that threads end together */
     return NAME(block_run)(c, "mlp", &j, NAME(mlp_tile));
 }
-static distac_status NAME(attend_of)(distac_context *c, int products, int64_t B, int64_t N, int64_t W, int64_t heads,
-                                     const di_half *p, void *x) {
+static distac_status NAME(attend_of)(distac_context *c, int products, int64_t B, int64_t N, int64_t W,
+                                     int64_t heads, const di_half *p, void *x) {
     if (B == 0 || N == 0) return DISTAC_OK;
     NAME(block_job) j = {.context = c, .gamma = p->gamma, .beta = p->beta, .in_bias = p->in_bias,
                          .out_bias = p->out_bias, .x = x, .M = B * N, .W = W, .B = B,
@@ -239,22 +241,24 @@ static distac_status NAME(attend_of)(distac_context *c, int products, int64_t B,
     if (j.tiles > 4) j.tiles = di_cpu_min(B, di_cpu_ceil(j.tiles, 4) * 4);
     return NAME(block_run)(c, "attend", &j, NAME(attend_tile));
 }
-distac_status NAME(mlp)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p, void *x) {
+distac_status NAME(mlp)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p,
+                        void *x) {
     return NAME(mlp_of)(c, PRODUCTS_PLAIN, M, W, hidden, act, p, x);
 }
-distac_status NAME(attend)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads, const di_half *p, void *x) {
+distac_status NAME(attend)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads, const di_half *p,
+                           void *x) {
     return NAME(attend_of)(c, PRODUCTS_PLAIN, B, N, W, heads, p, x);
 }
 #if DI_REAL == 32
 static int NAME(bf16)(void) {
     return PAIRS && di_cpu_multiplies_bf16() ? PRODUCTS_PAIRS : PRODUCTS_ROUNDED;
 }
-distac_status NAME(mlp_bf16)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p,
-                             void *x) {
+distac_status NAME(mlp_bf16)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act,
+                             const di_half *p, void *x) {
     return NAME(mlp_of)(c, NAME(bf16)(), M, W, hidden, act, p, x);
 }
-distac_status NAME(attend_bf16)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads, const di_half *p,
-                                void *x) {
+distac_status NAME(attend_bf16)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads,
+                                const di_half *p, void *x) {
     return NAME(attend_of)(c, NAME(bf16)(), B, N, W, heads, p, x);
 }
 #endif

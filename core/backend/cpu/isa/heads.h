@@ -1,5 +1,5 @@
-/* heads.h: the attention of one head, forward, and its softmax. Included once per element type, hence no guard, after
- * functions.h, small.h and turn.h. */
+/* heads.h: the attention of one head, forward, and its softmax. Included once per element type, hence no guard,
+ * after functions.h, small.h and turn.h. */
 
 #ifndef DI_ATTENTION_SIZES
 #define DI_ATTENTION_SIZES
@@ -53,8 +53,9 @@ LOCAL void NAME(head_forward)(const NAME(attention_job) *j, int64_t b, int64_t h
     const T *q = j->qkv + b * N * ld + h * size, *k = q + W, *v = k + W;
     T *out = j->out + b * N * j->to + h * size, *probs = j->probs ? j->probs + (b * j->heads + h) * N * N : NULL;
     T *turned = scratch, *scores = turned + size * wide, *values = scores + j->rows * wide;
-    T *padded = values + N * deep, *masks = padded + j->rows * deep; /* N times 0, then -inf: a row's mask begins where
-                                                                       * as many zeros are left as it sees tokens */
+    T *padded = values + N * deep,
+      *masks = padded + j->rows * deep; /* N times 0, then -inf: a row's mask begins where
+                                         * as many zeros are left as it sees tokens */
     bool direct = deep == size;
     int64_t vld = ld;
     for (int64_t i = 0; i < N + wide; i++) masks[i] = i < N ? 0 : (T)-INFINITY;

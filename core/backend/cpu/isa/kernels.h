@@ -11,8 +11,9 @@ distac_status NAME(linear_backward_input)(distac_context *c, int64_t M, int64_t 
 distac_status NAME(linear_backward_weight)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x,
                                            const void *dy, void *dweight, void *dbias);
 #if DI_REAL == 32 /* factors rounded to bfloat16 */
-distac_status NAME(linear_bf16)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x, const void *weight,
-                           const void *bias, int32_t act, void *pre, const void *residual, void *y);
+distac_status NAME(linear_bf16)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x,
+                                const void *weight, const void *bias, int32_t act, void *pre, const void *residual,
+                                void *y);
 distac_status NAME(linear_backward_input_bf16)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *dy,
                                           const void *weight, int32_t act, const void *pre, bool accumulate,
                                           void *dx);
@@ -28,8 +29,8 @@ distac_status NAME(attention)(distac_context *c, int64_t B, int64_t N, int64_t W
                               void *probs, void *out);
 distac_status NAME(attention_causal)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads,
                                      const void *qkv, void *out);
-distac_status NAME(attention_first)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads, const void *x,
-                                    const void *weight, const void *bias, void *out);
+distac_status NAME(attention_first)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads,
+                                    const void *x, const void *weight, const void *bias, void *out);
 distac_status NAME(attention_backward)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads,
                                        const void *qkv, const void *probs, const void *out, const void *dout,
                                        void *dqkv);
@@ -52,11 +53,13 @@ distac_status NAME(anchor)(distac_context *c, int64_t n, double beta, const void
 distac_status NAME(adamw)(distac_context *c, int64_t n, int64_t t, double lr, double beta1, double beta2,
                           double eps, double weight_decay, bool coupled, double grad_scale, const void *g, void *m,
                           void *v, void *theta);
-distac_status NAME(attend)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads, const di_half *p, void *x);
-distac_status NAME(mlp)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p, void *x);
+distac_status NAME(attend)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads, const di_half *p,
+                           void *x);
+distac_status NAME(mlp)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p,
+                        void *x);
 #if DI_REAL == 32
-distac_status NAME(attend_bf16)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads, const di_half *p,
-                                void *x);
-distac_status NAME(mlp_bf16)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p,
-                             void *x);
+distac_status NAME(attend_bf16)(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t heads,
+                                const di_half *p, void *x);
+distac_status NAME(mlp_bf16)(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act,
+                             const di_half *p, void *x);
 #endif

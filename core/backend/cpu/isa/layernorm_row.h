@@ -1,6 +1,8 @@
-/* layernorm_row.h: LayerNorm of one row. The variance is taken in a second pass over it, which is in the first-level
- * cache by then, so that a large mean does not cancel. Included once per element type, hence no guard. */
-LOCAL void NAME(layernorm_row)(int64_t C, const T *x, const T *gamma, const T *beta, T *y, T *row_mean, T *row_rstd) {
+/* layernorm_row.h: LayerNorm of one row. The variance is taken in a second pass over it, which is in the
+ * first-level cache by then, so that a large mean does not cancel. Included once per element type, hence no guard.
+ */
+LOCAL void NAME(layernorm_row)(int64_t C, const T *x, const T *gamma, const T *beta, T *y, T *row_mean,
+                               T *row_rstd) {
     T mean = NAME(sum)(C, x) / (T)C, shift;
     T variance = NAME(spread)(C, x, mean, &shift) / (T)C;
     shift /= (T)C; /* what the first sum lost: much of a row that is far from zero and nearly constant */

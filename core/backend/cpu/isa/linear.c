@@ -1,5 +1,5 @@
-/* linear.c: matrix products and the linear layer with what follows it: bias, activation, residual. Each block of sums
- * is finished while it is in the first-level cache. */
+/* linear.c: matrix products and the linear layer with what follows it: bias, activation, residual. Each block of
+ * sums is finished while it is in the first-level cache. */
 #ifndef DI_REAL
 #define DI_SELF "linear.c"
 #include "both.h"
@@ -222,8 +222,9 @@ distac_status NAME(linear_backward_weight)(distac_context *c, int64_t M, int64_t
 static int NAME(bf16)(void) {
     return PAIRS && di_cpu_multiplies_bf16() ? PRODUCTS_PAIRS : PRODUCTS_ROUNDED;
 }
-distac_status NAME(linear_bf16)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x, const void *weight,
-                           const void *bias, int32_t act, void *pre, const void *residual, void *y) {
+distac_status NAME(linear_bf16)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *x,
+                                const void *weight, const void *bias, int32_t act, void *pre, const void *residual,
+                                void *y) {
     return NAME(forward)(c, NAME(bf16)(), M, N, K, x, weight, bias, act, pre, residual, y);
 }
 distac_status NAME(linear_backward_input_bf16)(distac_context *c, int64_t M, int64_t N, int64_t K, const void *dy,

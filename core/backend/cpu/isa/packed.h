@@ -3,12 +3,12 @@
  * that is not deep, and both factors of a gradient of weights (unpacked.h).
  *
  * B is packed once for all tiles: panels of NR columns, [units][NR]. A tile of the result packs its rows of A, KC
- * units deep, and multiplies them with one panel of B after the other; MR x NR sums at a time are kept in registers.
- * `finish` gets every piece of sums while it is in the first-level cache, to add, bend and store them.
+ * units deep, and multiplies them with one panel of B after the other; MR x NR sums at a time are kept in
+ * registers. `finish` gets every piece of sums while it is in the first-level cache, to add, bend and store them.
  *
- * A unit is what one lane multiplies in one instruction: a float, or a pair of bfloat16 that follow each other along
- * K. So one layout and one kernel serve both. A processor without such an instruction multiplies floats that were
- * rounded to bfloat16; the products are the same, only the order of the sums differs.
+ * A unit is what one lane multiplies in one instruction: a float, or a pair of bfloat16 that follow each other
+ * along K. So one layout and one kernel serve both. A processor without such an instruction multiplies floats that
+ * were rounded to bfloat16; the products are the same, only the order of the sums differs.
  *
  * Every sum runs over K in one order: blocks of KC units, equally long, added up. It does not depend on how the
  * result is cut into tiles. */
@@ -19,9 +19,9 @@
 #define DI_PACKED_SIZES
 enum { PRODUCTS_PLAIN, PRODUCTS_ROUNDED, PRODUCTS_PAIRS };
 enum {
-    MR = VBYTES == 64 ? 14 : 6,     /* rows of a block of sums: 28 + 3 of 32 registers, 12 + 3 of 16 */
+    MR = VBYTES == 64 ? 14 : 6, /* rows of a block of sums: 28 + 3 of 32 registers, 12 + 3 of 16 */
     KC = 384,
-    STRIDE = KC + 16,               /* units from row to row of packed A: more, as rows would meet in one cache set */
+    STRIDE = KC + 16, /* units from row to row of packed A: more, as rows would meet in one cache set */
     PANELS = VBYTES == 64 ? 8 : 16, /* of A in a tile */
     WHOLE_BLOCKS = 4,               /* blocks of KC of A that are packed at a time if these are all, */
     HELD = 2,                       /* and if not: then the sums of a tile need room beside them */
@@ -59,7 +59,8 @@ typedef struct {
     T *result;                      /* or NULL: the sums as they are become the result, without finish */
     int64_t pieces, chunks, chunk;  /* unpacked: pieces of all rows, chunks of K and their depth */
     T *parts;
-    const T *near[2]; /* what finish reads and writes, [M,N] in rows of ld: fetched while the sums are made; or NULL */
+    const T
+        *near[2]; /* what finish reads and writes, [M,N] in rows of ld: fetched while the sums are made; or NULL */
     int64_t ld;
 } NAME(packed_job);
 
@@ -74,7 +75,8 @@ INLINE int64_t NAME(piece)(int64_t rows, int64_t pieces, int64_t q) {
     return q * (rows / pieces) + di_cpu_min(q, rows % pieces);
 }
 
-/* Packs rows row … of op(A) that lie across: all pieces of one step along K after the other, as they share cache lines. */
+/* Packs rows row … of op(A) that lie across: all pieces of one step along K after the other, as they share cache
+ * lines. */
 INLINE void NAME(pack_across)(const NAME(packed_job) *j, int products, int64_t row, int64_t rows, int64_t unit,
                               int64_t units, T *to) {
     int64_t each = products == PRODUCTS_PAIRS ? 2 : 1, pieces = di_cpu_ceil(rows, MR);
@@ -101,7 +103,8 @@ static void NAME(pack_rows)(const NAME(packed_job) *j, int64_t row, int64_t rows
                             T *to) {
     if (j->trans_a) {
         if (j->products == PRODUCTS_PLAIN) NAME(pack_across)(j, PRODUCTS_PLAIN, row, rows, unit, units, to);
-        else if (j->products == PRODUCTS_ROUNDED) NAME(pack_across)(j, PRODUCTS_ROUNDED, row, rows, unit, units, to);
+        else if (j->products == PRODUCTS_ROUNDED)
+            NAME(pack_across)(j, PRODUCTS_ROUNDED, row, rows, unit, units, to);
         else NAME(pack_across)(j, PRODUCTS_PAIRS, row, rows, unit, units, to);
         return;
     }
@@ -194,14 +197,15 @@ LOCAL distac_status NAME(packed)(distac_context *c, const char *kernel, int prod
     NAME(cut_depth)(&j);
     j.bare = products == PRODUCTS_PLAIN && !j.trans_a && j.blocks <= 2 && K > 0;
     int64_t panels = di_cpu_ceil(N, NR), tall = MR * PANELS;
-    /* A packed B that stays in the second-level cache costs little to run through again, packing rows of A twice more:
-     * then rows are cut, otherwise columns. */
+    /* A packed B that stays in the second-level cache costs little to run through again, packing rows of A twice
+     * more: then rows are cut, otherwise columns. */
     bool small = (size_t)(panels * j.units * NR) * sizeof(T) <= (size_t)5 << 18;
     if (small && (double)M * (double)N * (double)K > 1e6)
         tall = di_cpu_min(tall, di_cpu_ceil(di_cpu_ceil(M, 28), 2 * MR) * 2 * MR);
     int64_t down = di_cpu_ceil(M, tall);
     j.rows = di_cpu_ceil(M, down);
-    /* 28 tiles or more, so that no thread waits long for the last one, of two panels or more; small results in one. */
+    /* 28 tiles or more, so that no thread waits long for the last one, of two panels or more; small results in
+     * one. */
     int64_t across = 1;
     if ((double)M * (double)N * (double)K > 1e6)
         across = panels < 4 ? 1 : di_cpu_min(di_cpu_ceil(small ? 8 : 28, down), panels / 2);

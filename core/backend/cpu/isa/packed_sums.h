@@ -1,5 +1,5 @@
-/* packed_sums.h: the innermost loops, MR x NR sums at a time from packed and bare operands. Part of packed.h; included
- * once per element type, hence no guard. */
+/* packed_sums.h: the innermost loops, MR x NR sums at a time from packed and bare operands. Part of packed.h;
+ * included once per element type, hence no guard. */
 
 /* ---- sums ---- */
 INLINE V NAME(broadcast)(const T *unit) {
@@ -22,9 +22,9 @@ INLINE void NAME(multiply)(int products, V *sum, V a, V b) {
     (void)products;
     *sum += a * b;
 }
-/* out [R][NR], in rows of ldo, = (out +) the sums over `units` units; A's row i, unit t at A[i*row + t*step], B's unit
- * t at B + t*ldb. Meanwhile what the next panel of B needs is fetched to the second-level cache, `lead` elements with
- * each unit, from `next` on: without it the first rows of a tile wait for every panel. */
+/* out [R][NR], in rows of ldo, = (out +) the sums over `units` units; A's row i, unit t at A[i*row + t*step], B's
+ * unit t at B + t*ldb. Meanwhile what the next panel of B needs is fetched to the second-level cache, `lead`
+ * elements with each unit, from `next` on: without it the first rows of a tile wait for every panel. */
 INLINE void NAME(micro)(int R, int products, int64_t units, const T *A, int64_t row, int64_t step,
                         const T *B, int64_t ldb, const T *next, int64_t lead, bool add, T *out,
                         int64_t ldo) {
@@ -51,7 +51,7 @@ INLINE void NAME(micro)(int R, int products, int64_t units, const T *A, int64_t 
 }
 #define CASE(R)                                                                                                   \
     case R:                                                                                                       \
-        NAME(micro)(R, products, units, A, row, step, B, ldb, next, lead, add, out, ldo);                             \
+        NAME(micro)(R, products, units, A, row, step, B, ldb, next, lead, add, out, ldo);                         \
         break;
 INLINE void NAME(micro_any)(int R, int products, int64_t units, const T *A, int64_t row, int64_t step,
                             const T *B, int64_t ldb, const T *next, int64_t lead, bool add, T *out,

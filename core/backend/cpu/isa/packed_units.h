@@ -1,5 +1,5 @@
-/* packed_units.h: units of packed operands, and the packing of B into panels of them. Part of packed.h, which says what
- * a unit is; included once per element type, hence no guard. */
+/* packed_units.h: units of packed operands, and the packing of B into panels of them. Part of packed.h, which says
+ * what a unit is; included once per element type, hence no guard. */
 
 /* ---- units ---- */
 
@@ -13,8 +13,8 @@ INLINE uint32_t NAME(rounded)(float x) {
 }
 #endif
 #if PAIRS
-/* Both registers rounded to bfloat16, the low half first, by a processor that multiplies them. It takes numbers below
- * the normal ones for 0, as its products do. */
+/* Both registers rounded to bfloat16, the low half first, by a processor that multiplies them. It takes numbers
+ * below the normal ones for 0, as its products do. */
 INLINE V NAME(two)(V low, V high) {
     V both;
     __asm__("vcvtne2ps2bf16 %1, %2, %0" : "=v"(both) : "v"(low), "v"(high));
@@ -56,8 +56,9 @@ INLINE void NAME(beside)(int products, const T *x, const T *next, T *out) {
     } else if (PAIRS) {
         typedef uint16_t W __attribute__((vector_size(VBYTES), may_alias));
         W both = (W)NAME(two)(LOAD(x), next ? LOAD(next) : SPLAT(0));
-        *(W *)(void *)to = __builtin_shufflevector(both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8,
-                                                   24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        *(W *)(void *)to =
+            __builtin_shufflevector(both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9,
+                                    25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 #endif
     } else if (next) {
         SIMD for (int64_t i = 0; i < VL; i++) to[i] = NAME(rounded)(x[i]) >> 16 | NAME(rounded)(next[i]);
@@ -68,8 +69,8 @@ INLINE void NAME(beside)(int products, const T *x, const T *next, T *out) {
     (void)next;
 #endif
 }
-/* to [units][width] from rows of K [.,n] with row length ld; n up to width, zeros behind; readable elements behind x
- * in its row: `left`, at least n. */
+/* to [units][width] from rows of K [.,n] with row length ld; n up to width, zeros behind; readable elements behind
+ * x in its row: `left`, at least n. */
 INLINE void NAME(pack_beside)(int products, int64_t units, int64_t K, int64_t n, int64_t left, const T *x,
                               int64_t ld, int64_t width, T *to) {
     int64_t each = products == PRODUCTS_PAIRS ? 2 : 1;
@@ -89,9 +90,10 @@ INLINE void NAME(pack_beside)(int products, int64_t units, int64_t K, int64_t n,
 }
 
 /* ---- packing B ---- */
-/* A whole panel of B stored [N,K], as many units as fill squares of registers; returns how many. What the next square
- * of the same rows needs is fetched meanwhile: weights come from memory. */
-INLINE int64_t NAME(pack_squares_of)(int products, int64_t units, int64_t elements, const T *B, int64_t ldb, T *to) {
+/* A whole panel of B stored [N,K], as many units as fill squares of registers; returns how many. What the next
+ * square of the same rows needs is fetched meanwhile: weights come from memory. */
+INLINE int64_t NAME(pack_squares_of)(int products, int64_t units, int64_t elements, const T *B, int64_t ldb,
+                                     T *to) {
     int64_t each = products == PRODUCTS_PAIRS ? 2 : 1, t = 0;
     for (; t + VL <= units && (t + VL) * each <= elements; t += VL) {
         for (int64_t half = 0; half < NR; half += VL) {

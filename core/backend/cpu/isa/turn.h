@@ -1,7 +1,7 @@
 /* turn.h: a small matrix turned around, in registers. Included once per element type, hence no guard. */
 
-/* VL registers of VL elements: element j of register i goes to element i of register j. Each of log2 VL rounds lays
- * register i and the one half of all further on into each other like two halves of a pack of cards. */
+/* VL registers of VL elements: element j of register i goes to element i of register j. Each of log2 VL rounds
+ * lays register i and the one half of all further on into each other like two halves of a pack of cards. */
 #undef ROUNDS
 #undef LOW
 #undef HIGH

@@ -1,6 +1,7 @@
-/* unpacked.h: products AT B of float matrices [K,M] and [K,N] where they lie. Gradients of weights are such: packing
- * costs more than it saves. If there are few tiles, K is cut into chunks, whose sums are kept in `parts` and added up
- * in their order afterwards; the cuts are functions of the shape alone. Part of packed.h, hence no guard. */
+/* unpacked.h: products AT B of float matrices [K,M] and [K,N] where they lie. Gradients of weights are such:
+ * packing costs more than it saves. If there are few tiles, K is cut into chunks, whose sums are kept in `parts`
+ * and added up in their order afterwards; the cuts are functions of the shape alone. Part of packed.h, hence no
+ * guard. */
 
 static distac_status NAME(unpacked_tile)(void *arg, int64_t index) {
     const NAME(packed_job) *j = arg;
