@@ -145,6 +145,8 @@ struct distac_dataset {
     int64_t *order;     /* [size] positions in samples; NULL: all, in order */
     double *mean, *std; /* [channels] */
 };
+/* What a data set is apart from its samples, into a hash. */
+void di_dataset_hash_form(const distac_dataset *dataset, di_sha256 *hash);
 
 struct distac_loader {
     atomic_int refs;

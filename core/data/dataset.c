@@ -351,21 +351,27 @@ static distac_status hash_pixels(const distac_dataset *d, di_sha256 *hash) {
     return status;
 }
 
+void di_dataset_hash_form(const distac_dataset *dataset, di_sha256 *hash) {
+    const di_samples *s = dataset->samples;
+    char text[160];
+    int n = snprintf(text, sizeof text, "%lld %lld %d %d %d %d\n", (long long)dataset->size, (long long)s->classes,
+                     s->channels, s->height, s->width, s->labels ? 1 : 0);
+    di_sha256_update(hash, text, (size_t)n);
+    for (int32_t c = 0; c < s->channels; c++) {
+        n = snprintf(text, sizeof text, "%a %a\n", dataset->mean[c], dataset->std[c]);
+        di_sha256_update(hash, text, (size_t)n);
+    }
+}
+
 distac_status distac_dataset_hash(const distac_dataset *dataset, distac_strings **out) {
     DI_REQUIRE(dataset && out, "dataset and out are needed");
     const di_samples *s = dataset->samples;
     di_sha256 hash;
     di_sha256_init(&hash);
-    char text[160];
-    int n = snprintf(text, sizeof text, "%lld %lld %d %d %d %d\n", (long long)dataset->size, (long long)s->classes,
-                     s->channels, s->height, s->width, s->labels ? 1 : 0);
-    di_sha256_update(&hash, text, (size_t)n);
-    for (int32_t c = 0; c < s->channels; c++) {
-        n = snprintf(text, sizeof text, "%a %a\n", dataset->mean[c], dataset->std[c]);
-        di_sha256_update(&hash, text, (size_t)n);
-    }
+    di_dataset_hash_form(dataset, &hash);
+    char text[32];
     for (int64_t i = 0; s->labels && i < dataset->size; i++) {
-        n = snprintf(text, sizeof text, "%lld\n", (long long)s->labels[position(dataset, 0, NULL, i)]);
+        int n = snprintf(text, sizeof text, "%lld\n", (long long)s->labels[position(dataset, 0, NULL, i)]);
         di_sha256_update(&hash, text, (size_t)n);
     }
     DI_TRY(hash_pixels(dataset, &hash));

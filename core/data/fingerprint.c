@@ -27,17 +27,11 @@ distac_status distac_dataset_fingerprint(const distac_dataset *dataset, distac_s
     if (!s->files && !s->raw) return distac_dataset_hash(dataset, out);
     di_sha256 hash;
     di_sha256_init(&hash);
-    char text[160];
-    int n = snprintf(text, sizeof text, "%lld %lld %d %d %d %d\n", (long long)dataset->size, (long long)s->classes,
-                     s->channels, s->height, s->width, s->labels ? 1 : 0);
-    di_sha256_update(&hash, text, (size_t)n);
-    for (int32_t c = 0; c < s->channels; c++) {
-        n = snprintf(text, sizeof text, "%a %a\n", dataset->mean[c], dataset->std[c]);
-        di_sha256_update(&hash, text, (size_t)n);
-    }
+    di_dataset_hash_form(dataset, &hash);
+    char text[48];
     for (int64_t i = 0; i < dataset->size; i++) {
         int64_t at = dataset->order ? dataset->order[i] : i;
-        n = snprintf(text, sizeof text, "%lld %lld ", (long long)at, s->labels ? (long long)s->labels[at] : -1LL);
+        int n = snprintf(text, sizeof text, "%lld %lld ", (long long)at, s->labels ? (long long)s->labels[at] : -1LL);
         di_sha256_update(&hash, text, (size_t)n);
         if (s->files) add_file(&hash, s->files[at]);
     }

@@ -197,7 +197,7 @@ static void run_attention_infer(void) {
     k->attention(context, B, N, W, H, qkv, NULL, y);
 }
 static void run_attention_backward(void) {
-    k->attention_backward(context, B, N, W, H, qkv, probs, y, dqkv);
+    k->attention_backward(context, B, N, W, H, qkv, probs, y, y, dqkv);
 }
 static void run_patches(void) {
     k->patches(context, B, 3, 28, 7, x, y);

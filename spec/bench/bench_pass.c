@@ -94,8 +94,9 @@ static distac_status attention_first(distac_context *c, int64_t B, int64_t N, in
     TIMED(attention_first(c, B, N, W, H, x, weight, bias, out), 0, "attention of class tokens", B, W, 0);
 }
 static distac_status attention_backward(distac_context *c, int64_t B, int64_t N, int64_t W, int64_t H,
-                                        const void *qkv, const void *probs, const void *dout, void *dqkv) {
-    TIMED(attention_backward(c, B, N, W, H, qkv, probs, dout, dqkv), 4 * product(B * N, N, W),
+                                        const void *qkv, const void *kept, const void *out, const void *dout,
+                                        void *dqkv) {
+    TIMED(attention_backward(c, B, N, W, H, qkv, kept, out, dout, dqkv), 4 * product(B * N, N, W),
           "gradient of attention", B, N, W);
 }
 static distac_status mlp(distac_context *c, int64_t M, int64_t W, int64_t hidden, int32_t act, const di_half *p,
