@@ -30,7 +30,7 @@ static double share_of(int32_t models, const double *products) {
     }
     if (pairs == 0) return 1;
     double cosine = sum / (double)pairs, below = 1 + (models - 1) * cosine;
-    return fabs(below) < 1e-12 ? 0 : models * cosine / below; /* opposite models: their mean tells nothing */
+    return fabs(below) < 1e-6 ? 0 : models * cosine / below; /* opposite models: their mean tells nothing */
 }
 
 static distac_status prepare(di_merge_run *run) {

@@ -1,5 +1,5 @@
 -- distac.translate: a mergekit configuration as the merge of this engine that means the same, with every difference in
--- meaning named. The meanings are those of mergekit 0.1.4 (merge_methods/generalized_task_arithmetic.py, linear.py,
+-- meaning named. The meanings are those of mergekit 0.1.5 (merge_methods/generalized_task_arithmetic.py, linear.py,
 -- slerp.py, nuslerp.py, model_stock.py, config.py).
 --
 -- translate.mergekit(text [, { layers = N }]) -> { base =, method =, params =, models =, dtype =, differences =, notes = }

@@ -19,7 +19,7 @@ METHODS = {
     "ties": ({"weight": 1.0, "density": 0.2}, {"lambda": 1.0}, ONE),
     "dare_ties": ({"weight": 1.0, "density": 0.5}, {"normalize": True}, NONE),
     "della": ({"weight": 1.0, "density": 0.5}, {"rescale": True}, NONE),
-    "breadcrumbs": ({"weight": 0.3, "density": 0.5, "gamma": 0.01}, {}, NONE),
+    "breadcrumbs": ({"weight": 0.3, "density": 0.5, "gamma": 0.01}, {}, ONE),
     "model_stock": ({}, {}, ONE),
     "slerp": ({}, {"t": 0.5}, BOTH),
 }

@@ -1,4 +1,4 @@
--- distac.translate.known: what mergekit 0.1.4 knows: keys, methods and their parameters.
+-- distac.translate.known: what mergekit 0.1.5 knows: keys, methods and their parameters.
 
 local known = {}
 
