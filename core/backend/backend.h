@@ -215,6 +215,16 @@ typedef struct di_device {
     distac_status (*upload)(distac_context *c, void *dst, const void *src, size_t bytes); /* src is read on return */
     distac_status (*download)(distac_context *c, void *dst, const void *src, size_t bytes);
     distac_status (*wait)(distac_context *c); /* all work is done, or its error is told */
+    /* Transfers beside the work. A sending is memory of the host, at *here, whose contents go to memory of the device of
+     * its own while other work is done; one thread at a time calls these. */
+    distac_status (*sending_make)(distac_context *c, size_t bytes, void **sending, void **here);
+    /* Sets out, as soon as what reads the last contents is done; the host's memory is not written until sending_left. */
+    distac_status (*sending_start)(distac_context *c, void *sending);
+    distac_status (*sending_left)(distac_context *c, void *sending);
+    /* Work given between these two reads what was started last at *there. */
+    distac_status (*sending_read)(distac_context *c, void *sending, const void **there);
+    distac_status (*sending_done)(distac_context *c, void *sending);
+    void (*sending_free)(distac_context *c, void *sending); /* NULL is fine */
     /* Between record_begin and record_end work is recorded instead of done; keep false: thrown away. replay gives a
      * recording to the device as one piece of work, as long as it holds: memory of the backend it points to may move. */
     distac_status (*record_begin)(distac_context *c);

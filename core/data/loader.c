@@ -144,8 +144,11 @@ distac_status distac_loader_images(distac_loader *loader, int64_t step, distac_t
     const di_samples *s = loader->dataset->samples;
     const uint8_t *planes = NULL;
     if (loader->prefetch) {
+        void *sending;
         DI_TRY(di_prefetch_get(loader->prefetch, step, &planes));
-        DI_TRY(di_images_of_planes(loader->dataset, loader->batch, planes, out));
+        DI_TRY(di_prefetch_sending(loader->prefetch, step, &sending));
+        if (sending) DI_TRY(di_images_sent(loader->dataset, loader->batch, sending, out));
+        else DI_TRY(di_images_of_planes(loader->dataset, loader->batch, planes, out));
     }
     if (!loader->prefetch && !loader->cropped) DI_TRY(di_images_held(loader->dataset, 0, loader->batch, list, out));
     if (*out) return DISTAC_OK;

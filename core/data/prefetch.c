@@ -4,7 +4,9 @@
  *
  * Threads start with the first batch, block all signals (they are the host's), end with the object, and are not
  * there after a fork: the child starts its own. Memory: `ahead` batches of bytes, and what each thread needs to
- * decode one image. */
+ * decode one image. Where models are computed on a device, batches are decoded into memory that it fetches by itself,
+ * and the batch after the one asked for sets out as soon as it is whole: it travels while a step is computed. */
+#include "../backend/backend.h"
 #include "data.h"
 
 #include <pthread.h>
@@ -19,7 +21,9 @@ typedef struct slot {
     int64_t taken, done; /* samples handed out, finished */
     di_batch batch;
     int32_t *codes; /* [n] */
-    uint8_t *planes;
+    uint8_t *planes; /* the sending's, if there is one */
+    void *sending;   /* to the device that models are computed on; NULL: none */
+    bool sent;
 } slot;
 
 struct di_prefetch {
@@ -92,6 +96,14 @@ static bool make_locks(di_prefetch *p) {
     return made;
 }
 
+/* Without one batches travel when they are asked for. */
+static distac_status make_sending(distac_context *c, size_t bytes, slot *s) {
+    void *planes;
+    DI_TRY(c->device->sending_make(c, bytes, &s->sending, &planes));
+    s->planes = planes;
+    return DISTAC_OK;
+}
+
 distac_status di_prefetch_create(distac_context *context, int32_t workers, int32_t ahead, int64_t n, size_t bytes,
                                  di_batch_plan plan, void *arg, di_prefetch **out) {
     di_prefetch *p = di_new(sizeof *p);
@@ -111,7 +123,8 @@ distac_status di_prefetch_create(distac_context *context, int32_t workers, int32
         s->batch.positions = di_new((size_t)n * sizeof *s->batch.positions);
         s->batch.crops = di_new((size_t)n * sizeof *s->batch.crops);
         s->codes = di_new((size_t)n * sizeof *s->codes);
-        s->planes = di_alloc(context, (size_t)n * bytes);
+        if (di_models_there(context)) (void)make_sending(context, (size_t)n * bytes, s);
+        if (!s->sending) s->planes = di_alloc(context, (size_t)n * bytes);
         whole = s->batch.positions && s->batch.crops && s->codes && s->planes;
     }
     if (!whole) {
@@ -178,7 +191,8 @@ void di_prefetch_destroy(di_prefetch *p) {
         free(s->batch.positions);
         free(s->batch.crops);
         free(s->codes);
-        di_free(p->context, s->planes, (size_t)p->n * p->bytes);
+        if (s->sending) p->context->device->sending_free(p->context, s->sending);
+        else di_free(p->context, s->planes, (size_t)p->n * p->bytes);
     }
     free(p->slots);
     free(p->thread);
@@ -195,8 +209,10 @@ static distac_status load(di_prefetch *p, int64_t step) {
     slot *s = &p->slots[step % p->ahead];
     if (s->step == step) return DISTAC_OK;
     empty(p, s);
+    if (s->sending) DI_TRY(p->context->device->sending_left(p->context, s->sending));
     DI_TRY(p->plan(p->arg, step, &s->batch));
     s->taken = s->done = 0;
+    s->sent = false;
     s->step = step;
     return DISTAC_OK;
 }
@@ -242,4 +258,24 @@ distac_status di_prefetch_get(di_prefetch *p, int64_t step, const uint8_t **plan
     }
     *planes = s->planes;
     return DISTAC_OK;
+}
+
+static distac_status send(di_prefetch *p, slot *s) {
+    if (s->sent) return DISTAC_OK;
+    DI_TRY(p->context->device->sending_start(p->context, s->sending));
+    s->sent = true;
+    return DISTAC_OK;
+}
+
+distac_status di_prefetch_sending(di_prefetch *p, int64_t step, void **sending) {
+    slot *s = &p->slots[step % p->ahead], *next = &p->slots[(step + 1) % p->ahead];
+    *sending = s->sending;
+    if (!s->sending) return DISTAC_OK;
+    DI_TRY(send(p, s));
+    if (!next->sending || next == s) return DISTAC_OK;
+    pthread_mutex_lock(&p->lock);
+    bool whole = next->step == step + 1 && next->done == p->n;
+    for (int64_t i = 0; i < p->n && whole; i++) whole = next->codes[i] == DISTAC_OK;
+    pthread_mutex_unlock(&p->lock);
+    return whole ? send(p, next) : DISTAC_OK;
 }

@@ -69,6 +69,21 @@ distac_status di_images_of_planes(const distac_dataset *d, int64_t n, const uint
     return carry(d, n, planes, (size_t)n * di_samples_bytes(d->samples), NULL, out);
 }
 
+distac_status di_images_sent(const distac_dataset *d, int64_t n, void *sending, distac_tensor **out) {
+    distac_context *c = d->samples->context;
+    const void *bytes;
+    *out = NULL;
+    if (!fits(d)) return DISTAC_OK;
+    DI_TRY(c->device->sending_read(c, sending, &bytes));
+    distac_status status = normalize(d, n, bytes, NULL, out);
+    distac_status done = c->device->sending_done(c, sending);
+    if (status == DISTAC_OK && done != DISTAC_OK) {
+        distac_tensor_release(*out);
+        *out = NULL;
+    }
+    return status == DISTAC_OK ? done : status;
+}
+
 distac_status di_images_held(const distac_dataset *d, int64_t start, int64_t n, const int64_t *list,
                              distac_tensor **out) {
     *out = NULL;

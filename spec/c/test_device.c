@@ -2,6 +2,8 @@
  * themselves: the same bits in every run, refused steps that change nothing. Skipped where there is no device. */
 #include "mini.h"
 
+#include <time.h>
+
 static const distac_vit_config config = {.image = 14, .patch = 7, .channels = 3, .width = 24, .layers = 2,
                                          .heads = 3, .mlp = 40, .dim = 12, .activation = DISTAC_ACT_QUICK_GELU};
 enum { BATCH = 6, CLASSES = 5, STEPS = 4 };
@@ -240,6 +242,49 @@ static void images_as_on_the_cpu(void **state) {
     for (int q = 0; q < 8; q++) free(values[q / 4][q % 4]);
 }
 
+/* Batches that are read ahead set out before they are asked for: the same as the CPU's, in order, out of it and twice,
+ * while steps are computed between them. */
+static void batches_sent_ahead(void **state) {
+    (void)state;
+    enum { IMAGES = 23, PIXELS = 3 * 14 * 14, TAKEN = 14 };
+    static const int64_t order[TAKEN] = {0, 1, 2, 3, 4, 4, 5, 9, 8, 8, 9, 10, 30, 31};
+    const char *const devices[2] = {"cuda", NULL};
+    record values[2] = {{0}, {0}};
+    for (int d = 0; d < 2; d++) {
+        bench b;
+        if (!bench_make(&b, devices[d], DISTAC_F32, "f32")) skip();
+        const int64_t shape[4] = {IMAGES, 3, 14, 14};
+        distac_tensor *pixels = NULL, *batch = NULL;
+        distac_dataset *set = NULL;
+        distac_loader *loader = NULL;
+        distac_trainer *trainer = NULL;
+        distac_step_stats stats;
+        OK(distac_tensor_create(b.context, DISTAC_U8, 4, shape, &pixels));
+        for (int i = 0; i < IMAGES * PIXELS; i++) ((uint8_t *)distac_tensor_data(pixels))[i] = (uint8_t)(i * 37 % 251);
+        OK(distac_dataset_create(pixels, NULL, 0, &set));
+        OK(distac_loader_create(set, BATCH, 7, &loader));
+        OK(distac_loader_workers(loader, 2, 3));
+        OK(distac_trainer_create(b.vit, b.head, b.optimizer, NULL, &(distac_loss_desc){0}, 0, 17, &trainer));
+        for (int i = 0; i < TAKEN; i++) {
+            OK(distac_loader_images(loader, order[i], &batch));
+            OK(distac_trainer_step(trainer, batch, b.labels, 1e-4, &stats));
+            nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); /* the next ones are decoded by then */
+            add_tensor(&values[d], batch);
+            add(&values[d], &stats.loss, 1);
+            distac_tensor_release(batch);
+        }
+        distac_trainer_release(trainer);
+        distac_loader_release(loader);
+        distac_dataset_release(set);
+        distac_tensor_release(pixels);
+        bench_free(&b);
+    }
+    assert_int_equal(values[0].count, values[1].count);
+    for (int64_t i = 0; i < values[0].count; i++) NEAR(values[0].values[i], values[1].values[i], 1e-4);
+    free(values[0].values);
+    free(values[1].values);
+}
+
 /* An image that is not a number: the step names a parameter tensor and nothing moves; the next one is as if it had not
  * been. */
 static void refused_steps_change_nothing(void **state) {
@@ -318,7 +363,12 @@ static void copies_follow_the_parameters(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(copies_follow_the_parameters), cmocka_unit_test(as_on_the_cpu), cmocka_unit_test(images_as_on_the_cpu),
-                                       cmocka_unit_test(refused_steps_change_nothing)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(as_on_the_cpu),
+        cmocka_unit_test(copies_follow_the_parameters),
+        cmocka_unit_test(images_as_on_the_cpu),
+        cmocka_unit_test(batches_sent_ahead),
+        cmocka_unit_test(refused_steps_change_nothing),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

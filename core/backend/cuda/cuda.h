@@ -13,6 +13,7 @@ typedef struct di_cuda {
     di_device device; /* first: context->device points here */
     int index, processors;
     cudaStream_t stream; /* all work of the context, in order */
+    cudaStream_t copies; /* sendings beside it; NULL: there was none yet */
     cudaMemPool_t pool;  /* NULL: the device has none, memory comes from cudaMalloc */
     cublasLtHandle_t lt;
     void *workspace;             /* for cuBLASLt, always the same: its sums do not depend on chance */
@@ -62,6 +63,14 @@ distac_status di_cuda_scratch(distac_context *c, size_t bytes, void **out);
 distac_status di_cuda_read_sums(distac_context *c, int n, double *out);
 distac_status di_cuda_memory_open(distac_context *c, di_cuda *cuda);
 void di_cuda_memory_close(distac_context *c, di_cuda *cuda);
+
+/* ---- sendings.c ---- */
+distac_status di_cuda_sending_make(distac_context *c, size_t bytes, void **sending, void **here);
+distac_status di_cuda_sending_start(distac_context *c, void *sending);
+distac_status di_cuda_sending_left(distac_context *c, void *sending);
+distac_status di_cuda_sending_read(distac_context *c, void *sending, const void **there);
+distac_status di_cuda_sending_done(distac_context *c, void *sending);
+void di_cuda_sending_free(distac_context *c, void *sending);
 
 /* ---- products.c, plans.c ---- */
 void di_cuda_plans_free(di_cuda *cuda);

@@ -13,10 +13,10 @@ static cudaError_t raw_alloc(di_cuda *cuda, void **out, size_t bytes) {
 
 static void raw_free(di_cuda *cuda, void *memory) {
     if (!memory || cuda->lost) return; /* the memory went with the device */
-    if (cuda->pool)
-        (void)cudaFreeAsync(memory, cuda->stream);
-    else
-        (void)cudaFree(memory);
+    if (cuda->pool && cudaFreeAsync(memory, cuda->stream) == cudaSuccess) return;
+    (void)cudaStreamSynchronize(cuda->stream);
+    (void)cudaFree(memory); /* which frees what pools gave, too */
+    (void)cudaGetLastError();
 }
 
 distac_status di_cuda_alloc(distac_context *c, size_t bytes, void **out) {

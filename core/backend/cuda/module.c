@@ -109,6 +109,7 @@ static void close_device(distac_context *c) {
     di_cuda_solver_close(cuda);
     di_cuda_products_close(c, cuda);
     di_cuda_memory_close(c, cuda);
+    if (cuda->copies) cudaStreamDestroy(cuda->copies);
     if (cuda->stream) cudaStreamDestroy(cuda->stream);
     (void)cudaGetLastError();
     c->device = NULL;
@@ -143,6 +144,12 @@ static distac_status open_device(distac_context *c, int32_t index, const char *k
         .upload = di_cuda_upload,
         .download = di_cuda_download,
         .wait = di_cuda_wait,
+        .sending_make = di_cuda_sending_make,
+        .sending_start = di_cuda_sending_start,
+        .sending_left = di_cuda_sending_left,
+        .sending_read = di_cuda_sending_read,
+        .sending_done = di_cuda_sending_done,
+        .sending_free = di_cuda_sending_free,
         .record_begin = di_cuda_record_begin,
         .record_end = di_cuda_record_end,
         .recording_holds = di_cuda_recording_holds,
