@@ -340,7 +340,8 @@ describe("distac head", function()
 
     it("writes what zero_shot_head makes", function()
         local status, out = tiny.run({ "head", "--model", "clip.safetensors", "--classes", "classes.txt", "--templates",
-            "templates.txt", "--activation", "gelu", "-o", "head.safetensors", "--json" }, root)
+            "templates.txt", "--activation", "gelu", "-o", "head.safetensors", "--json",
+            "--device", os.getenv "DISTAC_TEST_DEVICE" or "cpu" }, root)
         assert.equal(0, status)
         assert.equal(2, distac.json.decode(out).classes)
         local head = distac.load_head(root .. "/head.safetensors")

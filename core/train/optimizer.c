@@ -111,7 +111,22 @@ static distac_status check_vector(const distac_optimizer *o, const distac_tensor
         return di_fail_at(DISTAC_ESHAPE, "distac_optimizer_step",
                           "%s has %lld elements, wanted %lld in one row-major run", name, (long long)t->numel,
                           (long long)o->n);
-    return di_tensor_expect_there(t, name, t->dtype, t->rank, t->shape);
+    return DISTAC_OK;
+}
+
+/* One update of vectors that lie where the optimizer computes; *sumsq of the gradient. */
+static distac_status update(distac_optimizer *o, double lr, const distac_tensor *params, const distac_tensor *grads,
+                            double *sumsq) {
+    const di_kernels *k = o->kernels;
+    const di_adamw rule = di_optimizer_rule(o);
+    di_step step = {.rate = {lr, 0.0}, .updates = {o->steps, 0}}, *at = o->step;
+    DI_TRY(k->step_begin(o->context, &step, at));
+    DI_TRY(k->step_gradient(o->context, 0, o->n, 0.0, NULL, NULL, grads->data, at));
+    DI_TRY(k->step_decide(o->context, 1, &rule, at));
+    DI_TRY(di_optimizer_update(o, 0, at, grads->data, params->data, NULL));
+    DI_TRY(di_there_get(o->context, &step, at, sizeof step));
+    *sumsq = step.sumsq[0];
+    return di_optimizer_check(o, step.sumsq[0], "gradient");
 }
 
 distac_status distac_optimizer_step(distac_optimizer *optimizer, distac_tensor *params, distac_tensor *grads,
@@ -121,18 +136,18 @@ distac_status distac_optimizer_step(distac_optimizer *optimizer, distac_tensor *
     DI_TRY(check_vector(optimizer, grads, "grads"));
     DI_TRY(di_writable(__func__, "params", params));
     DI_TRY(di_optimizer_rate(optimizer, lr, &lr));
-    const di_kernels *k = optimizer->kernels;
-    const di_adamw rule = di_optimizer_rule(optimizer);
-    di_step step = {.rate = {lr, 0.0}, .updates = {optimizer->steps, 0}}, *at = optimizer->step;
-    DI_TRY(k->step_begin(optimizer->context, &step, at));
-    DI_TRY(k->step_gradient(optimizer->context, 0, optimizer->n, 0.0, NULL, NULL, grads->data, at));
-    DI_TRY(k->step_decide(optimizer->context, 1, &rule, at));
-    DI_TRY(di_optimizer_update(optimizer, 0, at, grads->data, params->data, NULL));
-    DI_TRY(di_there_get(optimizer->context, &step, at, sizeof step));
-    *out = sqrt(step.sumsq[0]);
-    DI_TRY(di_optimizer_check(optimizer, step.sumsq[0], "gradient"));
-    optimizer->steps++;
-    return DISTAC_OK;
+    /* Vectors in another memory travel: few learn so, as AdaMerging's coefficients. */
+    distac_tensor *theta = NULL, *g = NULL;
+    double sumsq = NAN;
+    distac_status status = di_bring_there(params, &theta);
+    if (status == DISTAC_OK) status = di_bring_there(grads, &g);
+    if (status == DISTAC_OK) status = update(optimizer, lr, theta, g, &sumsq);
+    if (status == DISTAC_OK && theta != params) status = distac_tensor_copy(params, theta);
+    distac_tensor_release(g);
+    distac_tensor_release(theta);
+    *out = sqrt(sumsq);
+    if (status == DISTAC_OK) optimizer->steps++;
+    return status;
 }
 
 int64_t distac_optimizer_steps(const distac_optimizer *optimizer) { return optimizer ? optimizer->steps : 0; }
