@@ -268,7 +268,7 @@ if has sanitize && needs sanitize gcc lua5.4 busted && asan_tree; then
     unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
 fi
 if has tsan && needs tsan gcc; then
-    threaded="test_base test_steps test_train test_data test_loader test_merge test_merge_random test_merge_run test_engines test_script_engines"
+    threaded="test_base test_pool test_steps test_train test_data test_loader test_merge test_merge_random test_merge_run test_engines test_script_engines"
     # shellcheck disable=SC2086
     if step "thread sanitizer build" build_tree "$tsan" gcc -DDISTAC_CUDA=OFF -DDISTAC_SANITIZE=thread \
         -DCMAKE_BUILD_TYPE=RelWithDebInfo -- $threaded libdistac.so libdistac-script.so distac_lua; then

@@ -110,6 +110,7 @@ static distac_status compute(int32_t op, int32_t dtype, const distac_tensor *a, 
                           di_shape_text(a->rank, a->shape, ta, sizeof ta),
                           di_shape_text(b->rank, b->shape, tb, sizeof tb));
     const distac_tensor *real = a->data ? a : b; /* the other may be a number */
+    DI_TRY(di_poll(real->context));
     DI_TRY(di_tensor_new_beside(real, dtype, rank, shape, false, out));
     di_walk walk;
     const int64_t *strides[] = {(*out)->stride, sa, sb};
@@ -211,6 +212,7 @@ distac_status distac_tensor_unary(int32_t op, const distac_tensor *a, distac_ten
     *out = NULL;
     DI_TRY(check_op(__func__, op, DISTAC_ISFINITE));
     DI_TRY(di_compute_dtype(__func__, "a", a, &dtype));
+    DI_TRY(di_poll(a->context));
     DI_TRY(operand(a, dtype, &wide));
     distac_status status = di_tensor_new_beside(a, dtype, a->rank, a->shape, false, out);
     if (status == DISTAC_OK) {

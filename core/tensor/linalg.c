@@ -203,6 +203,7 @@ distac_status distac_tensor_svd(const distac_tensor *a, distac_tensor *u, distac
     DI_TRY(check_result(__func__, "s", s, 1, R, 0));
     DI_TRY(check_result(__func__, "vt", vt, 2, R, N));
     if (R == 0) return DISTAC_OK;
+    DI_TRY(di_poll(a->context)); /* LAPACK, once begun, is not stopped */
     if (!a->storage->there) DI_TRY(di_lapack_ready());
     distac_status status = distac_tensor_cast(a, DISTAC_F64, &wide);
     if (status == DISTAC_OK) status = temporary(a, 2, M, R, &wide_u);
@@ -259,6 +260,7 @@ distac_status distac_tensor_eigh(const distac_tensor *a, distac_tensor *w, dista
     DI_TRY(check_result(__func__, "w", w, 1, N, 0));
     DI_TRY(check_result(__func__, "v", v, 2, N, N));
     if (N == 0) return DISTAC_OK;
+    DI_TRY(di_poll(a->context)); /* as above */
     if (!a->storage->there) DI_TRY(di_lapack_ready());
     distac_status status = distac_tensor_cast(a, DISTAC_F64, &wide);
     if (status == DISTAC_OK) status = temporary(a, 1, N, 0, &wide_w);

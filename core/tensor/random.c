@@ -22,7 +22,7 @@ static void random_run(void *arg, const di_run *run) {
     int64_t bytes = distac_dtype_bytes(dtype), step = run->stride[0];
     char *data = (char *)job->tensor->data + run->offset[0] * bytes;
     double piece[PIECE];
-    for (int64_t done = 0; done < run->n; done += PIECE) {
+    for (int64_t done = 0; done < run->n && !distac_cancelled(job->tensor->context); done += PIECE) {
         int64_t m = run->n - done < PIECE ? run->n - done : PIECE;
         for (int64_t i = 0; i < m; i++) {
             uint64_t index = (uint64_t)(run->first + done + i);
@@ -55,5 +55,5 @@ distac_status distac_tensor_random(distac_tensor *tensor, int32_t kind, uint64_t
     const int64_t *strides[] = {tensor->stride};
     di_walk_make(&walk, tensor->rank, tensor->shape, 1, strides);
     di_walk_all(tensor->context, &walk, random_run, &job);
-    return DISTAC_OK;
+    return di_poll(tensor->context);
 }

@@ -156,6 +156,7 @@ static distac_status run(reduce_job *job, distac_context *context, distac_tensor
     job->pieces = along > block ? (along + block - 1) / block : 1;
     int64_t slots = job->outer * (job->inner == 1 ? job->pieces : job->inner);
     size_t bytes = (size_t)slots * sizeof(double);
+    DI_TRY(di_poll(context));
     job->value = di_alloc_zeroed(context, bytes);
     if (!job->value) return DISTAC_ENOMEM;
     job->index = di_alloc_zeroed(context, bytes);
