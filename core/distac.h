@@ -615,6 +615,9 @@ DISTAC_API distac_status distac_merge_stream_next(distac_merge_stream *stream, d
 /* [borrow] Doubles of the current chunk: row 0 … n-1 the task vectors, n the base (NULL: not given), n+1 the result D,
  * which the caller fills. Behind and before a row is room for one number. NULL if there is no such row. */
 DISTAC_API void *distac_merge_stream_row(distac_merge_stream *stream, int32_t row);
+/* [view] The row as a tensor F64 of the chunk's count, over the same numbers: those of other chunks when this one is
+ * done. Errors: EINVAL. */
+DISTAC_API distac_status distac_merge_stream_view(distac_merge_stream *stream, int32_t row, distac_tensor **out);
 /* Copies a row; n_values is the chunk's count. Errors: ESHAPE, ESTATE, EINVAL. */
 DISTAC_API distac_status distac_merge_stream_read(const distac_merge_stream *stream, int32_t row, int64_t n_values,
                                                   DISTAC_FILL double *values);

@@ -123,6 +123,41 @@ describe("a user's operator", function()
         assert.same({ 0, 4 }, got.none:shape())
     end)
 
+    it("over pieces of tensors writes the very file that the engine's own writes", function()
+        local base, list = models(3)
+        local rules = { lambda = 0.3, scale = { { "big", 0.5 } }, except = "one" }
+        distac.merge.task_arithmetic(rules):files(base, list, other)
+        local kept
+        local function filling(b, taus, name, o)
+            assert.equal("f64", b:dtype())
+            assert.truthy(base:tensor(name):numel() >= o:numel() and #o:shape() == 1)
+            kept = taus[1]
+            local n, total = o:numel(), taus[1] + taus[2] + taus[3]
+            for i = 1, n do
+                o[i] = total[i]
+            end
+            return o
+        end
+        local function returning(_, taus) return taus[1] + taus[2] + taus[3] end
+        for _, case in ipairs { { filling, 4096 }, { returning, 100 }, { returning, 0 } } do
+            local op = distac.merge.custom(case[1], { lambda = 0.3, scale = rules.scale, except = "one",
+                chunk = case[2] })
+            op:files(base, list, out)
+            assert.truthy(bytes(out) == bytes(other))
+        end
+        assert.truthy(kept:numel() > 0 and kept[1]) -- it may lie where others are now, but it lies
+        local taus = {}
+        for i, m in ipairs(list) do
+            taus[i] = m - base
+        end
+        assert.equal(distac.merge.task_arithmetic {}:delta(taus):fingerprint(),
+            distac.merge.custom(returning, { chunk = 1000 }):delta(taus):fingerprint())
+        raises("ESHAPE", "big", function()
+            distac.merge.custom(function() return distac.ones { 2 } end, { chunk = 64, only = "big" }):files(base, list, out)
+        end)
+        raises("EINVAL", { "chunk", "-1" }, distac.merge.custom, returning, { chunk = -1 })
+    end)
+
     it("leaves the older file and nothing else when it fails", function()
         local base, list = models(2)
         distac.fs.write(out, "older")
@@ -171,6 +206,9 @@ describe("a user's operator", function()
         raises("ESHAPE", "1 values for a chunk of " .. string.format("%.0f", chunk.count), raw.merge_stream_write,
             stream, { 1 })
         raises("EINVAL", "row 9", raw.merge_stream_read, stream, 9, chunk.count)
+        raises("EINVAL", "row 9", raw.merge_stream_view, stream, 9)
+        assert.equal(chunk.count, raw.merge_stream_view(stream, 0):numel())
+        raises("ESTATE", "no tensor", raw.merge_stream_tau, stream, 0)
         raises("ESTATE", "no tensor", raw.merge_stream_put, stream, distac.ones { 1 })
         raises("ESTATE", "to a file", raw.merge_stream_result, stream)
         raw.release(stream)
@@ -178,6 +216,7 @@ describe("a user's operator", function()
         local whole = raw.merge_stream_taus(handle, { list[1] - base }, nil, -1)
         raw.merge_stream_next(whole)
         raises("ESTATE", "no result yet", raw.merge_stream_next, whole)
+        raises("EINVAL", "task vector 1 of 1", raw.merge_stream_tau, whole, 1)
         raw.release(whole)
     end)
 end)

@@ -142,9 +142,9 @@ static distac_status make_buffers(distac_merge_stream *s) {
     s->ring = s->slots * PER_ROWS;
     s->slot_bytes = (size_t)s->chunk * widest(s);
     if (!s->whole_tensors) {
-        s->rows_bytes = (size_t)(DI_STREAM_PAD + s->slots * di_stream_rows(s) * (s->chunk + DI_STREAM_PAD)) * sizeof(double);
-        s->rows = di_alloc_zeroed(s->run.context, s->rows_bytes);
-        if (!s->rows) return DISTAC_ENOMEM;
+        int64_t numbers = DI_STREAM_PAD + s->slots * di_stream_rows(s) * (s->chunk + DI_STREAM_PAD);
+        DI_TRY(di_tensor_new(s->run.context, DISTAC_F64, 1, &numbers, true, &s->rows_owner));
+        s->rows = s->rows_owner->data;
     }
     s->bytes = di_alloc(s->run.context, (size_t)s->ring * s->slot_bytes);
     return s->bytes ? di_crew_open(s) : DISTAC_ENOMEM;
@@ -165,7 +165,7 @@ void distac_merge_stream_release(distac_merge_stream *s) {
     drop_whole(s, &s->later);
     for (int64_t i = 0; s->results && i < s->run.base->count; i++) distac_tensor_release(s->results[i]);
     distac_checkpoint_release(s->made);
-    if (s->rows) di_free(context, s->rows, s->rows_bytes);
+    distac_tensor_release(s->rows_owner);
     if (s->bytes) di_free(context, s->bytes, (size_t)s->ring * s->slot_bytes);
     if (s->turning) di_free(context, s->turning, s->turning_bytes);
     di_sources_close(&s->base_bytes);
@@ -315,6 +315,15 @@ void *distac_merge_stream_row(distac_merge_stream *s, int32_t index) {
     if (!s || !shown(s) || index < 0 || index >= di_stream_rows(s) || (index == s->run.models && !di_stream_has_base(s)))
         return NULL;
     return di_stream_row(s, shown(s)->rows, index);
+}
+
+distac_status distac_merge_stream_view(distac_merge_stream *s, int32_t index, distac_tensor **out) {
+    DI_REQUIRE(s, "stream is NULL");
+    DI_REQUIRE(out, "out is NULL");
+    *out = NULL;
+    const double *row = distac_merge_stream_row(s, index);
+    if (!row) return di_fail(DISTAC_EINVAL, "there is no row %d now", (int)index);
+    return di_tensor_slice(s->rows_owner, row - s->rows, 1, &shown(s)->count, out);
 }
 
 /* Is there a chunk with this row and this many numbers? */

@@ -57,8 +57,9 @@ struct distac_merge_stream {
 
     int64_t chunk, slots, ring; /* elements; how many have rows; how many there are */
     double *rows;
+    distac_tensor *rows_owner; /* they outlive the stream in views of them */
     uint8_t *bytes; /* [ring][slot_bytes] */
-    size_t rows_bytes, slot_bytes;
+    size_t slot_bytes;
     /* Under the lock. Slot i is slot[i % ring]; all before `looked` have been with the caller, before `planned` were
      * planned, before `loading` taken to be loaded, before `storing` to be stored, before `put` are written. */
     pthread_mutex_t lock;

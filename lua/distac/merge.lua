@@ -66,17 +66,23 @@ local function own(fname, wanted, fn, options, elementwise)
         lambda = { "number", default = 1 }, chunk = { "number" },
         only = { "any" }, except = { "any" }, scale = { "any" },
     })
+    if o.chunk and not (o.chunk >= 0) then
+        errors.raise("EINVAL", "%s: chunk: %s; wanted a number of elements, or 0 for what suits the caches", fname,
+            check.describe(o.chunk))
+    end
     local operator = { method = o.name, values = { lambda = o.lambda }, fn = fn, elementwise = elementwise,
-        chunk = elementwise and o.chunk or nil, handle = raw.merge_create(context.get(), "average"),
+        chunk = o.chunk, handle = raw.merge_create(context.get(), "average"),
         fixed_lambda = options ~= nil and options.lambda ~= nil }
     raw.merge_set(operator.handle, "lambda", { o.lambda })
     methods.apply_rules(fname, operator, o)
     return setmetatable(operator, Operator)
 end
 
--- custom(fn [, { name =, lambda =, only =, except =, scale = }]): fn(base_tensor, { tau_tensor, ... }, name) returns
--- the merged change of one tensor, before lambda. Tensors come in f32 (f64 where all are). Merging files holds one
--- tensor of every model at a time.
+-- custom(fn [, { name =, lambda =, only =, except =, scale =, chunk = }]): fn(base_tensor, { tau_tensor, ... }, name)
+-- returns the merged change of one tensor, before lambda. Tensors come in f32 (f64 where all are). Merging files holds
+-- one tensor of every model at a time, two where there are threads. With chunk, for functions of elements alone:
+-- fn(base, taus, name, out) gets flat f64 tensors of at most so many elements (8192 stay in the processor's caches), and
+-- may fill and return `out`; they last until it returns.
 function M.custom(fn, options)
     return own("distac.merge.custom", "a function(base_tensor, taus, name)", fn, options, false)
 end

@@ -94,25 +94,63 @@ local function over_chunks(op, fname, stream, models, has_base)
     end
 end
 
+-- ---- Chunks of elements as tensors --------------------------------------------------------------------
+
+-- The rows of a chunk as tensors; those of a slot serve all of its chunks that are whole.
+local function views(stream, models, has_base)
+    local kept, whole = {}, 0
+    return function(chunk)
+        whole = math.max(whole, chunk.count)
+        local rows = kept[chunk.slot]
+        if rows and rows.count == chunk.count then
+            return rows
+        end
+        rows = { tau = {}, count = chunk.count, out = raw.merge_stream_view(stream, models + 1) }
+        rows.base = has_base and raw.merge_stream_view(stream, models) or nil
+        for t = 1, models do
+            rows.tau[t] = raw.merge_stream_view(stream, t - 1)
+        end
+        if chunk.count == whole then
+            kept[chunk.slot] = rows
+        end
+        return rows
+    end
+end
+
+-- What the function made of a chunk or a tensor, checked.
+local function made(fname, delta, like, name)
+    if raw.type(delta) ~= "tensor" then
+        check.wanted(fname, "result for " .. name, "a Tensor", delta)
+    end
+    if format.shape_of(delta) ~= format.shape_of(like) then
+        errors.raise("ESHAPE", "%s: result for %s: wanted %s, got a %s", fname, name, format.shape_of(like),
+            format.head(delta))
+    end
+    return delta
+end
+
+local function over_views(op, fname, stream, models, has_base)
+    local rows_of = views(stream, models, has_base)
+    local fn = op.fn
+    while true do
+        local chunk = raw.merge_stream_next(stream)
+        if chunk.count == 0 then
+            return
+        end
+        local rows = rows_of(chunk)
+        local delta = fn(rows.base, rows.tau, chunk.name, rows.out)
+        if not rawequal(delta, rows.out) then
+            raw.tensor_copy(rows.out, made(fname, delta, rows.out, chunk.name))
+        end
+    end
+end
+
 -- ---- Whole tensors ------------------------------------------------------------------------------------
 
 -- A tensor as a user's function gets it: f32, or f64 as it is.
 local function arithmetic(t)
     local code = raw.tensor_dtype(t)
     return (code == raw.F32 or code == raw.F64) and t or raw.tensor_cast(t, raw.F32)
-end
-
--- What the function made of one tensor, checked.
-local function one(op, fname, base, parts, name)
-    local delta = op.fn(base, parts, name)
-    if raw.type(delta) ~= "tensor" then
-        check.wanted(fname, "result for " .. name, "a Tensor", delta)
-    end
-    if format.shape_of(delta) ~= format.shape_of(parts[1]) then
-        errors.raise("ESHAPE", "%s: result for %s: wanted %s, got a %s", fname, name,
-            format.shape_of(parts[1]), format.head(delta))
-    end
-    return delta
 end
 
 -- Gives it to the engine, which looks at the numbers.
@@ -137,7 +175,7 @@ local function over_tensors(op, fname, stream, parts_of)
             return
         end
         local base, parts, ours = parts_of(chunk.name)
-        local delta = one(op, fname, base, parts, chunk.name)
+        local delta = made(fname, op.fn(base, parts, chunk.name), parts[1], chunk.name)
         put(fname, stream, delta, chunk.name)
         if ours then -- at once: a collector does not know how large these are
             for _, part in ipairs(parts) do
@@ -160,12 +198,19 @@ local function from_models(stream, base, count)
     end
 end
 
+-- Elements of a chunk; -1: whole tensors.
+local function chunk_of(op)
+    return op.chunk or (op.elementwise and 0 or -1)
+end
+
 -- The directions in memory.
 function M.delta(op, fname, taus, base)
-    local stream = raw.merge_stream_taus(op.handle, taus, base, op.elementwise and (op.chunk or 0) or -1)
+    local stream = raw.merge_stream_taus(op.handle, taus, base, chunk_of(op))
     return with(stream, function()
         if op.elementwise then
             over_chunks(op, fname, stream, #taus, base ~= nil)
+        elseif op.chunk then
+            over_views(op, fname, stream, #taus, base ~= nil)
         else
             over_tensors(op, fname, stream, function(name)
                 local parts = {}
@@ -192,10 +237,12 @@ function M.files(op, fname, base, models, path, target, metadata)
         base, models = checkpoint.convert(base, "open_clip"), canonical
     end
     local stream = raw.merge_stream_target(op.handle, base, models, path, target, metadata,
-        op.elementwise and (op.chunk or 0) or -1)
+        chunk_of(op))
     with(stream, function()
         if op.elementwise then
             over_chunks(op, fname, stream, #models, true)
+        elseif op.chunk then
+            over_views(op, fname, stream, #models, true)
         else
             over_tensors(op, fname, stream, from_models(stream, base, #models))
         end

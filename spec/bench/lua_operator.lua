@@ -1,10 +1,10 @@
 -- A merge operator as a Lua loop beside the engine's own, the sum of task vectors: end to end from warm files to a file,
 -- and a thread in memory.
 --   luajit spec/bench/lua_operator.lua FOLDER OUT [THREADS [REPEATS]]     FOLDER: base.safetensors, m1 … m8.safetensors
--- Prints seconds (the smallest of REPEATS) and the share of the engine's speed. LUA_PATH as for any script, or
+-- Prints seconds and the share of the engine's speed, medians of REPEATS (5) rounds. LUA_PATH as for any script, or
 -- distac spec/bench/lua_operator.lua with the program built for LuaJIT. The three files must be the same.
 local distac = require "distac"
-local folder, out, threads, repeats = arg[1], arg[2], tonumber(arg[3] or 2), tonumber(arg[4] or 3)
+local folder, out, threads, repeats = arg[1], arg[2], tonumber(arg[3] or 2), tonumber(arg[4] or 5)
 distac.configure { threads = threads }
 
 local base, models = distac.load(folder .. "/base.safetensors"), {}
@@ -28,6 +28,17 @@ local function over_data(_, taus)
     return sum
 end
 
+-- The same over flat pieces of tensors that lie in the caches, filling the one that is given.
+local function over_pieces(_, taus, _, sum)
+    local n, o = sum:numel(), sum:data()
+    local a, b, c, d = taus[1]:data(), taus[2]:data(), taus[3]:data(), taus[4]:data()
+    local e, f, g, h = taus[5]:data(), taus[6]:data(), taus[7]:data(), taus[8]:data()
+    for i = 0, n - 1 do
+        o[i] = a[i] + b[i] + c[i] + d[i] + e[i] + f[i] + g[i] + h[i]
+    end
+    return sum
+end
+
 -- Over chunks that the engine reads ahead: pointers to doubles.
 local function over_chunks(tau, sum, n)
     local a, b, c, d, e, f, g, h = tau[1], tau[2], tau[3], tau[4], tau[5], tau[6], tau[7], tau[8]
@@ -40,30 +51,46 @@ local own = distac.merge.task_arithmetic { lambda = 0.3 }
 local data = distac.merge.custom(over_data, { lambda = 0.3 })
 local chunks = distac.merge.elementwise(over_chunks, { lambda = 0.3 })
 
-local function best(f)
-    local least = math.huge
-    for _ = 1, repeats do
-        collectgarbage()
-        local start = distac.clock()
-        f()
-        least = math.min(least, distac.clock() - start)
-    end
-    return least
+local pieces = distac.merge.custom(over_pieces, { lambda = 0.3, chunk = 8192 })
+
+local function seconds(f)
+    collectgarbage()
+    local start = distac.clock()
+    f()
+    return distac.clock() - start
 end
 
-local function show(what, seconds, reference)
-    print(("%-44s %7.3f s   %3.0f %%"):format(what, seconds, 100 * reference / seconds))
+-- One after the other in each round, so that a slow spell of the machine is everybody's; after a first round that warms
+-- the files. Prints medians of seconds and of the rounds' shares of the first one's speed.
+local function compare(list)
+    local shares, times = {}, {}
+    for i = 1, #list do shares[i], times[i] = {}, {} end
+    for round = 0, repeats do
+        for i, entry in ipairs(list) do
+            local took = seconds(entry[2])
+            if round > 0 then
+                times[i][round] = took
+                shares[i][round] = times[1][round] / took
+            end
+        end
+    end
+    for i, entry in ipairs(list) do
+        table.sort(times[i])
+        table.sort(shares[i])
+        local middle = math.floor(repeats / 2) + 1
+        print(("%-44s %7.3f s   %3.0f %%"):format(entry[1], times[i][middle], 100 * shares[i][middle]))
+    end
 end
 
 local function files(operator, name)
-    return best(function() operator:files(base, models, out .. "/" .. name .. ".safetensors") end)
+    return function() operator:files(base, models, out .. "/" .. name .. ".safetensors") end
 end
-files(own, "c") -- warms the files
-local c, lua, lua_chunks = files(own, "c"), files(data, "data"), files(chunks, "chunks")
-show("files to file, C", c, c)
-show("files to file, Lua over t:data()", lua, c)
-show("files to file, Lua over chunks", lua_chunks, c)
-for _, name in ipairs { "data", "chunks" } do
+compare {
+    { "files to file, C", files(own, "c") }, { "files to file, Lua over t:data()", files(data, "data") },
+    { "files to file, Lua over t:data() in pieces", files(pieces, "pieces") },
+    { "files to file, Lua over chunks", files(chunks, "chunks") },
+}
+for _, name in ipairs { "data", "pieces", "chunks" } do
     local worst = 0
     local one, other = distac.load(out .. "/c.safetensors"), distac.load(("%s/%s.safetensors"):format(out, name))
     for _, tensor in ipairs(one:names()) do
@@ -82,6 +109,7 @@ for k = 1, 8 do taus[k] = distac.randn({ 8000000 }, { seed = k }) end
 local named = {}
 for k = 1, 8 do named[k] = require("distac.checkpoint").taskvector(distac.checkpoint { w = taus[k] }) end
 local sum = distac.merge.task_arithmetic {}
-local in_c = best(function() sum:delta(named) end)
-show("in memory, a thread, C", in_c, in_c)
-show("in memory, a thread, Lua over t:data()", best(function() over_data(nil, taus) end), in_c)
+compare {
+    { "in memory, a thread, C", function() sum:delta(named) end },
+    { "in memory, a thread, Lua over t:data()", function() over_data(nil, taus) end },
+}
