@@ -1,6 +1,6 @@
 -- gen_docs.lua: collects documentation: lua5.4 bindings/gen_docs.lua HEADER OUTDIR LUAFOLDER FILE.lua...
--- OUTDIR receives docs.lua (what help at the prompt reads), api_lua.md (the same as a page) and distac.d.lua (the same
--- for editors). FILEs lie in LUAFOLDER/distac.
+-- OUTDIR receives docs.lua (what help at the prompt reads), api_lua.md (the same as a page) and distac.d.lua (the
+-- same for editors). FILEs lie in LUAFOLDER/distac.
 
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = here .. "/gen/?.lua;" .. package.path

@@ -1,4 +1,5 @@
--- embed_data.lua: makes what the embedding examples are shown with: two fine-tuned models, their heads, some pictures.
+-- embed_data.lua: makes what the embedding examples are shown with: two fine-tuned models, their heads, some
+-- pictures.
 --
 --   distac examples/embed_data.lua FOLDER [STEPS]
 --

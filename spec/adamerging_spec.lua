@@ -54,13 +54,15 @@ describe("adamerging", function()
             local lambdas = 0.3 + 0.1 * distac.randn({ 2, columns }, { seed = 7, dtype = "f64" })
             local _, gradient = objective(p, lambdas)
             local g = gradient:table()
-            for _, at in ipairs { { 1, 1 }, { 2, columns }, { 1, math.ceil(columns / 2) }, { 2, math.ceil(columns / 3) } } do
+            for _, at in ipairs { { 1, 1 }, { 2, columns }, { 1, math.ceil(columns / 2) },
+                { 2, math.ceil(columns / 3) } } do
                 local function moved(h)
                     local rows = lambdas:table()
                     rows[at[1]][at[2]] = rows[at[1]][at[2]] + h
                     return (objective(p, t64(rows)))
                 end
-                near((moved(1e-4) - moved(-1e-4)) / 2e-4, g[at[1]][at[2]], 1e-6 * math.max(1, gradient:norm():item()))
+                near((moved(1e-4) - moved(-1e-4)) / 2e-4, g[at[1]][at[2]],
+                    1e-6 * math.max(1, gradient:norm():item()))
             end
             assert.is_true(gradient:norm():item() > 1e-4)
         end)
@@ -69,7 +71,8 @@ describe("adamerging", function()
     it("starts where it is told and lowers the entropy", function()
         local p = problem()
         for _, kind in ipairs { "task", "layer" } do
-            local op = distac.merge.adamerging { coefficients = kind, iterations = 40, lr = 2e-2, batch = 8, batches = 1 }
+            local op = distac.merge.adamerging { coefficients = kind, iterations = 40, lr = 2e-2, batch = 8,
+                batches = 1 }
             local merged, notes = op(p.base, p.taus, input(p))
             assert.equal(40, #notes.losses)
             local first, last = 0, 0
@@ -79,7 +82,8 @@ describe("adamerging", function()
             assert.equal(kind == "task" and 1 or 32, #l[1])
             local name = "visual.proj"
             local at = 1
-            for i, candidate in ipairs(p.model:names()) do at = kind == "layer" and candidate == name and i or at end
+            for i, candidate in ipairs(p.model:names()) do at = kind == "layer" and candidate == name and i
+                or at end
             near(merged:tensor(name), p.base:tensor(name) + l[1][at] * p.taus[1]:tensor(name) + l[2][at]
                 * p.taus[2]:tensor(name), 1e-10)
             assert.is_true(math.abs(l[1][at] - 0.3) > 1e-3)
@@ -90,21 +94,25 @@ describe("adamerging", function()
 
     it("steps as Adam does, twice the mean entropy of a batch of two", function()
         local p = problem()
-        local _, notes = distac.merge.adamerging { coefficients = "task", iterations = 1, batch = 100, batches = 1, lr = 0.01 }(
+        local _, notes = distac.merge.adamerging { coefficients = "task", iterations = 1, batch = 100, batches = 1,
+            lr = 0.01 }(
             p.base, p.taus, input(p))
         local start, gradient = objective(p, distac.full({ 2, 1 }, 0.3, F64))
         near(notes.losses[1], start, 1e-9)
         near(notes.coefficients, 0.3 - 0.01 * gradient:sign(), 1e-6) -- the first step of Adam
-        local _, twice = distac.merge.adamerging { coefficients = "task", iterations = 1, batch = 50, batches = 2 } (p.base, p.taus,
+        local _, twice = distac.merge.adamerging { coefficients = "task", iterations = 1, batch = 50,
+            batches = 2 } (p.base, p.taus,
             input(p))
         near(twice.losses[1], 2 * start, 1e-9)
     end)
 
     it("clamps", function()
         local p = problem()
-        local _, notes = distac.merge.adamerging { iterations = 3, init = -0.5, batch = 4 } (p.base, p.taus, input(p))
+        local _, notes = distac.merge.adamerging { iterations = 3, init = -0.5, batch = 4 } (p.base, p.taus,
+            input(p))
         near(notes.coefficients:norm():item(), 0, 0)
-        _, notes = distac.merge.adamerging { iterations = 3, init = -0.5, batch = 4, clamp = "no" } (p.base, p.taus, input(p))
+        _, notes = distac.merge.adamerging { iterations = 3, init = -0.5, batch = 4, clamp = "no" } (p.base,
+            p.taus, input(p))
         assert.is_true(notes.coefficients:norm():item() > 1)
     end)
 
@@ -118,7 +126,8 @@ describe("adamerging", function()
                 if kept then return kept.tensors, kept.info end
             end,
             save = function(tensors, info)
-                kept = { tensors = {}, info = { step = info.step, losses = { (table.unpack or unpack)(info.losses) } } }
+                kept = { tensors = {}, info = { step = info.step,
+                    losses = { (table.unpack or unpack)(info.losses) } } }
                 for name, t in pairs(tensors) do kept.tensors[name] = t:clone() end
             end,
         }
@@ -131,7 +140,8 @@ describe("adamerging", function()
     end)
 
     it("takes vectors as TIES leaves them", function()
-        local taus = { t64 { 1, 2, -3, 0.5, -0.1, 4 }, t64 { -2, 1, -1.5, 0.3, 0.2, -5 }, t64 { 0.1, -4, 2, -0.6, 0, 1 } }
+        local taus = { t64 { 1, 2, -3, 0.5, -0.1, 4 }, t64 { -2, 1, -1.5, 0.3, 0.2, -5 },
+            t64 { 0.1, -4, 2, -0.6, 0, 1 } }
         raw.ties_vectors(taus, 0.5)
         near(taus[1], { 0, 0, -3, 0, 0, 0 }, 0)
         near(taus[2], { -2, 0, -1.5, 0, 0, -5 }, 0)
@@ -149,7 +159,8 @@ describe("adamerging", function()
         raises("ENUMERIC", "task vector 1", raw.ties_vectors, { wide[1], wide[2] / 0 }, 0.3)
         local p = problem()
         local plain = distac.merge.adamerging { iterations = 0, init = 1 } (p.base, p.taus, input(p))
-        local ties = distac.merge.adamerging { iterations = 0, init = 1, vectors = "ties" } (p.base, p.taus, input(p))
+        local ties = distac.merge.adamerging { iterations = 0, init = 1, vectors = "ties" } (p.base, p.taus,
+            input(p))
         assert.is_true((ties - p.base):norm() < 0.9 * (plain - p.base):norm())
     end)
 end)

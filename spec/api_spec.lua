@@ -23,7 +23,8 @@ describe("the module", function()
         assert.equal(5, distac.tensor(5):item())
         assert.same({ 2, 3 }, distac.tensor.zeros { 2, 3 }:shape())
         near(distac.tensor.ones({ 2, 3 }, { dtype = "float64" }):sum():item(), 6, 0)
-        near(distac.tensor.randn({ 2, 3 }, { seed = 1 }):table()[2], distac.randn({ 2, 3 }, { seed = 1 }):table()[2],
+        near(distac.tensor.randn({ 2, 3 }, { seed = 1 }):table()[2],
+            distac.randn({ 2, 3 }, { seed = 1 }):table()[2],
             0)
         near(distac.tensor.arange(1, 7, 2):table(), { 1, 3, 5 }, 0)
         near(distac.arange({ 3 }, { dtype = "i64" }):table(), { 0, 1, 2 }, 0)
@@ -45,7 +46,8 @@ describe("the module", function()
             local ok, err = pcall(model.features, model, images)
             assert.is_false(ok)
             assert.equal("ESHAPE", err.code)
-            assert.equal("Model:features: images: wanted a Tensor [B,1,8,8], got a " .. tostring(images):match "[^\n]+",
+            assert.equal("Model:features: images: wanted a Tensor [B,1,8,8], got a "
+                .. tostring(images):match "[^\n]+",
                 err.message)
         end
     end)
@@ -58,7 +60,8 @@ describe("the module", function()
     end)
 
     it("finds numbers in a checkpoint that are not finite", function()
-        local ck = distac.checkpoint { a = distac.tensor { 1, 2 }, b = distac.tensor { { 1, 2 }, { 1 / 0, 0 / 0 } },
+        local ck = distac.checkpoint { a = distac.tensor { 1, 2 },
+            b = distac.tensor { { 1, 2 }, { 1 / 0, 0 / 0 } },
             c = distac.tensor({ 1 }, { dtype = "i64" }) }
         local bad = ck:nonfinite()
         assert.equal(1, #bad)

@@ -154,14 +154,17 @@ describe("distac", function()
             "a.safetensors")
         refused("unexpected 'now'", "version", "now")
         -- An option in a value's place, what does not suit the models, and settings in the command's words.
-        refused("--keep needs a value", "merge", "--base", BASE, "--method", "ties", "--keep", "-o", "x.safetensors", A)
+        refused("--keep needs a value", "merge", "--base", BASE, "--method", "ties", "--keep", "-o",
+            "x.safetensors", A)
         refused("--method needs a value, and '-o' is an option", "merge", "--base", BASE, "--method", "-o",
             "x.safetensors", A)
-        refused('no tensor matches the pattern "none*"', "merge", "--base", BASE, "--method", "ties", "--only", "none*",
+        refused('no tensor matches the pattern "none*"', "merge", "--base", BASE, "--method", "ties", "--only",
+            "none*",
             "-o", "x.safetensors", A)
         refused("--except: wanted patterns", "merge", "--base", BASE, "--method", "ties", "--except", "", "-o",
             "x.safetensors", A)
-        refused("slerp: 1 models; it takes 2", "merge", "--base", BASE, "--method", "slerp", "-o", "x.safetensors", A)
+        refused("slerp: 1 models; it takes 2", "merge", "--base", BASE, "--method", "slerp", "-o", "x.safetensors",
+            A)
         refused("--memory: wanted a size", "version", "--memory", "1XB")
         refused("--device: no such device", "version", "--device", "tpu")
         refused("wanted PATH=VALUE", "run", "none.lua", "--set", "steps")

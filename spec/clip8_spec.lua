@@ -124,7 +124,8 @@ describe("clip8", function()
         local resolved = json.decode(tiny.read(root .. "/whole/recipe.json"))
         assert.equal(2, resolved.finetune.warmup)
         local list = words("run", "low_confidence", "--set", "finetune.steps=24", "--set", "finetune.batch=8",
-            "--set", "finetune.lr=1e-3", "--set", "condition.steps=12", "--set", "condition.batch=8", "--set", "mtl=true",
+            "--set", "finetune.lr=1e-3", "--set", "condition.steps=12", "--set", "condition.batch=8", "--set",
+            "mtl=true",
             "--out", "cut", "--quiet")
         -- Killed in the middle of its trainings: at the n-th saved state.
         for _, at in ipairs { 9, 20, 15, 8 } do

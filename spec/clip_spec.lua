@@ -1,6 +1,6 @@
--- CLIP against PyTorch in every naming: spec/golden/make_clip.py made the files with transformers and open_clip, which
--- agree to 1e-12 in float64. float64 here is held to 1e-9; float32 to 2e-5 on normalised features and to 1e-4 of its
--- tensor's norm on every gradient.
+-- CLIP against PyTorch in every naming: spec/golden/make_clip.py made the files with transformers and open_clip,
+-- which agree to 1e-12 in float64. float64 here is held to 1e-9; float32 to 2e-5 on normalised features and to
+-- 1e-4 of its tensor's norm on every gradient.
 local distac = require "distac"
 local helper = require "spec.helper"
 
@@ -53,7 +53,8 @@ local function check(model, all, dtype)
     assert.is_true(furthest(normalised(features), normalised(all.features)) <= limit.feature)
     local losses = {
         ce = distac.loss.cross_entropy { label_smoothing = tonumber(meta.label_smoothing) },
-        kd = distac.loss.kd { temperature = { teacher = tonumber(meta.t_teacher), student = tonumber(meta.t_student) } },
+        kd = distac.loss.kd { temperature = { teacher = tonumber(meta.t_teacher),
+            student = tonumber(meta.t_student) } },
     }
     for _, label in ipairs { "ce", "kd" } do
         local value, dlogits
@@ -67,7 +68,8 @@ local function check(model, all, dtype)
         local grads = model:named(model:backward(head:backward(features, dlogits)))
         local where, distance, count = worst(grads, all, label)
         assert.equal(#model:names(), count)
-        assert(distance <= limit.gradient, string.format("%s gradient of %s is off by %.3g", label, where, distance))
+        assert(distance <= limit.gradient, string.format("%s gradient of %s is off by %.3g", label, where,
+            distance))
     end
 end
 

@@ -1,5 +1,5 @@
--- Everything public is bound, documented and known to editors: the functions of distac.h on this runtime, those of the
--- Lua layer, and the interface's version.
+-- Everything public is bound, documented and known to editors: the functions of distac.h on this runtime, those of
+-- the Lua layer, and the interface's version.
 local distac = require "distac"
 local raw = require "distac.raw"
 local helper = require "spec.helper"
@@ -60,7 +60,8 @@ describe("every public function of C", function()
             assert.truthy(entry, "no help for raw." .. fn.name)
             local declaration, text = entry.text:match "^([^\n]*distac_[%w_]+%(.-%);)\n(.+)$"
             assert.truthy(declaration and #text > 3, "help for raw." .. fn.name .. " has no text")
-            local section = reference:match("### " .. fn.name .. "\n(.-)\n###") or reference:match("### " .. fn.name
+            local section = reference:match("### " .. fn.name .. "\n(.-)\n###")
+                or reference:match("### " .. fn.name
                 .. "\n(.*)")
             assert.truthy(section, "api.md has no " .. fn.name)
             assert.truthy(section:find("`raw." .. fn.name .. "(", 1, true))
@@ -106,7 +107,8 @@ end
 
 -- Loads everything that gives objects their methods.
 local function methods()
-    for _, module in ipairs { "model", "head", "tokenizer", "text", "optimizer", "steps", "image", "plot", "rng", "merge",
+    for _, module in ipairs { "model", "head", "tokenizer", "text", "optimizer", "steps", "image", "plot", "rng",
+        "merge",
         "dataset", "recipe", "suites", "loss" } do
         require("distac." .. module)
     end
@@ -217,7 +219,8 @@ describe("the file for editors", function()
     end)
 
     it("has the text of the sources", function()
-        assert.truthy(text:find("--- Number of samples.\n---@return integer\nfunction Dataset:size() end", 1, true))
+        assert.truthy(text:find("--- Number of samples.\n---@return integer\nfunction Dataset:size() end", 1,
+            true))
     end)
 end)
 

@@ -38,7 +38,8 @@ describe("a device that is not there", function()
             local ok, err = pcall(distac.configure, { device = name })
             assert.is_false(ok, name)
             assert.equal("EDEVICE", err.code)
-            assert.truthy(err.message:find("no such device '" .. name .. "': there is 'cpu'", 1, true), err.message)
+            assert.truthy(err.message:find("no such device '" .. name .. "': there is 'cpu'", 1, true),
+                err.message)
         end
         raises("EDEVICE", "did you mean 'cuda'?", distac.configure, { device = "gpu" })
     end)
@@ -48,7 +49,8 @@ describe("tensors on a device", function()
     local shapes = { { 1 }, { 7 }, { 3, 5 }, { 2, 1, 33 }, { 4, 300, 3 }, {} }
 
     on_device("go there and come back with the same bits, in every type", function()
-        for _, kind in ipairs { "f64", "f32", "f16", "bf16", "i64", "i32", "i16", "i8", "u8", "bool", "u16", "u32", "u64" } do
+        for _, kind in ipairs { "f64", "f32", "f16", "bf16", "i64", "i32", "i16", "i8", "u8", "bool", "u16", "u32",
+            "u64" } do
             local here = distac.tensor({ { 0, 1, 2 }, { 3, 100, 7 } }, { dtype = kind })
             local there = here:to "cuda"
             agree(kind, there, here, 0)
@@ -71,11 +73,13 @@ describe("tensors on a device", function()
     end)
 
     on_device("convert between types to the same bits", function()
-        local values = { 0, -0.0, 1, -1, 0.5, 1.5, 2.5, 65519, 65520, 1e-8, 6e-8, 3.1e38, -1e300, 1e300, 255.5, 256, -129,
+        local values = { 0, -0.0, 1, -1, 0.5, 1.5, 2.5, 65519, 65520, 1e-8, 6e-8, 3.1e38, -1e300, 1e300, 255.5,
+            256, -129,
             3e9, 1e19, 2 ^ 53 + 2, 1 / 0, -1 / 0, 0.1, 1 / 3, 1 + 2 ^ -8 + 2 ^ -30, 1 + 2 ^ -11 + 2 ^ -40 }
         for _, from in ipairs { "f64", "f32", "f16", "bf16", "i64", "i32", "u8", "u64" } do
             local here = distac.tensor(values, { dtype = from })
-            for _, to in ipairs { "f64", "f32", "f16", "bf16", "i64", "i32", "i16", "i8", "u8", "bool", "u16", "u32", "u64" } do
+            for _, to in ipairs { "f64", "f32", "f16", "bf16", "i64", "i32", "i16", "i8", "u8", "bool", "u16",
+                "u32", "u64" } do
                 assert.same(here:to(to):table(), here:to "cuda":to(to):to "cpu":table(), from .. " to " .. to)
             end
         end
@@ -102,7 +106,8 @@ describe("tensors on a device", function()
             agree("power", (x * x) ^ 1.5, (a * a) ^ 1.5, 1e-6)
             agree("minus", -x, -a, 0)
         end
-        agree("half", distac.randn({ 9 }, { seed = 4 }):to "cuda":to "bf16" + 1, distac.randn({ 9 }, { seed = 4 }):to "bf16" + 1, 0)
+        agree("half", distac.randn({ 9 }, { seed = 4 }):to "cuda":to "bf16" + 1,
+            distac.randn({ 9 }, { seed = 4 }):to "bf16" + 1, 0)
         raises("EDEVICE", "a is on cuda:0, b on cpu", function() return distac.ones { 2 }:to "cuda" + distac.ones { 2 } end)
     end)
 
@@ -110,7 +115,8 @@ describe("tensors on a device", function()
         for _, kind in ipairs { "f32", "f64" } do
             local here = distac.randn({ 3, 41 }, { seed = 5, dtype = kind }) * 3
             local there, tol = here:to "cuda", kind == "f32" and 1e-6 or 1e-14
-            for _, name in ipairs { "abs", "exp", "tanh", "sign", "sigmoid", "erf", "gelu", "quick_gelu", "isfinite" } do
+            for _, name in ipairs { "abs", "exp", "tanh", "sign", "sigmoid", "erf", "gelu", "quick_gelu",
+                "isfinite" } do
                 if here[name] then agree(name, there[name](there), here[name](here), tol) end
             end
             agree("sqrt", there:abs():sqrt(), here:abs():sqrt(), 0)
@@ -126,7 +132,8 @@ describe("tensors on a device", function()
                 for _, name in ipairs { "sum", "mean", "max", "min", "norm" } do
                     agree(name, there[name](there), here[name](here), kind == "f32" and 1e-6 or 1e-13)
                     for dim = 1, #shape do
-                        agree(name .. dim, there[name](there, dim), here[name](here, dim), kind == "f32" and 1e-6 or 1e-13)
+                        agree(name .. dim, there[name](there, dim), here[name](here, dim),
+                            kind == "f32" and 1e-6 or 1e-13)
                     end
                 end
                 for dim = 1, #shape do agree("argmax", there:argmax(dim), here:argmax(dim), 0) end
@@ -226,7 +233,8 @@ describe("merging on a device", function()
         local base, taus = {}, {}
         local shapes = { tall = { 90, 70 }, wide = { 40, 64 }, square = { 66, 66 }, small = { 2, 9 } }
         for name, s in pairs(shapes) do base[name] = distac.randn(s, { seed = #name }) end
-        base.vector, base.zero, base.same = distac.randn({ 17 }, { seed = 9 }), distac.zeros { 12, 12 }, distac.ones { 12, 10 }
+        base.vector, base.zero, base.same = distac.randn({ 17 }, { seed = 9 }), distac.zeros { 12, 12 },
+            distac.ones { 12, 10 }
         base = distac.checkpoint(base)
         for t = 1, 3 do
             local own = { vector = distac.randn({ 17 }, { seed = t }), zero = base.zero, same = base.same * 3 }
@@ -258,7 +266,8 @@ describe("merging on a device", function()
     on_device("gives the same bits for methods that go element by element", function()
         for _, method in ipairs { "average", "task_arithmetic", "ties", "consensus_ta" } do
             local here, there = merged("cpu", method, 10), merged("cuda", method, 10)
-            for _, name in ipairs(here:names()) do assert.is_true(here[name]:equal(there[name]), method .. " " .. name) end
+            for _, name in ipairs(here:names()) do assert.is_true(here[name]:equal(there[name]),
+                method .. " " .. name) end
         end
     end)
 

@@ -1,5 +1,5 @@
--- distac doctor: models that each have one thing wrong with them, and what it says; the recipe it suggests is taken by
--- distac plan.
+-- distac doctor: models that each have one thing wrong with them, and what it says; the recipe it suggests is
+-- taken by distac plan.
 local distac = require "distac"
 local json = require "distac.json"
 local tiny = require "spec.tiny"
@@ -8,7 +8,8 @@ local root, base
 
 local function run(words) return tiny.run(words, root) end
 
--- Writes NAME.safetensors: the base and noise of this size, changed by change(name, tensor, noise) -> tensor or nil.
+-- Writes NAME.safetensors: the base and noise of this size, changed by change(name, tensor, noise) -> tensor or
+-- nil.
 local function model(name, seed, size, change, metadata)
     local tensors, at = {}, 0
     for _, key in ipairs(base:names()) do
@@ -120,7 +121,8 @@ describe("distac doctor", function()
         end)
         local report = doctor { a, bad, c }
         local text = only(report, 2, "nonfinite")
-        assert.truthy(text:find("2 numbers are NaN or infinite, in visual.ln_pre.weight (the first: element 2)", 1, true))
+        assert.truthy(text:find("2 numbers are NaN or infinite, in visual.ln_pre.weight (the first: element 2)", 1,
+            true))
         assert.equal(2, report.models[2].nonfinite[1].count)
     end)
 
@@ -263,7 +265,8 @@ describe("distac doctor", function()
             -- without data and suite the text is a recipe all the same, once its folder is named
             report = doctor { a, long, c }
             local text = report.recipe:gsub('root = "tasks"', 'root = "' .. root .. '/data"')
-                :gsub('%["long_beta"%]', '["beta"]'):gsub('"alpha", "long_beta", "gamma"', '"alpha", "beta", "gamma"')
+                :gsub('%["long_beta"%]', '["beta"]'):gsub('"alpha", "long_beta", "gamma"',
+                    '"alpha", "beta", "gamma"')
             tiny.write(root .. "/cure2.lua", text)
             status, _, err = run { "plan", "cure2.lua" }
             assert.equal(0, status, err)
@@ -281,7 +284,8 @@ describe("distac doctor", function()
         for _, case in ipairs {
             { { a }, "--base is missing" }, { { "--base", "base.safetensors" }, "no model given" },
             { { "--base", "base.safetensors", a, "--data", "data/alpha/test" }, "--head is missing" },
-            { { "--base", "base.safetensors", a, b, "--data", "data/alpha/test", "--head", a }, "one for each of 2 models" },
+            { { "--base", "base.safetensors", a, b, "--data", "data/alpha/test", "--head", a },
+                "one for each of 2 models" },
             { { "--base", "base.safetensors", a, "--plot", "x.jpg" }, ".png" },
             { { "--base", "none.safetensors", a }, "there is no file" },
             { { "--base", "base.safetensors", a, "--suite", "mini9" }, "mini8" },

@@ -1,5 +1,5 @@
--- What the specs of the merge methods that look at images share: tiny encoders, images and heads, and a problem made of
--- them: a base, task vectors and their data.
+-- What the specs of the merge methods that look at images share: tiny encoders, images and heads, and a problem
+-- made of them: a base, task vectors and their data.
 local distac = require "distac"
 local near = require("spec.helper").near
 
@@ -20,7 +20,8 @@ function driven.encoder(seed, dtype)
 end
 
 function driven.pictures(n, seed)
-    return distac.dataset.tensors((100 + 60 * distac.randn({ n, 2, 6, 6 }, { seed = seed })):maximum(0):minimum(255)
+    return distac.dataset.tensors((100 + 60 * distac.randn({ n, 2, 6, 6 },
+        { seed = seed })):maximum(0):minimum(255)
         :to "u8")
 end
 

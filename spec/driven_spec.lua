@@ -90,9 +90,11 @@ describe("laws of methods that look at images:", function()
         for name, params in pairs(small) do
             near(distac.merge[name](params)(p.base, p.taus, input(p)).extra, { 2.5, 2.5 }, 1e-6)
         end
-        near(distac.merge.fisher { samples = 2, weights = { 3, 1 } } (p.base, p.taus, input(p)).extra, { 2.25, 2.25 },
+        near(distac.merge.fisher { samples = 2, weights = { 3, 1 } } (p.base, p.taus, input(p)).extra,
+            { 2.25, 2.25 },
             1e-6)
-        local start = distac.merge.adamerging { iterations = 1, batch = 2, except = "*.mlp.*", scale = { { "visual.proj", 2 } } }
+        local start = distac.merge.adamerging { iterations = 1, batch = 2, except = "*.mlp.*",
+            scale = { { "visual.proj", 2 } } }
         local merged, notes = start(p.base, p.taus, input(p))
         near(merged.extra, { 1.9, 1.9 }, 1e-6)
         local name = "visual.transformer.resblocks.0.mlp.c_fc.weight"
@@ -102,7 +104,8 @@ describe("laws of methods that look at images:", function()
         local l = notes.coefficients:table()
         near(merged["visual.proj"], p.base["visual.proj"] + 2 * l[1][at] * p.taus[1]["visual.proj"]
             + 2 * l[2][at] * p.taus[2]["visual.proj"], 1e-6)
-        raises("ENOTFOUND", "no tensor matches", distac.merge.fisher { samples = 1, except = "nothing*" }, p.base, p.taus,
+        raises("ENOTFOUND", "no tensor matches", distac.merge.fisher { samples = 1, except = "nothing*" }, p.base,
+            p.taus,
             input(p))
     end)
 
@@ -187,9 +190,11 @@ describe("recipes and the command line", function()
         assert.equal(before, stages())
         results(recipe("driven", '{ distac.merge.fisher { samples = 4, images = "validation" } }'))
         assert.equal(before + 1, stages())
-        results(recipe("driven", '{ distac.merge.adamerging { iterations = 5, batch = 4 } }')) -- train, the default
+        -- train, the default
+        results(recipe("driven", '{ distac.merge.adamerging { iterations = 5, batch = 4 } }'))
         assert.equal(before + 2, stages())
-        results(recipe("driven", '{ distac.merge.adamerging { iterations = 5, batch = 4 } }'), { "--set", "seed=0" })
+        results(recipe("driven", '{ distac.merge.adamerging { iterations = 5, batch = 4 } }'),
+            { "--set", "seed=0" })
         assert.equal(before + 2, stages())
     end)
 

@@ -66,7 +66,8 @@ describe("fisher", function()
         local got = distac.zeros({ model:numel() }, F64)
         assert.equal(1, raw.fisher(model, head, images, 0, got))
         near((got - g * g):norm():item() / (g * g):norm():item(), 0, 1e-12)
-        local _, notes = distac.merge.fisher { dialect = "mergelm", batch = 3, samples = 7 } (p.base, p.taus, input(p))
+        local _, notes = distac.merge.fisher { dialect = "mergelm", batch = 3, samples = 7 } (p.base, p.taus,
+            input(p))
         assert.equal(3, notes.passes[1])
     end)
 

@@ -21,7 +21,8 @@ describe("a step that fits the memory", function()
 
     it("keeps everything where there is room", function()
         assert.same({ 0, false, true }, { all.micro, all.recompute, all.fits })
-        assert.same({ 0, false, true }, { choice(all.bytes).micro, choice(all.bytes).recompute, choice(all.bytes).fits })
+        assert.same({ 0, false, true }, { choice(all.bytes).micro, choice(all.bytes).recompute,
+            choice(all.bytes).fits })
     end)
 
     it("computes activations again before it cuts the batch", function()
@@ -52,7 +53,8 @@ describe("a step that fits the memory", function()
         assert.is_true(model:recompute())
     end)
 
-    -- The step's own memory: what fit counts besides the base and the model that evaluates, which are not made here.
+    -- The step's own memory: what fit counts besides the base and the model that evaluates, which are not made
+    -- here.
     local function peak(kind, micro, recompute)
         local model = distac.vit(SIZES):recompute(recompute)
         local images = distac.randn({ BATCH, 1, 28, 28 }, { seed = 3 })

@@ -6,12 +6,14 @@ local recipe = require "distac.recipe"
 local tiny = require "spec.tiny"
 
 local words = { "nil", "true", "-1", "0", "1e308", "0/0", "math.huge", "{}", "{ 1, 2 }", "''", "\"x\"", "distac",
-                "distac.recipe", "distac.loss.mixup {}", "distac.grid(0, 1, 0)", "distac.grid(1)", "function() end",
+                "distac.recipe", "distac.loss.mixup {}", "distac.grid(0, 1, 0)", "distac.grid(1)",
+                "function() end",
                 "{ alpha = 1 }", "{ [1.5] = 2 }", "distac.merge", "print", "'\\0'", "2^53", "{{{}}}", "#{}",
                 "distac.match_norm()", "distac.adamw { lr = {} }", "setmetatable({}, {__index = error})",
                 "]]", "[[", "--", "=", ",", "{", "}", "(", ")", "\"", "\\", "\255", "\0", "\n" }
 local json_words = { "{", "}", "[", "]", "\"", ":", ",", "\\", "\\u0000", "\\ud800", "\\u12", "1e999", "-", "-0",
-                     "0x1", "01", ".5", "1e", "nul", "null", "true", "\255", "\0", "\t", "1e-400", "[[[[", "\"a\":" }
+                     "0x1", "01", ".5", "1e", "nul", "null", "true", "\255", "\0", "\t", "1e-400", "[[[[",
+                     "\"a\":" }
 
 -- Pieces of a text that are exchanged whole: names, numbers, strings, single symbols.
 local function tokens(text)

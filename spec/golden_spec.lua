@@ -1,6 +1,6 @@
--- The engine against PyTorch: forward, every gradient, ten fine-tuning steps, ten distillation steps of a tiny ViT.
--- spec/golden/make_golden.py made the files (in float64). float32 is held to 1e-5, float64 to 1e-9, relative to
--- each tensor's norm.
+-- The engine against PyTorch: forward, every gradient, ten fine-tuning steps, ten distillation steps of a tiny
+-- ViT. spec/golden/make_golden.py made the files (in float64). float32 is held to 1e-5, float64 to 1e-9, relative
+-- to each tensor's norm.
 local distac = require "distac"
 
 local function slurp(path)
@@ -16,8 +16,8 @@ local function distance(got, want)
     return (a - b):norm():item() / (scale > 0 and scale or 1)
 end
 
--- The key bias has no effect on the output (softmax does not see a constant), so its gradient is rounding noise, and
--- Adam makes steps of any sign from noise: the middle third of in_proj_bias says nothing after an update.
+-- The key bias has no effect on the output (softmax does not see a constant), so its gradient is rounding noise,
+-- and Adam makes steps of any sign from noise: the middle third of in_proj_bias says nothing after an update.
 local function without_key_bias(part)
     local rest = {}
     for name, tensor in pairs(part) do
@@ -65,7 +65,8 @@ for _, activation in ipairs { "gelu", "quick_gelu" } do
             for key, text in pairs(meta) do settings[key] = tonumber(text) or text end
             local images, labels = all.images:to(case.dtype), all.labels
             local head = distac.head(all.head:to(case.dtype))
-            local base = distac.checkpoint(named(all, "base"), { ["vit.activation"] = activation, ["vit.heads"] = meta["vit.heads"] })
+            local base = distac.checkpoint(named(all, "base"),
+                { ["vit.activation"] = activation, ["vit.heads"] = meta["vit.heads"] })
             local tau = distac.checkpoint(named(all, "tau"))
             local function model() return distac.vit(base, { dtype = case.dtype }) end
             local function shifted(kappa)
@@ -103,7 +104,8 @@ for _, activation in ipairs { "gelu", "quick_gelu" } do
                 local m = model()
                 local step = distac.finetune_step {
                     model = m, head = head, loss = loss,
-                    optimizer = distac.adamw { lr = settings.lr, weight_decay = settings.weight_decay, clip = settings.clip },
+                    optimizer = distac.adamw { lr = settings.lr, weight_decay = settings.weight_decay,
+                    clip = settings.clip },
                 }
                 local losses, norms = all["train.losses"]:table(), all["train.grad_norms"]:table()
                 for k = 0, settings.steps - 1 do
@@ -112,7 +114,8 @@ for _, activation in ipairs { "gelu", "quick_gelu" } do
                     assert.is_true(math.abs(value - losses[k + 1]) <= case.limit * losses[k + 1])
                     assert.is_true(math.abs(stats.grad_norm - norms[k + 1]) <= 3 * case.limit * norms[k + 1])
                 end
-                expect(without_key_bias(weights(m)), without_key_bias(named(all, "train")), case.limit, "weights after ten steps")
+                expect(without_key_bias(weights(m)), without_key_bias(named(all, "train")), case.limit,
+                    "weights after ten steps")
             end)
 
             for _, pair in ipairs { { "norm", "kappa", 10, 10 }, { "confidence", 1, 1, 10 } } do
@@ -134,7 +137,8 @@ for _, activation in ipairs { "gelu", "quick_gelu" } do
                         local value = step(images, { lr = lr })
                         assert.is_true(math.abs(value - losses[k + 1]) <= 3 * limit * largest)
                     end
-                    expect(without_key_bias(weights(student)), without_key_bias(named(all, "kd_" .. pair[1])), limit, "weights after ten steps")
+                    expect(without_key_bias(weights(student)), without_key_bias(named(all, "kd_" .. pair[1])),
+                        limit, "weights after ten steps")
                 end)
             end
         end)

@@ -1,5 +1,5 @@
--- Images against Pillow, bit for bit: spec/golden/make_images.py drew the files and wrote down what Pillow makes of
--- them.
+-- Images against Pillow, bit for bit: spec/golden/make_images.py drew the files and wrote down what Pillow makes
+-- of them.
 local distac = require "distac"
 local helper = require "spec.helper"
 

@@ -94,7 +94,8 @@ describe("a CLIP checkpoint", function()
         assert.is_false(file:has "ln_final.bias" or file:has "text.logit_scale")
         same(canonical, distac.load(at "custom.safetensors"))
         same(distac.load(at "hf.safetensors", { layout = "file" }), file:convert "hf")
-        -- An image tower alone is the canonical one's, a text tower alone the other's, of a foreign model neither's.
+        -- An image tower alone is the canonical one's, a text tower alone the other's, of a foreign model
+        -- neither's.
         local image, text, foreign = {}, {}, { ["visual.trunk.stem.weight"] = distac.ones { 1 } }
         for _, name in ipairs(file:names()) do
             if name:find "^visual" then image[name] = file[name] end
@@ -108,7 +109,8 @@ describe("a CLIP checkpoint", function()
     it("tells its architecture", function()
         local c = distac.load(at "hf.safetensors", { layout = "file" }):clip()
         assert.equal("8 4 3 8 2 12 6 20 5 4 3 16 6 1", table.concat({ c.image, c.patch, c.channels, c.width,
-            c.layers, c.mlp, c.dim, c.vocab, c.context, c.text_width, c.text_layers, c.text_mlp, c.text_dim, c.scale }, " ")
+            c.layers, c.mlp, c.dim, c.vocab, c.context, c.text_width, c.text_layers, c.text_mlp, c.text_dim,
+            c.scale }, " ")
             :gsub("%.0", ""))
     end)
 
@@ -165,7 +167,8 @@ describe("a CLIP checkpoint", function()
         tower["vision_model.encoder.layers.1.mlp.fc1.bias"] = nil
         distac.save(at "hole.safetensors", tower)
         raises("ENOTFOUND", { "vision_model.encoder.layers.1.mlp.fc1.bias",
-            "visual.transformer.resblocks.1.mlp.c_fc.bias", "is missing" }, distac.load, at "hole.safetensors", { missing = base })
+            "visual.transformer.resblocks.1.mlp.c_fc.bias", "is missing" }, distac.load, at "hole.safetensors",
+            { missing = base })
     end)
 
     it("is converted by the command line", function()
@@ -211,7 +214,8 @@ describe("a CLIP checkpoint", function()
         refused(2, "wanted gelu or quick_gelu", "convert", "prefixed.safetensors", "new", "--to", "hf",
             "--activation", "relu")
         refused(2, "did you mean", "convert", "prefixed.safetensors", "new", "--to", "open_clap")
-        refused(2, "--shard writes a folder", "convert", "prefixed.safetensors", "new.safetensors", "--shard", "1GB")
+        refused(2, "--shard writes a folder", "convert", "prefixed.safetensors", "new.safetensors", "--shard",
+            "1GB")
         refused(2, "'1 potato'", "convert", "canonical.safetensors", "new", "--to", "hf", "--shard",
             "1 potato")
         refused(2, "writes a folder", "convert", "canonical.safetensors", "new.safetensors", "--to", "hf")

@@ -52,7 +52,8 @@ describe("the manual page", function()
             assert.truthy(where:find("--" .. option[1], 1, true), name .. " --" .. option[1])
             assert.truthy(where:find(option[4]:sub(1, 20), 1, true), name .. " --" .. option[1] .. ": its text")
         end)
-        for _, word in ipairs { ".B distac", "\\-e", "\\-i", "\\-l", "\\-v", "EXIT STATUS", "THE PROMPT", "job:pause()",
+        for _, word in ipairs { ".B distac", "\\-e", "\\-i", "\\-l", "\\-v", "EXIT STATUS", "THE PROMPT",
+            "job:pause()",
             "job:cancel()", "history", "show(" } do
             assert.truthy(page:find(word, 1, true), word)
         end
@@ -84,7 +85,8 @@ describe("completions", function()
             local arguments = zsh:match("\n        " .. name .. "%) _arguments (.-) ;;")
             assert.truthy(arguments:find("--" .. option[1] .. "[", 1, true), "zsh: " .. what)
             assert.truthy(fish:find("from " .. name .. "' -l " .. option[1] .. " ", 1, true)
-                or fish:find("from " .. name .. "' %-s %a %-l " .. option[1]:gsub("%-", "%%-") .. " "), "fish: " .. what)
+                or fish:find("from " .. name .. "' %-s %a %-l " .. option[1]:gsub("%-", "%%-") .. " "),
+                "fish: " .. what)
         end)
         for _, name in ipairs(cli.commands()) do
             assert.truthy(zsh:find("'" .. name .. ":", 1, true), name)

@@ -1,5 +1,5 @@
--- Memory shared with others: typed pointers into tensors, tensors over memory of ffi, strings and hosts; nothing is
--- copied, and nothing goes while it is used.
+-- Memory shared with others: typed pointers into tensors, tensors over memory of ffi, strings and hosts; nothing
+-- is copied, and nothing goes while it is used.
 local distac = require "distac"
 local raw = require "distac.raw"
 local helper = require "spec.helper"
@@ -107,7 +107,8 @@ if not ffi then
             assert.same({ { 7, 7 }, { 7, 7 } }, t:table())
             assert.equal(raw.tensor_data(t), raw.tensor_data(u))
             assert.truthy(raised(distac.tensor.adopt, raw.tensor_data(t)).message:find("dtype", 1, true))
-            assert.truthy(raised(distac.tensor.adopt, raw.tensor_data(t), nil, "f32").message:find("shape", 1, true))
+            assert.truthy(raised(distac.tensor.adopt, raw.tensor_data(t), nil, "f32").message:find("shape", 1,
+                true))
         end)
     end)
     return
@@ -171,7 +172,8 @@ describe("memory of ffi as a tensor", function()
     end)
 
     it("takes its type and size from ffi", function()
-        for ctype, name in pairs { double = "f64", float = "f32", int64_t = "i64", uint64_t = "u64", int32_t = "i32",
+        for ctype, name in pairs { double = "f64", float = "f32", int64_t = "i64", uint64_t = "u64",
+            int32_t = "i32",
             uint32_t = "u32", int16_t = "i16", uint16_t = "u16", int8_t = "i8", uint8_t = "u8", bool = "bool" } do
             local t = adopt(ffi.new(ctype .. "[5]"))
             assert.equal(name, t:dtype())
@@ -199,7 +201,8 @@ describe("memory of ffi as a tensor", function()
         assert.equal("EDTYPE", err.code)
         assert.equal("distac.tensor.adopt: dtype: i32 cannot lie in a float [6], which holds f32", err.message)
         err = raised(adopt, ffi.cast("float *", buffer))
-        assert.equal("distac.tensor.adopt: shape: a float * has no size of its own; say how many elements", err.message)
+        assert.equal("distac.tensor.adopt: shape: a float * has no size of its own; say how many elements",
+            err.message)
         err = raised(adopt, ffi.cast("uint8_t *", buffer) + 1, { 2 }, "f32")
         assert.truthy(err.message:find("data does not begin at a multiple of the 4 bytes of f32", 1, true))
         err = raised(adopt, ffi.cast("void *", buffer), { 2 })

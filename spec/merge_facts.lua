@@ -33,14 +33,17 @@ local facts = {
         { of = "vectors" }, { of = "vectors", t = 0 }, { of = "vectors", t = 0.3 }, { of = "vectors", t = 1 },
     } },
     nuslerp = { models = 2, ordered = true, cases = {
-        {}, { weights = { 1, 3 } }, { weights = { 1, -1 } }, { angle = "row" }, { angle = "column", weights = { 3, 1 } },
+        {}, { weights = { 1, 3 } }, { weights = { 1, -1 } }, { angle = "row" },
+            { angle = "column", weights = { 3, 1 } },
     } },
     model_stock = { identity = {}, cases = { {}, { filter_wise = "yes" } } },
     breadcrumbs = { identity = { beta = 1, gamma = 0 }, cases = {
         {}, { beta = 0.5, gamma = 0.1 }, { beta = 0.9, gamma = 0.3, elect = "sum", combine = "mean" },
         { beta = 0.4, gamma = 0, elect = "count", combine = "max" }, { beta = 0 },
-        { beta = 0.5, gamma = 0.1, rescale = "norm" }, { scope = "tensor" }, { beta = 1, gamma = 0.1, scope = "tensor" },
-        { beta = { 0.9, 0.5, 0.2 }, gamma = { 0.05, 0.2, 0 }, scope = "tensor", rescale = "norm", weights = { 1, 2, -1 } },
+        { beta = 0.5, gamma = 0.1, rescale = "norm" }, { scope = "tensor" },
+            { beta = 1, gamma = 0.1, scope = "tensor" },
+        { beta = { 0.9, 0.5, 0.2 }, gamma = { 0.05, 0.2, 0 }, scope = "tensor", rescale = "norm",
+            weights = { 1, 2, -1 } },
         { beta = { 0.9, 0.5, 0.2 }, elect = "sum", combine = "mean", weights = { 1, 2, 0.5 }, rescale = "norm" },
         { beta = 0, gamma = 0.5, scope = "tensor", rescale = "norm" },
     } },
@@ -54,7 +57,8 @@ local facts = {
 
 facts.ties.cases = { {}, { keep = 0 }, { keep = 1 }, { keep = 0.1, dialect = "distac", frozen_zeros = 5000 },
     { keep = 1e-9, dialect = "authors" }, { keep = 1e-9, dialect = "mergekit" },
-    { keep = { 0.2, 0.5, 0.2 } }, { keep = { 0.2, 0.5, 0.9 }, dialect = "authors", combine = "sum", weights = 0.5 },
+    { keep = { 0.2, 0.5, 0.2 } }, { keep = { 0.2, 0.5, 0.9 }, dialect = "authors", combine = "sum",
+        weights = 0.5 },
     { keep = { 0.5, 0, 1 }, dialect = "distac", weights = { 1, 2, 3 } },
     { keep = { 0.5, 0.7, 0.2 }, dialect = "mergekit", weights = { 1, -0.5, 2 } },
     { keep = 0.7, weights = { 0.5, 2, 1 }, elect = "count", combine = "max" } }

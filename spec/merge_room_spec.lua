@@ -1,5 +1,5 @@
--- Methods that hold whole tensors say before they read anything that the memory limit is too small, and which one would
--- do: that one does.
+-- Methods that hold whole tensors say before they read anything that the memory limit is too small, and which one
+-- would do: that one does.
 local distac = require "distac"
 local helper = require "spec.helper"
 local tiny = require "spec.tiny"
@@ -22,7 +22,8 @@ describe("too little memory", function()
     local function models_of(shape, rank)
         local list = {}
         for i = 0, 3 do
-            local w = rank and distac.randn { shape[1], rank, seed = i }:matmul(distac.randn { rank, shape[2], seed = 9 + i })
+            local w = rank and distac.randn { shape[1], rank,
+                seed = i }:matmul(distac.randn { rank, shape[2], seed = 9 + i })
                 or distac.randn { shape[1], shape[2], seed = i }
             local path = root .. "/m" .. i .. ".safetensors"
             distac.save(path, distac.checkpoint { w = i == 0 and 0 * w or w, v = distac.randn { 1000, seed = i } })
@@ -40,7 +41,8 @@ describe("too little memory", function()
                     collectgarbage()
                     collectgarbage()
                     distac.configure { memory = limit }
-                    local fine, err = pcall(operator.files, operator, models[0], { models[1], models[2], models[3] }, out)
+                    local fine, err = pcall(operator.files, operator, models[0],
+                        { models[1], models[2], models[3] }, out)
                     distac.configure { memory = 0 }
                     return fine, err
                 end
@@ -48,7 +50,8 @@ describe("too little memory", function()
                 assert.is_false(fine)
                 assert.equal("ENOMEM", err.code)
                 local shape_text = string.format("[%d,%d]", shape[1], shape[2])
-                for _, piece in ipairs { 'tensor "w" ' .. shape_text .. ": " .. case[1] .. " wants", "limit is 17.0 MiB" } do
+                for _, piece in ipairs { 'tensor "w" ' .. shape_text .. ": " .. case[1] .. " wants",
+                    "limit is 17.0 MiB" } do
                     assert.truthy(err.message:find(piece, 1, true), err.message)
                 end
                 local least = tonumber(err.message:match "(%d+)MiB is the least that would do %(%-%-memory %1MiB%)")
@@ -84,7 +87,8 @@ describe("too little memory", function()
     it("of methods that go element by element has one size", function()
         models_of({ 3, 4 })
         for _, memory in ipairs { "3MiB", "17MiB" } do
-            local status, _, err = tiny.run({ "merge", "--base", "m0.safetensors", "--method", "task_arithmetic", "--memory",
+            local status, _, err = tiny.run({ "merge", "--base", "m0.safetensors", "--method", "task_arithmetic",
+                "--memory",
                 memory, "-o", "plain.safetensors", "m1.safetensors", "m2.safetensors" }, root)
             assert.equal(memory == "3MiB" and 1 or 0, status, err)
             if memory == "3MiB" then

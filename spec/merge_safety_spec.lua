@@ -31,7 +31,8 @@ describe("distac merge", function()
     -- Merges again and again over out, killed at random moments. Returns the arguments of the last that was whole.
     local function kill_often(kills, out, more, content_of)
         local function words(lambda)
-            local list = { "merge", "--force", "--quiet", "--base", "base.safetensors", "--method", "ties", "--lambda", lambda,
+            local list = { "merge", "--force", "--quiet", "--base", "base.safetensors", "--method", "ties",
+                "--lambda", lambda,
                            "-o", out, "a.safetensors", "b.safetensors" }
             for _, word in ipairs(more) do list[#list + 1] = word end
             return list
@@ -49,7 +50,8 @@ describe("distac merge", function()
         for _ = 1, kills do
             local lambda = now == "0.5" and "0.25" or "0.5"
             local wait = content.seconds * 1.1 * random:uniform()
-            os.execute(string.format("cd %s && timeout --foreground -s KILL %.4f %s >/dev/null 2>&1", tiny.quote(root), wait + 0.001,
+            os.execute(string.format("cd %s && timeout --foreground -s KILL %.4f %s >/dev/null 2>&1",
+                tiny.quote(root), wait + 0.001,
                 tiny.command(words(lambda))))
             local there = content_of()
             assert.truthy(there == content[now] or there == content[lambda], "broken after " .. wait)
@@ -59,8 +61,8 @@ describe("distac merge", function()
             left = left + stale
         end
         assert.truthy(killed > kills / 10, killed)
-        -- A writer that was killed before it wrote anything leaves an empty file or folder, which the next of its name
-        -- removes once the system has buried the dead one.
+        -- A writer that was killed before it wrote anything leaves an empty file or folder, which the next of its
+        -- name removes once the system has buried the dead one.
         for _ = 1, 10 do
             assert.equal(0, (tiny.run(words(now), root)))
             if #temporaries() == 0 then break end
@@ -68,7 +70,8 @@ describe("distac merge", function()
         assert.same({}, temporaries())
         assert.equal(content[now], content_of())
         if os.getenv "DISTAC_KILLS" then
-            print(string.format("# %s: %d killed, %d had finished, %d temporaries were left and removed", out, killed, replaced,
+            print(string.format("# %s: %d killed, %d had finished, %d temporaries were left and removed", out,
+                killed, replaced,
                 left))
         end
     end
@@ -122,7 +125,8 @@ describe("distac merge", function()
             local reason = tiny.read(files .. "/" .. name:gsub("safetensors$", "reason"))
             if name:find "^refused.*safetensors$" then
                 local as_base = refused % 2 == 1
-                local status, out, err = run("merge", "--method", "average", "-o", "out-hostile.safetensors", "--base",
+                local status, out, err = run("merge", "--method", "average", "-o", "out-hostile.safetensors",
+                    "--base",
                     as_base and "files/" .. name or "base.safetensors",
                     as_base and "base.safetensors" or "files/" .. name)
                 assert.equal(1, status, name .. ": " .. tostring(err))
@@ -156,7 +160,8 @@ describe("distac merge", function()
         save("m1.safetensors", { [2] = 1, [5] = 2 })
         save("m2.safetensors", { [2] = 2 })
         for _, method in ipairs { "average", "ties", "task_arithmetic" } do
-            local status, _, err = run("merge", "--base", "n.safetensors", "--method", method, "-o", "nan.safetensors",
+            local status, _, err = run("merge", "--base", "n.safetensors", "--method", method, "-o",
+                "nan.safetensors",
                 "m1.safetensors", "m2.safetensors")
             assert.equal(1, status)
             for _, piece in ipairs { 'm1.safetensors: tensor "t02", element 0 is nan',
@@ -171,7 +176,8 @@ describe("distac merge", function()
         local all = {}
         for i = 1, 15 do all[i] = 1 end
         save("m3.safetensors", all)
-        local status, _, err = run("merge", "--base", "n.safetensors", "--method", "average", "-o", "nan.safetensors",
+        local status, _, err = run("merge", "--base", "n.safetensors", "--method", "average", "-o",
+            "nan.safetensors",
             "m3.safetensors")
         assert.equal(1, status)
         assert.truthy(err:find("and 3 more tensors", 1, true), err)

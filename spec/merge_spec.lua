@@ -297,13 +297,16 @@ describe("nuslerp between models", function()
         local ck = {}
         for i, name in ipairs(names) do
             local path = root .. "/" .. name .. ".safetensors"
-            distac.save(path, distac.checkpoint { w = distac.randn { 5, 300, seed = i }, v = distac.randn { 9, seed = 5 + i } })
+            distac.save(path, distac.checkpoint { w = distac.randn { 5, 300, seed = i },
+                v = distac.randn { 9, seed = 5 + i } })
             ck[name] = distac.load(path)
         end
         for _, angle in ipairs { "tensor", "row", "column" } do
-            local op = distac.merge.nuslerp { of = "models", angle = angle, weights = { 1, 2 }, lambda = 0.5, except = "v" }
+            local op = distac.merge.nuslerp { of = "models", angle = angle, weights = { 1, 2 }, lambda = 0.5,
+                except = "v" }
             op:files(ck.base, { ck.a, ck.b }, root .. "/out.safetensors")
-            local stored, held = distac.load(root .. "/out.safetensors"), op(ck.base, { ck.a - ck.base, ck.b - ck.base })
+            local stored, held = distac.load(root .. "/out.safetensors"),
+                op(ck.base, { ck.a - ck.base, ck.b - ck.base })
             assert.truthy((stored.w - held.w):abs():max():item() <= 1e-6)
             assert.truthy((stored.w - ck.base.w):norm():item() > 1)
             assert.equal(0, (held.v - ck.base.v):norm():item())

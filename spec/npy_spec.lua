@@ -1,5 +1,5 @@
--- NPY arrays: what numpy wrote (spec/golden/make_npy.py) reads as numpy has it; what is no plain array of numbers, or no
--- whole file, is refused by name.
+-- NPY arrays: what numpy wrote (spec/golden/make_npy.py) reads as numpy has it; what is no plain array of numbers,
+-- or no whole file, is refused by name.
 local distac = require "distac"
 local helper = require "spec.helper"
 local json = require "distac.json"
@@ -56,7 +56,8 @@ describe("an NPY array", function()
     it("has its header read, not evaluated", function()
         assert.same({ 1, 2, 3, 4 }, read(npy(FOUR, "\1\2\3\4")):table())
         for _, words in ipairs {
-            "{'shape': (4,), 'fortran_order': False, 'descr': '|u1'}", "{\"descr\":\"<u1\",\"fortran_order\":False,\"shape\":(4,)}",
+            "{'shape': (4,), 'fortran_order': False, 'descr': '|u1'}",
+                "{\"descr\":\"<u1\",\"fortran_order\":False,\"shape\":(4,)}",
             "  { 'descr' : '>u1' , 'fortran_order' : True , 'shape' : ( 4L , ) , }   ",
         } do
             assert.same({ 1, 2, 3, 4 }, read(npy(words, "\1\2\3\4")):table())
@@ -77,7 +78,8 @@ describe("an NPY array", function()
             { npy(FOUR, "\1\2\3"), "3 bytes of elements, the header promises 4" },
             { npy(FOUR, "\1\2\3\4\5"), "5 bytes of elements, the header promises 4" },
             { npy("{'descr': '|u1', 'fortran_order': False}"), "must have 'descr'" },
-            { npy("{'descr': '|u1', 'descr': '|u1', 'fortran_order': False, 'shape': (4,)}"), "a key stands twice" },
+            { npy("{'descr': '|u1', 'descr': '|u1', 'fortran_order': False, 'shape': (4,)}"),
+                "a key stands twice" },
             { npy("{'descr': '|u1', 'fortran_order': False, 'shape': (4,), 'x': 1}"), "a key that is none of" },
             { npy("{'descr': '|u1', 'fortran_order': False, 'shape': (4)}"), "has a comma behind it" },
             { npy("{'descr': '|u1', 'fortran_order': False, 'shape': [4]}"), "a tuple of whole numbers" },
@@ -87,7 +89,8 @@ describe("an NPY array", function()
             { npy("{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999999999,)}"), "too large" },
             { npy("{'descr': '<f8', 'fortran_order': False, 'shape': (4611686018427387904, 4)}"), "overflows" },
             { npy("{'descr': '<f8', 'fortran_order': False, 'shape': (2305843009213693952,)}"), "overflows" },
-            { npy("{'descr': '|u1', 'fortran_order': False, 'shape': (" .. string.rep("1,", 17) .. ")}"), "more than 16",
+            { npy("{'descr': '|u1', 'fortran_order': False, 'shape': (" .. string.rep("1,", 17) .. ")}"),
+                "more than 16",
                 "EUNSUPPORTED" },
             { npy("{'descr': '|u1', 'fortran_order': 0, 'shape': (4,)}"), "must be True or False" },
             { npy("{'descr': '|u1', 'fortran_order': False, 'shape': (4,)} + {}"), "something follows" },
@@ -103,7 +106,8 @@ describe("an NPY array", function()
                 "EUNSUPPORTED" },
             { npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (0,)}"), "a structured array",
                 "EUNSUPPORTED" },
-            { npy("{'descr': '|b1', 'fortran_order': False, 'shape': (3,)}", "\1\0\2"), "element 2 is 2, wanted 0 or 1" },
+            { npy("{'descr': '|b1', 'fortran_order': False, 'shape': (3,)}", "\1\0\2"),
+                "element 2 is 2, wanted 0 or 1" },
         }
         for _, case in ipairs(cases) do
             raises(case[3] or "EFORMAT", case[2], read, case[1])

@@ -80,7 +80,8 @@ describe("provenance", function()
             local status, _, err = run((table.unpack or unpack)(all))
             assert.equal(0, status, err)
             local record = assert(provenance.read(distac.load(root .. "/w"):metadata()))
-            assert.same(want, { record.base.fingerprint, record.models[1].fingerprint, record.models[2].fingerprint })
+            assert.same(want, { record.base.fingerprint, record.models[1].fingerprint,
+                record.models[2].fingerprint })
             tiny.remove(root .. "/w")
         end
     end)
@@ -157,7 +158,8 @@ end
         status, _, err = run("merge", "--replay", "m.safetensors")
         assert.equal(1, status)
         has(err, "own.lua is another method")
-        for piece, bad in pairs { ["returned the number 3"] = "return 3", ["own.lua:1:"] = "return (", ["boom"] = "error 'boom'" } do
+        for piece, bad in pairs { ["returned the number 3"] = "return 3", ["own.lua:1:"] = "return (",
+            ["boom"] = "error 'boom'" } do
             distac.fs.write(root .. "/own.lua", bad)
             status, _, err = run("merge", "--base", BASE, "--method", "own.lua", "-o", "x.safetensors", A)
             assert.truthy(status == 2 or status == 1)

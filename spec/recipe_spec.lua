@@ -90,7 +90,8 @@ describe("recipe", function()
         local settings = require "distac.settings"
         local norms, tasks = { alpha = 1, beta = 2 }, { "alpha", "beta" }
         local plain = assert(load()).values
-        for _, s in ipairs { settings.finetune(plain, "alpha"), (settings.condition(plain, "alpha", norms, tasks)) } do
+        for _, s in ipairs { settings.finetune(plain, "alpha"),
+            (settings.condition(plain, "alpha", norms, tasks)) } do
             assert.same({}, { s.horizon, s.accumulate, s.optimizer })
         end
         local v = assert(load("kappa = 1,", [[kappa = 1, warmup = 500, horizon = 5000, micro = 4, accumulate = "sum",]])).values

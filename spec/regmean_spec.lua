@@ -21,14 +21,16 @@ local function inputs_of(model, images, all)
         local rows, grid = {}, c.image / c.patch
         for gy = 0, grid - 1 do
             for gx = 0, grid - 1 do
-                rows[#rows + 1] = images:narrow(1, b, 1):narrow(3, gy * c.patch + 1, c.patch):narrow(4, gx * c.patch + 1,
+                rows[#rows + 1] = images:narrow(1, b, 1):narrow(3, gy * c.patch + 1, c.patch):narrow(4,
+                    gx * c.patch + 1,
                     c.patch):to "f64":reshape(1, c.channels * c.patch * c.patch)
             end
         end
         local patches = distac.cat(rows, 1)
         see(0, patches)
         local conv = par "conv1.weight":reshape(c.width, c.channels * c.patch * c.patch)
-        local x = distac.cat({ par "class_embedding":reshape(1, c.width), distac.matmul(patches, conv:transpose(1, 2)) }, 1)
+        local x = distac.cat({ par "class_embedding":reshape(1, c.width),
+            distac.matmul(patches, conv:transpose(1, 2)) }, 1)
         x = norm(x + par "positional_embedding", "ln_pre")
         for layer = 0, c.layers - 1 do
             local name, at = "transformer.resblocks." .. layer .. ".", 1 + 4 * layer
@@ -39,8 +41,10 @@ local function inputs_of(model, images, all)
             see(at, y)
             local qkv, mixed, d = linear(y, "attn.in_proj_weight", "attn.in_proj_bias"), {}, c.width / c.heads
             for h = 0, c.heads - 1 do
-                local q, k, v = cols(qkv, h * d + 1, d), cols(qkv, c.width + h * d + 1, d), cols(qkv, 2 * c.width + h * d + 1, d)
-                mixed[#mixed + 1] = distac.matmul((distac.matmul(q, k:transpose(1, 2)) / math.sqrt(d)):softmax(), v)
+                local q, k, v = cols(qkv, h * d + 1, d), cols(qkv, c.width + h * d + 1, d),
+                    cols(qkv, 2 * c.width + h * d + 1, d)
+                mixed[#mixed + 1] = distac.matmul((distac.matmul(q, k:transpose(1, 2)) / math.sqrt(d)):softmax(),
+                    v)
             end
             local joined = distac.cat(mixed, 2)
             if layer == c.layers - 1 and not all then
@@ -75,7 +79,8 @@ describe("regmean", function()
         local got, epsilon = solve(1, G)
         near(got, { { .21428571, 1.35714286 }, { .57142857, .28571429 }, { .64285714, 1.07142857 } }, 1e-8)
         near(epsilon, 0, 0)
-        near((solve(0.9, G)), { { .26708950, 1.33192389 }, { .54263566, .30232558 }, { .64763918, 1.06342495 } }, 1e-8)
+        near((solve(0.9, G)), { { .26708950, 1.33192389 }, { .54263566, .30232558 }, { .64763918, 1.06342495 } },
+            1e-8)
     end)
 
     it("tends to the mean where there were no inputs", function()

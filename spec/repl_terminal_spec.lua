@@ -22,8 +22,10 @@ describe("the prompt in a terminal", function()
     local function start(environment) -- a server of its own each time: one that ends takes a moment
         started = started + 1
         socket = "distac-" .. home:gsub("%W", "") .. started
-        tmux("new-session -d -x 90 -y 40 " .. quote("cd " .. home .. " && env HOME=" .. home .. " XDG_STATE_HOME=" .. home
-            .. "/state TERM=xterm-256color " .. (environment or "") .. " " .. program .. "; echo it has left; sleep 30"))
+        tmux("new-session -d -x 90 -y 40 " .. quote("cd " .. home .. " && env HOME=" .. home .. " XDG_STATE_HOME="
+            .. home
+            .. "/state TERM=xterm-256color " .. (environment or "") .. " " .. program
+            .. "; echo it has left; sleep 30"))
     end
     local function screen() return tmux "capture-pane -p" end
     -- Waits until the screen shows the text; at most so many seconds.

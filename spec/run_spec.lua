@@ -66,10 +66,12 @@ describe("run", function()
         local log = root .. "/dialects"
         os.execute("cd " .. root .. " && " .. tiny.command({ "run", "tiny.lua", "--out", "runs/dialects",
             "--set", "finetune.steps=4", "--set", "condition.steps=4", "--set", "finetune.micro=2",
-            "--set", "finetune.accumulate=sum", "--set", "condition.horizon=77" }, nil, listen) .. " >" .. log .. " 2>&1")
+            "--set", "finetune.accumulate=sum", "--set", "condition.horizon=77" }, nil, listen) .. " >" .. log
+            .. " 2>&1")
         local text = tiny.read(log)
         local batch = tonumber(tiny.read(root .. "/tiny.lua"):match "batch%s*=%s*(%d+)")
-        for _, line in ipairs { "ADAMW scale " .. math.ceil(batch / 2) .. " coupled nil", "ADAMW scale nil coupled nil",
+        for _, line in ipairs { "ADAMW scale " .. math.ceil(batch / 2) .. " coupled nil",
+            "ADAMW scale nil coupled nil",
                                 "RATE of 0 until 4", "RATE of 3 until 77" } do
             assert.truthy(text:find(line, 1, true), line .. " is not in\n" .. text)
         end
@@ -262,7 +264,8 @@ describe("run", function()
         local first
         for _, threads in ipairs { 1, 2, 3, 8 } do
             local folder = "threads" .. threads
-            local status, _, err = run { "run", "tiny.lua", "--quiet", "--out", folder, "--threads", tostring(threads) }
+            local status, _, err = run { "run", "tiny.lua", "--quiet", "--out", folder, "--threads",
+                tostring(threads) }
             assert.equal(0, status, err)
             local found = models(folder)
             assert.is_true(count(found) >= 10)
@@ -395,7 +398,8 @@ return distac.recipe {
         assert.same({ "task_arithmetic", "elementwise", "elementwise-2", "blank", "whole" }, names)
         assert.same({ 1, 1, 2, 1, 1 }, points)
         local function merged(name) return distac.load(root .. "/runs/own/merged-" .. name .. ".safetensors") end
-        local want, base, blank = merged "task_arithmetic", distac.load(root .. "/base.safetensors"), merged "blank"
+        local want, base, blank = merged "task_arithmetic", distac.load(root .. "/base.safetensors"),
+            merged "blank"
         local first = distac.load(root .. "/" .. r.models.alpha.source)
         for _, name in ipairs(want:names()) do
             for _, other in ipairs { "elementwise", "whole" } do

@@ -1,5 +1,5 @@
--- Merges written as folders of several files, and straight into transformers' names: the same tensors as in one file
--- under the canonical names, for every kind of method; what is there stays until the new one is whole.
+-- Merges written as folders of several files, and straight into transformers' names: the same tensors as in one
+-- file under the canonical names, for every kind of method; what is there stays until the new one is whole.
 local distac = require "distac"
 local helper = require "spec.helper"
 local json = require "distac.json"
@@ -83,7 +83,8 @@ describe("a merge into several files", function()
             for k, way in ipairs(ways) do
                 local path = at(way.shard and "several" or "several.safetensors")
                 op:files(base, models, path, way)
-                local got = distac.load(way.shard and path .. "/model.safetensors.index.json" or path, { layout = "file" })
+                local got = distac.load(way.shard and path .. "/model.safetensors.index.json" or path,
+                    { layout = "file" })
                 local label = string.format("%s, way %d", op:name(), k)
                 assert.equal(way.layout or "open_clip", got:layout(), label)
                 if way.layout == "hf" then
@@ -97,7 +98,8 @@ describe("a merge into several files", function()
             -- Models under transformers' names give the same.
             if i <= 4 then
                 local hf = {}
-                for k, name in ipairs { "a", "b" } do hf[k] = distac.load(at(name .. "-hf.safetensors"), { layout = "file" }) end
+                for k, name in ipairs { "a", "b" } do hf[k] = distac.load(at(name .. "-hf.safetensors"),
+                    { layout = "file" }) end
                 local path = at "from.safetensors"
                 op:files(distac.load(at "base-hf.safetensors", { layout = "file" }), hf, path, { layout = "hf" })
                 same(want:convert "hf", distac.load(path, { layout = "file" }))
@@ -106,14 +108,16 @@ describe("a merge into several files", function()
         assert.same({}, (function()
             local left = {}
             for _, name in ipairs(distac.fs.list(root)) do
-                if name:find("distac-tmp", 1, true) or name:find("canonical", 1, true) then left[#left + 1] = name end
+                if name:find("distac-tmp", 1, true) or name:find("canonical", 1,
+                    true) then left[#left + 1] = name end
             end
             return left
         end)())
     end)
 
     it("is cut at the size that is asked for, with an index that says so", function()
-        local words = { "--base", "p-base.safetensors", "--method", "task_arithmetic", "p-a.safetensors", "p-b.safetensors" }
+        local words = { "--base", "p-base.safetensors", "--method", "task_arithmetic", "p-a.safetensors",
+            "p-b.safetensors" }
         local merge = function(...)
             local all = { "merge", "-o", ... }
             for _, word in ipairs(words) do all[#all + 1] = word end
@@ -151,13 +155,15 @@ describe("a merge into several files", function()
 
     it("is made again bit for bit from what it says of itself", function()
         for _, more in ipairs { {}, { "--to", "hf" }, { "--dtype", "bf16" } } do
-            local words = { "merge", "--base", "base-hf.safetensors", "--method", "ties", "-o", "again", "--shard", "300kB",
+            local words = { "merge", "--base", "base-hf.safetensors", "--method", "ties", "-o", "again", "--shard",
+                "300kB",
                 "--force", "--seed", "3", "a.safetensors", "b-hf.safetensors" }
             for _, word in ipairs(more) do words[#words + 1] = word end
             done((table.unpack or unpack)(words))
             local record = assert(provenance.read(distac.load(at "again", { layout = "file" }):metadata()))
             assert.equal(300000, record.shard)
-            assert.equal(distac.load(at "b-hf.safetensors", { layout = "file" }):fingerprint(), record.models[2].fingerprint)
+            assert.equal(distac.load(at "b-hf.safetensors", { layout = "file" }):fingerprint(),
+                record.models[2].fingerprint)
             local before = distac.fs.list(root)
             for _, name in ipairs { "again", "again/", "again/model.safetensors.index.json" } do
                 local text = done("merge", "--replay", name)
@@ -182,16 +188,20 @@ describe("a merge into several files", function()
         distac.fs.make(at "folder")
         distac.save(at "folder/model.safetensors", distac.load(at "p-base.safetensors"))
         distac.fs.write(at "folder/config.json", '{"model_type": "mine", "torch_dtype": "float32"}')
-        done("merge", "--base", "folder", "--method", "average", "-o", "configured", "--shard", "1GB", "p-a.safetensors")
+        done("merge", "--base", "folder", "--method", "average", "-o", "configured", "--shard", "1GB",
+            "p-a.safetensors")
         assert.same({ "config.json", "model.safetensors" }, distac.fs.list(at "configured"))
         assert.equal('{"model_type": "mine", "torch_dtype": "float32"}', tiny.read(at "configured/config.json"))
-        done("merge", "--base", "folder", "--method", "average", "-o", "configured", "--shard", "1kB", "--dtype", "f16",
+        done("merge", "--base", "folder", "--method", "average", "-o", "configured", "--shard", "1kB", "--dtype",
+            "f16",
             "--force", "p-a.safetensors")
         assert.equal("float16", json.decode(tiny.read(at "configured/config.json")).torch_dtype)
         assert.is_nil(distac.fs.kind(at "configured/model.safetensors"))
         done("merge", "--replay", "configured")
-        distac.save(at "told.safetensors", encoder(1), { metadata = { ["vit.activation"] = "gelu", ["vit.heads"] = "2" } })
-        done("merge", "--base", "told.safetensors", "--method", "average", "-o", "told", "--to", "hf", "--shard", "1GB",
+        distac.save(at "told.safetensors", encoder(1), { metadata = { ["vit.activation"] = "gelu",
+            ["vit.heads"] = "2" } })
+        done("merge", "--base", "told.safetensors", "--method", "average", "-o", "told", "--to", "hf", "--shard",
+            "1GB",
             "a.safetensors")
         assert.same({ "config.json", "model.safetensors" }, distac.fs.list(at "told"))
         assert.equal(160, json.decode(tiny.read(at "told/config.json")).hidden_size)
@@ -200,7 +210,8 @@ describe("a merge into several files", function()
 
     it("replaces a model's folder alone, and only when forced", function()
         local function words(out, ...)
-            return "merge", "--base", "p-base.safetensors", "--method", "average", "-o", out, "p-a.safetensors", ...
+            return "merge", "--base", "p-base.safetensors", "--method", "average", "-o", out, "p-a.safetensors",
+                ...
         end
         done(words("there", "--shard", "1kB"))
         refused(2, "--force replaces it", words("there", "--shard", "1kB"))
@@ -216,13 +227,15 @@ describe("a merge into several files", function()
         distac.fs.remove(at "there/notes.txt")
         -- The older one may be an input: it is read from what is gone by name.
         local before = distac.load(at "there"):fingerprint()
-        done("merge", "--base", "p-base.safetensors", "--method", "average", "-o", "there", "--shard", "2kB", "--force", "there")
+        done("merge", "--base", "p-base.safetensors", "--method", "average", "-o", "there", "--shard", "2kB",
+            "--force", "there")
         assert.equal(before, distac.load(at "there"):fingerprint())
     end)
 
     it("is no scaled mean", function()
         refused(2, "--lambda: average is the mean of the models and takes no factor", "merge", "--base",
-            "p-base.safetensors", "--method", "average", "--lambda", "0.5", "-o", "x.safetensors", "p-a.safetensors")
+            "p-base.safetensors", "--method", "average", "--lambda", "0.5", "-o", "x.safetensors",
+            "p-a.safetensors")
     end)
 
     it("says what is wrong with a size", function()
@@ -230,6 +243,7 @@ describe("a merge into several files", function()
             refused(2, "--shard: wanted a size like 512MB or 5GiB, got '" .. size .. "'", "merge", "--base",
                 "p-base.safetensors", "--method", "average", "-o", "x", "--shard=" .. size, "p-a.safetensors")
         end
-        raises("EINVAL", "shard", function() distac.save(at "x", distac.load(at "p-a.safetensors"), { shard = {} }) end)
+        raises("EINVAL", "shard", function() distac.save(at "x", distac.load(at "p-a.safetensors"),
+            { shard = {} }) end)
     end)
 end)

@@ -80,7 +80,8 @@ describe("the engine's text", function()
     it("asks for memory in core/base only", function()
         for _, path in ipairs(sources()) do
             -- the module for CUDA is a library of its own; libpng's memory is libpng's
-            if not path:find "^core/base/" and not path:find "^core/backend/cuda/" and path ~= "core/data/png.c" then
+            if not path:find "^core/base/" and not path:find "^core/backend/cuda/"
+                and path ~= "core/data/png.c" then
                 assert.same({}, calls(read(path), memory), path)
             end
         end
@@ -88,7 +89,8 @@ describe("the engine's text", function()
 end)
 
 describe("the built libraries", function()
-    local function exported(name) return lines_of("nm -D --defined-only " .. build .. "/" .. name .. " | awk '{print $3}'") end
+    local function exported(name) return lines_of("nm -D --defined-only " .. build .. "/" .. name
+        .. " | awk '{print $3}'") end
     local instrumented = false
     setup(function()
         instrumented = #lines_of("nm -D " .. build .. "/libdistac.so | grep -E '__(asan|tsan|ubsan)_'") > 0
@@ -108,7 +110,8 @@ describe("the built libraries", function()
         end
     end)
 
-    it("take nothing from the C library that prints, ends the program or changes what belongs to all of it", function()
+    it("take nothing from the C library that prints, ends the program or changes what belongs to all of it",
+        function()
         if instrumented then return pending "sanitizers bring functions of their own" end
         local forbidden = {}
         for name in ([[abort exit _exit quick_exit atexit printf __printf_chk vprintf __vprintf_chk puts putchar perror
@@ -142,7 +145,8 @@ describe("the built libraries", function()
             end
         end
         table.sort(found)
-        assert.same({ "devices.c.o cuda", "lapack.c.o blas", "lapack.c.o di_lapack", "lapack.c.o lock", "lapack.c.o made",
+        assert.same({ "devices.c.o cuda", "lapack.c.o blas", "lapack.c.o di_lapack", "lapack.c.o lock",
+            "lapack.c.o made",
             "lapack.c.o once" }, found)
     end)
 end)

@@ -1,5 +1,5 @@
--- CLIP's tokenizer: ids equal to the reference's under a tiny vocabulary of our own, which comes with the specs, and
--- under CLIP's, which does not (DISTAC_CLIP_VOCAB or DISTAC_TEST_DATA names it).
+-- CLIP's tokenizer: ids equal to the reference's under a tiny vocabulary of our own, which comes with the specs,
+-- and under CLIP's, which does not (DISTAC_CLIP_VOCAB or DISTAC_TEST_DATA names it).
 local distac = require "distac"
 local helper = require "spec.helper"
 local json = distac.json
@@ -99,7 +99,8 @@ describe("The tokenizer", function()
         assert.same({ 1, 77 }, tiny:rows("a cat"):shape())
         -- exactly full, and one too many
         assert.equal(633, tiny:rows("a cat", { length = #ids + 2 }):table()[1][#ids + 2])
-        fails("EINVAL", "a text needs " .. #ids + 2 .. " positions, there are " .. #ids + 1 .. ": 'a cat'", tiny.rows,
+        fails("EINVAL", "a text needs " .. #ids + 2 .. " positions, there are " .. #ids + 1 .. ": 'a cat'",
+            tiny.rows,
             tiny, "a cat", { length = #ids + 1 })
         local cut = tiny:rows("a cat", { length = #ids + 1, truncate = true }):table()[1]
         assert.equal(#ids + 1, #cut)
@@ -120,7 +121,8 @@ describe("The tokenizer", function()
     end)
 
     it("refuses what is no UTF-8, by offset", function()
-        for bytes, offset in pairs { ["a\255"] = 1, ["\192\128"] = 0, ["ab\237\160\128"] = 2, ["\244\144\128\128"] = 0,
+        for bytes, offset in pairs { ["a\255"] = 1, ["\192\128"] = 0, ["ab\237\160\128"] = 2,
+            ["\244\144\128\128"] = 0,
             ["\226\130"] = 0, ["é\128"] = 2 } do
             fails("EINVAL", "offset " .. offset, tiny.encode, tiny, bytes)
         end
@@ -168,7 +170,8 @@ describe("Damaged vocabularies", function()
         refused("line 1: wanted a header", nil, merges:gsub("#version", "#v"))
         refused("the file is empty", nil, "")
         local second = merges:match "\n([^\n]*)\n"
-        refused("line 2: wanted two symbols", nil, (merges:gsub(second:gsub("%p", "%%%0"), second:gsub(" ", ""), 1)))
+        refused("line 2: wanted two symbols", nil, (merges:gsub(second:gsub("%p", "%%%0"), second:gsub(" ", ""),
+            1)))
         refused("line 122: the merge of line 2 again", nil, merges .. second .. "\n")
         refused("line 122: wanted two symbols", nil, merges .. "\na b\n")
         refused("line 122: wanted two symbols", nil, merges .. "a b c\n")

@@ -166,7 +166,8 @@ describe("the fine-tuning step", function()
         local a, b = helper.tiny(), helper.tiny()
         b.model:recompute(true)
         for _, t in ipairs { a, b } do
-            t.step = distac.finetune_step { model = t.model, head = t.head, optimizer = distac.adamw { lr = 1e-3 } }
+            t.step = distac.finetune_step { model = t.model, head = t.head,
+                optimizer = distac.adamw { lr = 1e-3 } }
             t.distil = distac.kd_step { teacher = t.model:clone():init(3), student = t.model, head = t.head,
                 beta = 0.5, temperature = { teacher = 1, student = 10 }, optimizer = distac.adamw { lr = 1e-3 } }
         end

@@ -1,5 +1,5 @@
--- Transforms of images as plain Lua loops: the same functions on both runtimes, over pixels of a data set and over the
--- numbers of a loader's batches.
+-- Transforms of images as plain Lua loops: the same functions on both runtimes, over pixels of a data set and over
+-- the numbers of a loader's batches.
 local distac = require "distac"
 local helper = require "spec.helper"
 local near, raises = helper.near, helper.raises

@@ -1,5 +1,5 @@
--- mergekit configurations as merges of this engine: the command that comes out and the differences that are named; the
--- YAML reader behind it.
+-- mergekit configurations as merges of this engine: the command that comes out and the differences that are named;
+-- the YAML reader behind it.
 local distac = require "distac"
 local json = require "distac.json"
 local tiny = require "spec.tiny"
@@ -33,8 +33,10 @@ local golden = {
         "parameters: { normalize: true }", "dtype: float32"),
       "distac merge --base base --method task_arithmetic --weights 0.25,0.75 --dtype f32 -o merged.safetensors a b",
       "divided by their sum, 4" },
-    { "task_arithmetic with filters", lines("base_model: base", "merge_method: task_arithmetic", "models: [ a, b ]",
-        "parameters:", "  weight:", "    - filter: vector", "      value: 0.25", "    - value: 0.5", "dtype: float32"),
+    { "task_arithmetic with filters", lines("base_model: base", "merge_method: task_arithmetic",
+        "models: [ a, b ]",
+        "parameters:", "  weight:", "    - filter: vector", "      value: 0.25", "    - value: 0.5",
+        "dtype: float32"),
       "distac merge --base base --method task_arithmetic --scale '*=0.5,*vector*=0.25' --dtype f32 "
           .. "-o merged.safetensors a b" },
     { "task_arithmetic with a gradient", lines("base_model: base", "merge_method: task_arithmetic", "slices:",
@@ -43,12 +45,15 @@ local golden = {
       "distac merge --base base --method task_arithmetic --scale "
           .. "'*=0,*layers.0.*=0,*layers.1.*=0.5,*layers.2.*=1' --dtype f32 -o merged.safetensors a b",
       "tensors outside the layers", "layer_range is taken to be all layers" },
-    { "ties", lines("models:", "  - model: base", "    # no parameters necessary", "  - model: a", "    parameters:",
-        "      density: 0.5 # of all", "      weight: 0.5", "  - model: b", "    parameters:", "      density: 0.5",
+    { "ties", lines("models:", "  - model: base", "    # no parameters necessary", "  - model: a",
+        "    parameters:",
+        "      density: 0.5 # of all", "      weight: 0.5", "  - model: b", "    parameters:",
+        "      density: 0.5",
         "      weight: 0.5", "merge_method: ties", "base_model: base", "parameters:", "  normalize: true",
         "  int8_mask: true", "dtype: float16"),
       "distac merge --base base --method ties --combine mean --dialect mergekit --keep 0.5 --dtype f16 "
-          .. "-o merged.safetensors a b", "one weight for all models has no effect", "int8_mask", "trims every tensor" },
+          .. "-o merged.safetensors a b", "one weight for all models has no effect", "int8_mask",
+          "trims every tensor" },
     { "ties, not normalised", lines("models: [ a, b ]", "merge_method: ties", "base_model: base", "parameters:",
         "  normalize: false", "  weight: 0.5", "  lambda: 0.8", "  density: 0.2"),
       "distac merge --base base --method ties --combine sum --dialect mergekit --keep 0.2 --lambda 0.4 "
@@ -85,7 +90,8 @@ local golden = {
       "distac merge --base base --method model_stock --dtype f32 -o merged.safetensors a b",
       "line 7: tokenizer_source is not done" },
     { "slerp", lines("slices:", "  - sources:", "      - model: base", "        layer_range: [0, 32]",
-        "      - model: a", "        layer_range: [0, 32]", "merge_method: slerp", "base_model: base", "parameters:",
+        "      - model: a", "        layer_range: [0, 32]", "merge_method: slerp", "base_model: base",
+        "parameters:",
         "  t: 0.25", "dtype: float32"),
       "distac merge --base base --method slerp --t 0.25 --dtype f32 -o merged.safetensors base a" },
     { "slerp, the base last", lines("models: [ a, base ]", "merge_method: slerp", "base_model: base",
@@ -237,10 +243,14 @@ describe("the YAML reader", function()
 
     it("refuses the rest with its line", function()
         for text, want in pairs {
-            ["a: 1\na: 2\n"] = "2 a stands twice, first in line 1", ["a: &x 1\n"] = "1 anchors", ["a: !!str 1\n"] = "1 tags",
-            ["a: |\n  text\n"] = "1 block text", ["a: 1\n---\nb: 2\n"] = "2 a second document", [""] = "1 there is nothing",
-            ["a: 1\n\tb: 2\n"] = "2 a tab", ["a: [1, 2\n"] = "1 '[' is not closed", ["a: 'x\n"] = "1 a quoted text",
-            ["a: 1\n   b: 2\n"] = "2 is indented", ["a\n"] = "1 wanted 'key: value'", ["a: {b: 1, b: 2}\n"] = "1 b stands",
+            ["a: 1\na: 2\n"] = "2 a stands twice, first in line 1", ["a: &x 1\n"] = "1 anchors",
+                ["a: !!str 1\n"] = "1 tags",
+            ["a: |\n  text\n"] = "1 block text", ["a: 1\n---\nb: 2\n"] = "2 a second document",
+                [""] = "1 there is nothing",
+            ["a: 1\n\tb: 2\n"] = "2 a tab", ["a: [1, 2\n"] = "1 '[' is not closed",
+                ["a: 'x\n"] = "1 a quoted text",
+            ["a: 1\n   b: 2\n"] = "2 is indented", ["a\n"] = "1 wanted 'key: value'",
+                ["a: {b: 1, b: 2}\n"] = "1 b stands",
             ["a: [1] 2\n"] = "1 text after", ["  a: 1\nb: 2\n"] = "2 is indented less", ["a: 1\n- b\n"] = "2 ",
             ["%YAML 1.2\n"] = "1 directives",
         } do
@@ -259,13 +269,15 @@ describe("the YAML reader", function()
             seed = (seed * 16807) % 2147483647
             return seed % n + 1
         end
-        local pieces = { " ", "\n", ":", "-", "[", "]", "{", "}", "'", '"', "#", "a", "1", ",", "\t", "\255", "  ", "- ", "|" }
+        local pieces = { " ", "\n", ":", "-", "[", "]", "{", "}", "'", '"', "#", "a", "1", ",", "\t", "\255", "  ",
+            "- ", "|" }
         local read, refused = 0, 0
         for i = 1, 3000 do
             local text = golden[i % #golden + 1][2]
             for _ = 1, draw(4) do
                 local at = draw(#text)
-                text = text:sub(1, at - 1) .. (draw(2) == 1 and "" or pieces[draw(#pieces)]) .. text:sub(at + draw(2) - 1)
+                text = text:sub(1, at - 1) .. (draw(2) == 1 and "" or pieces[draw(#pieces)])
+                    .. text:sub(at + draw(2) - 1)
             end
             local t, why, line = translate.mergekit(text)
             if t then read = read + 1 else

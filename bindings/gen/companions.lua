@@ -25,7 +25,8 @@ function companions.names(api)
                 arg.kind, arg.of and ('"' .. arg.of .. '"') or "nil", tostring(arg.nullable or false))
         end
         local releases = fn.releases and ('"%s"'):format(fn.releases) or "nil"
-        out[#out + 1] = ('        { name = "%s", result = "%s", releases = %s, outs = %d,'):format(fn.name, fn.result,
+        out[#out + 1] = ('        { name = "%s", result = "%s", releases = %s, outs = %d,'):format(fn.name,
+            fn.result,
             releases, #fn.outs)
         out[#out + 1] = ("          args = { %s } },"):format(table.concat(args, ", "))
     end
@@ -41,7 +42,8 @@ end
 function companions.exports(api)
     local names = {}
     for index, fn in ipairs(api.functions) do names[index] = "        distac_" .. fn.name .. ";\n" end
-    for name in api.host:gmatch("DISTAC_API [%w_ ]*%*?(distac_[%w_]+)%(") do names[#names + 1] = "        " .. name .. ";\n" end
+    for name in api.host:gmatch("DISTAC_API [%w_ ]*%*?(distac_[%w_]+)%(") do names[#names + 1] = "        "
+        .. name .. ";\n" end
     return "{\n    global:\n" .. table.concat(names) .. "    local:\n        *;\n};\n"
 end
 

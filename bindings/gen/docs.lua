@@ -1,5 +1,5 @@
--- docs.lua: the comments of the Lua sources and of distac.h as one table, from which help at the prompt and the Lua
--- part of the reference are made. A function's documentation is the comment block right above it.
+-- docs.lua: the comments of the Lua sources and of distac.h as one table, from which help at the prompt and the
+-- Lua part of the reference are made. A function's documentation is the comment block right above it.
 --
 -- An entry: { name = "distac.load" | "Tensor:sum" | "raw.tensor_sum", call = "distac.load(path, options)", text =,
 -- where = "distac/checkpoint.lua" }.
@@ -174,7 +174,8 @@ function docs.collect(api, files)
     for key, module in (init.text:match "local LATER = {(.-)}" or ""):gmatch '([%w_]+) = "distac%.([%w_]+)"' do
         namespace("distac." .. key, module)
     end
-    for _, key in ipairs { "grid", "match_norm", "folder_suite" } do public("distac." .. key, "parts", nil, key) end
+    for _, key in ipairs { "grid", "match_norm", "folder_suite" } do public("distac." .. key, "parts", nil,
+        key) end
     public("distac.zero_shot_head", "zero_shot", nil, "zero_shot_head")
     if by_module.recipe then
         public("distac.recipe", "recipe", "recipe", "new")
@@ -196,7 +197,8 @@ function docs.collect(api, files)
         if module == "checkpoint_inside" then of.methods = kinds.checkpoint end
         for variable, name in m.text:gmatch 'local (%u[%w_]*) = { __name = "([%w_]+)"' do of[variable] = name end
         for variable in m.text:gmatch 'local (%u[%w_]+) = {' do
-            if m.text:find("setmetatable%(.-, " .. variable .. "%)") then of[variable] = of[variable] or variable end
+            if m.text:find("setmetatable%(.-, " .. variable .. "%)") then of[variable] = of[variable]
+                or variable end
         end
         if module == "merge" then of.Operator = kinds.merge end
         for variable, name in pairs(of) do
@@ -229,7 +231,8 @@ function docs.collect(api, files)
 
     -- what the prompt adds
     local prompt = by_module["repl/commands"]
-    for _, key in ipairs(sorted(prompt and prompt.found.commands)) do public(key, "repl/commands", "commands", key) end
+    for _, key in ipairs(sorted(prompt and prompt.found.commands)) do public(key, "repl/commands", "commands",
+        key) end
     local job = by_module["repl/jobs"]
     if job then
         for _, key in ipairs(sorted(job.found.Job)) do
@@ -255,7 +258,8 @@ end
 function docs.module(list)
     local out = { "-- docs.lua: written by bindings/gen_docs.lua from the sources; do not edit.", "return {" }
     for _, e in ipairs(list) do
-        out[#out + 1] = ("    { name = %q, call = %q, where = %q,\n      text = %q },"):format(e.name, e.call, e.where,
+        out[#out + 1] = ("    { name = %q, call = %q, where = %q,\n      text = %q },"):format(e.name, e.call,
+            e.where,
             e.text):gsub("\\\n", "\\n")
     end
     out[#out + 1] = "}\n"

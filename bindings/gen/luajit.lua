@@ -1,5 +1,5 @@
--- luajit.lua: the API description -> raw_gen.lua, one wrapper per function over bindings/luajit/raw.lua. A wrapper lies
--- there as text and is compiled when it is first asked for: a script uses a few dozen of the hundreds.
+-- luajit.lua: the API description -> raw_gen.lua, one wrapper per function over bindings/luajit/raw.lua. A wrapper
+-- lies there as text and is compiled when it is first asked for: a script uses a few dozen of the hundreds.
 --
 -- Arguments are checked into locals, results are made before the call, and `keep` after the call uses every
 -- argument once more: without it the collector could take an object whose pointer is already on its way.

@@ -1,5 +1,6 @@
--- types.lua: the documentation as a file for editors (LuaLS): declarations without bodies, with the comments of the
--- sources. What a name says of a parameter's type is used; results are known for what makes or returns objects.
+-- types.lua: the documentation as a file for editors (LuaLS): declarations without bodies, with the comments of
+-- the sources. What a name says of a parameter's type is used; results are known for what makes or returns
+-- objects.
 
 local types = {}
 
@@ -8,7 +9,8 @@ local PARAMETERS = {
     path = "string", folder = "string", name = "string", text = "string", file = "string", root = "string",
     task = "string", split = "string", code = "string", message = "string", device = "string", title = "string",
     n = "integer", count = "integer", first = "integer", dim = "integer", index = "integer", step = "integer",
-    steps = "integer", size = "integer", width = "integer", height = "integer", batch = "integer", seed = "integer",
+    steps = "integer", size = "integer", width = "integer", height = "integer", batch = "integer",
+    seed = "integer",
     classes = "integer", channels = "integer", start = "number", stop = "number", value = "any", lr = "number",
     shape = "integer[]", options = "table", rules = "table", fn = "function", model = "distac.Model",
     head = "distac.Head", image = "distac.Image", ds = "distac.Dataset", tensor = "distac.Tensor",
@@ -18,13 +20,15 @@ local PARAMETERS = {
 }
 
 -- Parameters of these names may always be left out.
-local OPTIONAL = { options = true, keepdim = true, dim = true, first = true, count = true, shape = true, seed = true }
+local OPTIONAL = { options = true, keepdim = true, dim = true, first = true, count = true, shape = true,
+    seed = true }
 
 local RESULTS = {
     ["distac.load"] = "distac.Checkpoint", ["distac.checkpoint"] = "distac.Checkpoint",
     ["distac.taskvector"] = "distac.Checkpoint", ["distac.vit"] = "distac.Model", ["distac.head"] = "distac.Head",
     ["distac.load_head"] = "distac.Head", ["distac.tokenizer"] = "distac.Tokenizer",
-    ["distac.text"] = "distac.TextEncoder", ["distac.adamw"] = "distac.Optimizer", ["distac.loader"] = "distac.Loader",
+    ["distac.text"] = "distac.TextEncoder", ["distac.adamw"] = "distac.Optimizer",
+    ["distac.loader"] = "distac.Loader",
     ["distac.finetune_step"] = "distac.FinetuneStep", ["distac.kd_step"] = "distac.KDStep",
     ["distac.plot"] = "distac.Plot", ["distac.rng"] = "distac.Rng", ["distac.recipe"] = "distac.Recipe",
     ["distac.suite"] = "distac.Suite", ["distac.metrics"] = "table", ["distac.devices"] = "table[]",
@@ -42,12 +46,16 @@ local RESULTS = {
     ["Tensor:eigh"] = "distac.Tensor, distac.Tensor", ["Checkpoint:names"] = "string[]",
     ["Checkpoint:norm"] = "number", ["Checkpoint:norms"] = "table<string, number>",
     ["Checkpoint:tensor"] = "distac.Tensor", ["Checkpoint:has"] = "boolean", ["Checkpoint:path"] = "string",
-    ["Dataset:subset"] = "distac.Dataset", ["Dataset:map"] = "distac.Dataset", ["Dataset:normalize"] = "distac.Dataset",
-    ["Dataset:images"] = "distac.Tensor", ["Dataset:pixels"] = "distac.Tensor", ["Dataset:labels"] = "distac.Tensor",
+    ["Dataset:subset"] = "distac.Dataset", ["Dataset:map"] = "distac.Dataset",
+    ["Dataset:normalize"] = "distac.Dataset",
+    ["Dataset:images"] = "distac.Tensor", ["Dataset:pixels"] = "distac.Tensor",
+    ["Dataset:labels"] = "distac.Tensor",
     ["Dataset:logits"] = "distac.Tensor", ["Dataset:features"] = "distac.Tensor", ["Dataset:size"] = "integer",
     ["Dataset:classes"] = "integer", ["Dataset:hash"] = "string", ["Loader:batch"] = "table",
-    ["Loader:batches"] = "fun(): table?, integer?", ["Model:features"] = "distac.Tensor", ["Model:with"] = "distac.Model",
-    ["Model:clone"] = "distac.Model", ["Model:checkpoint"] = "distac.Checkpoint", ["Model:params"] = "distac.Tensor",
+    ["Loader:batches"] = "fun(): table?, integer?", ["Model:features"] = "distac.Tensor",
+    ["Model:with"] = "distac.Model",
+    ["Model:clone"] = "distac.Model", ["Model:checkpoint"] = "distac.Checkpoint",
+    ["Model:params"] = "distac.Tensor",
     ["MergeOperator:with"] = "distac.MergeOperator", ["MergeOperator:delta"] = "distac.Checkpoint",
     ["Image:pixels"] = "distac.Tensor", ["Image:tensor"] = "distac.Tensor", ["Image:resize"] = "distac.Image",
     ["Image:fit"] = "distac.Image", ["Image:crop"] = "distac.Image", ["Image:rgb"] = "distac.Image",
@@ -68,12 +76,15 @@ end
 
 -- What else is to be said of a class.
 local CLASSES = {
-    Tensor = { "---@operator add(distac.Tensor|number): distac.Tensor", "---@operator sub(distac.Tensor|number): distac.Tensor",
-               "---@operator mul(distac.Tensor|number): distac.Tensor", "---@operator div(distac.Tensor|number): distac.Tensor",
+    Tensor = { "---@operator add(distac.Tensor|number): distac.Tensor",
+        "---@operator sub(distac.Tensor|number): distac.Tensor",
+               "---@operator mul(distac.Tensor|number): distac.Tensor",
+               "---@operator div(distac.Tensor|number): distac.Tensor",
                "---@operator pow(distac.Tensor|number): distac.Tensor", "---@operator unm: distac.Tensor",
                "---@operator len: integer", "---@field [integer|table] number|distac.Tensor" },
     Checkpoint = { "---@operator add(distac.Checkpoint): distac.Checkpoint",
-                   "---@operator sub(distac.Checkpoint): distac.Checkpoint", "---@operator mul(number): distac.Checkpoint",
+                   "---@operator sub(distac.Checkpoint): distac.Checkpoint",
+                   "---@operator mul(number): distac.Checkpoint",
                    "---@field [string] distac.Tensor" },
     MergeOperator = { "---@overload fun(base: distac.Checkpoint, taus: distac.Checkpoint[]): distac.Checkpoint" },
     FinetuneStep = { "---@overload fun(images: distac.Tensor, labels: distac.Tensor|integer[], lr?: number): number" },
@@ -139,13 +150,15 @@ function types.file(list)
                 for i, parameter in ipairs(parameters(entry.call)) do
                     names[i] = parameter.name
                     local optional = parameter.optional or OPTIONAL[parameter.name] or parameter.name == "..."
-                    body(("---@param %s%s %s"):format(parameter.name, optional and parameter.name ~= "..." and "?" or "",
+                    body(("---@param %s%s %s"):format(parameter.name,
+                        optional and parameter.name ~= "..." and "?" or "",
                         PARAMETERS[parameter.name] or "any"))
                 end
                 if RESULTS[entry.name] then body("---@return " .. RESULTS[entry.name]) end
                 if holds[entry.name] then -- called, and a table of functions
                     local arguments = {}
-                    for i, name in ipairs(names) do arguments[i] = name == "..." and "...: any" or name .. "?: any" end
+                    for i, name in ipairs(names) do arguments[i] = name == "..." and "...: any"
+                        or name .. "?: any" end
                     made[entry.name] = true
                     body(("---@class %s"):format(entry.name))
                     body(("---@overload fun(%s)%s"):format(table.concat(arguments, ", "),

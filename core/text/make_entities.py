@@ -34,7 +34,8 @@ def wrapped(items):
 print("/* entities.inc: written by make_entities.py; do not edit. X(name, first, second, legacy), sorted by name;")
 print(" * second 0: one code point; legacy 1: known without the semicolon too. */")
 print("#ifdef X")
-wrapped("X(%s,%#x,%#x,%d)" % (n, p[0], p[1] if len(p) > 1 else 0, legacy) for n, (legacy, p) in sorted(names.items()))
+wrapped("X(%s,%#x,%#x,%d)" % (n, p[0], p[1] if len(p) > 1 else 0, legacy) for n,
+    (legacy, p) in sorted(names.items()))
 print("#undef X\n#endif")
 print("#ifdef Y /* Y(number, code point): numeric references that stand for another character */")
 wrapped("Y(%#x,%#x)" % (n, ord(c)) for n, c in sorted(html._invalid_charrefs.items()))

@@ -1,9 +1,9 @@
 -- Memory that is not the engine's as tensors, without a copy: what ffi made or a C library hands out (LuaJIT), the
 -- bytes of a Lua string (read-only), a light userdata of the host.
 --
--- The collector must not take the memory while a tensor lies over it, and tensors may be held where Lua does not see
--- them (in a checkpoint, by a loader's threads). So each owner is kept here beside a tensor of our own, and dropped
--- once that is the last one: looked at when something is adopted and after every collection.
+-- The collector must not take the memory while a tensor lies over it, and tensors may be held where Lua does not
+-- see them (in a checkpoint, by a loader's threads). So each owner is kept here beside a tensor of our own, and
+-- dropped once that is the last one: looked at when something is adopted and after every collection.
 local raw = require "distac.raw"
 local check = require "distac.check"
 local context = require "distac.context"
@@ -56,7 +56,8 @@ local HOLDS = {
     double = { "f64" }, float = { "f32" },
     int64_t = { "i64" }, uint64_t = { "u64" }, int = { "i32" }, ["unsigned int"] = { "u32" },
     short = { "i16" }, ["unsigned short"] = { "u16", "f16", "bf16" },
-    ["signed char"] = { "i8" }, ["unsigned char"] = { "u8", "bool", "f8_e4m3", "f8_e5m2" }, bool = { "bool", "u8" },
+    ["signed char"] = { "i8" }, ["unsigned char"] = { "u8", "bool", "f8_e4m3", "f8_e5m2" },
+        bool = { "bool", "u8" },
 }
 
 -- What is known of a cdata: words for it, its type of elements, sizes of an array, whether it is const.
@@ -114,11 +115,11 @@ local RULES = { dtype = { "string" }, readonly = { "boolean" }, keep = { "any" }
 local M = {}
 
 -- adopt(memory [, shape [, dtype or { dtype =, readonly = false, keep = }]]): a tensor over memory that is already
--- there, without a copy; writing to one changes the other. Under LuaJIT an array of ffi (ffi.new "float[2][3]": shape
--- and dtype are its own unless given), or a pointer with a shape; uint16_t holds f16 and bf16 too, bytes hold
--- anything; const is read-only. On both runtimes a string, u8 unless said and read-only, and a light userdata of the
--- host with shape and dtype. Arrays and strings live as long as any tensor over them; for a pointer, keep = owner
--- does that for what it points into.
+-- there, without a copy; writing to one changes the other. Under LuaJIT an array of ffi (ffi.new "float[2][3]":
+-- shape and dtype are its own unless given), or a pointer with a shape; uint16_t holds f16 and bf16 too, bytes
+-- hold anything; const is read-only. On both runtimes a string, u8 unless said and read-only, and a light userdata
+-- of the host with shape and dtype. Arrays and strings live as long as any tensor over them; for a pointer, keep =
+-- owner does that for what it points into.
 function M.adopt(memory, shape, options)
     local fname = "distac.tensor.adopt"
     if type(options) == "string" then options = { dtype = options } end
@@ -145,7 +146,8 @@ function M.adopt(memory, shape, options)
     local width = raw.dtype_bytes(code)
     if not shape then
         if not about.bytes then
-            errors.raise("EINVAL", "%s: shape: a %s has no size of its own; say how many elements", fname, about.text)
+            errors.raise("EINVAL", "%s: shape: a %s has no size of its own; say how many elements", fname,
+                about.text)
         end
         shape = about.sizes and about.bytes == width * product(about.sizes) and about.sizes
             or { math.floor(about.bytes / width) }

@@ -259,8 +259,8 @@ end
 
 -- load(path [, { layout = "open_clip" | "hf" | "file", missing = base }]): a file of tensors, an index of several,
 -- or a folder with a configuration. A CLIP model comes under the canonical names ("open_clip") whoever published
--- it, all else under the file's own names. missing: a checkpoint that gives what the file lacks as a whole, such as
--- the projection that fine-tuned image towers are published without.
+-- it, all else under the file's own names. missing: a checkpoint that gives what the file lacks as a whole, such
+-- as the projection that fine-tuned image towers are published without.
 function M.load(path, options)
     local fname = "distac.load"
     check.string(fname, "path", path)

@@ -40,8 +40,8 @@ function M.get()
     return current or open()
 end
 
--- configure{threads=, device=, seed=, memory=, kernels=, products=}: before or after the first use. A new device, new
--- kernels or other products open a new context; what was made before stays on the old one.
+-- configure{threads=, device=, seed=, memory=, kernels=, products=}: before or after the first use. A new device,
+-- new kernels or other products open a new context; what was made before stays on the old one.
 function M.configure(options)
     local fname = "distac.configure"
     local o = check.options(fname, options, {

@@ -24,14 +24,15 @@ function M.idx(images, labels)
     return raw.dataset_idx(context.get(), images, labels)
 end
 
--- npy(images [, labels [, classes]]): arrays of numpy.save: u8 [N,H,W] or [N,C,H,W], integers [N] from 0 on. classes:
--- one more than the largest label, where it is not given.
+-- npy(images [, labels [, classes]]): arrays of numpy.save: u8 [N,H,W] or [N,C,H,W], integers [N] from 0 on.
+-- classes: one more than the largest label, where it is not given.
 function M.npy(images, labels, classes)
     local fname = "distac.dataset.npy"
     local pixels = tensor.npy(images, fname)
     local shape = pixels:shape()
     if pixels:dtype() ~= "u8" or (#shape ~= 3 and #shape ~= 4) then
-        errors.raise("EFORMAT", "%s: %s: images are u8 [N,H,W] or [N,C,H,W]; this is %s of %.0f dimensions", fname, images,
+        errors.raise("EFORMAT", "%s: %s: images are u8 [N,H,W] or [N,C,H,W]; this is %s of %.0f dimensions", fname,
+            images,
             pixels:dtype(), #shape)
     end
     if #shape == 3 then
@@ -41,7 +42,8 @@ function M.npy(images, labels, classes)
         return raw.dataset_create(pixels, nil, 0)
     end
     local array = tensor.npy(labels, fname)
-    if array:dtype() == "bool" or array:dtype():find("^[fu]64$") or array:dtype():find("^f") or #array:shape() ~= 1 then
+    if array:dtype() == "bool" or array:dtype():find("^[fu]64$") or array:dtype():find("^f")
+        or #array:shape() ~= 1 then
         errors.raise("EFORMAT", "%s: %s: labels are integers [N]; this is %s of %.0f dimensions", fname, labels,
             array:dtype(), #array:shape())
     end
@@ -96,8 +98,8 @@ function M.mini8(root, fashion, task, split)
     return raw.dataset_mini8(context.get(), root, fashion, task, SPLITS[split])
 end
 
--- task(root, name, split [, { size = 224, cache =, originals =, cache_limit = }]): one of the eight CLIP tasks from
--- its own files; split "train", "validation" or "test".
+-- task(root, name, split [, { size = 224, cache =, originals =, cache_limit = }]): one of the eight CLIP tasks
+-- from its own files; split "train", "validation" or "test".
 function M.task(root, name, split, options)
     local fname = "distac.dataset.task"
     check.string(fname, "root", root)
@@ -216,8 +218,8 @@ local function to_indices(fname, list, size)
     end
     return out
 end
--- distac.dataset.to_indices(name, list, size): a list or tensor of sample numbers from 1 as the core counts them, from 0;
--- name is the function's for error texts.
+-- distac.dataset.to_indices(name, list, size): a list or tensor of sample numbers from 1 as the core counts them,
+-- from 0; name is the function's for error texts.
 M.to_indices = to_indices
 
 -- The listed samples, sharing pixels: ds:subset{ 1, 3 }.
@@ -248,10 +250,10 @@ function methods.labels(ds, first, count)
     return raw.dataset_labels(ds, range(ds, "Dataset:labels", first, count))
 end
 
--- map(fn [, { batch = 256 }]): the data set with its images changed by fn(pixels, n, where), held in memory as bytes;
--- the one it comes from stays as it is. pixels[1] to pixels[n] are the numbers 0 to 255 of one image, channel by
--- channel, row by row, to be changed in place: under LuaJIT a pointer into the images themselves, on Lua 5.4 a table.
--- where has index, label (nil without labels), channels, height and width.
+-- map(fn [, { batch = 256 }]): the data set with its images changed by fn(pixels, n, where), held in memory as
+-- bytes; the one it comes from stays as it is. pixels[1] to pixels[n] are the numbers 0 to 255 of one image,
+-- channel by channel, row by row, to be changed in place: under LuaJIT a pointer into the images themselves, on
+-- Lua 5.4 a table. where has index, label (nil without labels), channels, height and width.
 function methods.map(ds, fn, options)
     local fname = "Dataset:map"
     if type(fn) ~= "function" then
@@ -351,10 +353,10 @@ local labelled = setmetatable({}, { __mode = "k" })
 local mapped = setmetatable({}, { __mode = "k" }) -- the functions that change batches
 
 -- loader(dataset, { batch = 64, seed = 0, crops = { scale = { 0.9, 1 }, ratio = { 3/4, 4/3 } }, workers = 0,
--- ahead = 2, map = nil }): shuffled batches without end, the same on any number of threads and workers. crops (true:
--- CLIP's): random crops of the original images, as in training. workers: threads that decode `ahead` batches ahead.
--- map: fn(values, n, where) changes each image of a batch, as in Dataset:map, but the f32 numbers after normalisation;
--- where has index, label, step, channels, height and width.
+-- ahead = 2, map = nil }): shuffled batches without end, the same on any number of threads and workers. crops
+-- (true: CLIP's): random crops of the original images, as in training. workers: threads that decode `ahead`
+-- batches ahead. map: fn(values, n, where) changes each image of a batch, as in Dataset:map, but the f32 numbers
+-- after normalisation; where has index, label, step, channels, height and width.
 function M.loader(ds, options)
     local fname = "distac.loader"
     check.handle(fname, "dataset", ds, "dataset")
@@ -448,7 +450,8 @@ setmetatable(M, {
     __index = function(_, key)
         if type(key) == "string" then
             errors.raise("ENOTFOUND", "distac.dataset: no kind %q%s", key,
-                check.hint(key, { "idx", "npy", "folder", "task", "tasks", "task_info", "randperm", "mini8", "glyphs",
+                check.hint(key, { "idx", "npy", "folder", "task", "tasks", "task_info", "randperm", "mini8",
+                "glyphs",
                     "tensors", "augment" }))
         end
     end,

@@ -1,7 +1,7 @@
--- What `distac doctor` finds out about fine-tuned models before they are merged: norms of task vectors, numbers that
--- are none, tensors that should not have moved, a base that is another, changes of low rank, unsure answers; and what
--- to do about it, by the rules of the paper (sections 3, 4 and 5.1). Tensors are looked at one after the other in
--- pieces, so that models may be larger than the memory.
+-- What `distac doctor` finds out about fine-tuned models before they are merged: norms of task vectors, numbers
+-- that are none, tensors that should not have moved, a base that is another, changes of low rank, unsure answers;
+-- and what to do about it, by the rules of the paper (sections 3, 4 and 5.1). Tensors are looked at one after the
+-- other in pieces, so that models may be larger than the memory.
 local raw = require "distac.raw"
 local format = require "distac.format"
 
@@ -90,8 +90,8 @@ local function measure(mine, others, sums)
     return squares
 end
 
--- How many directions hold nearly all of a change [m,n], measured with a few random ones: exact for a low rank, the
--- number of directions asked for anything else. nil for small tensors.
+-- How many directions hold nearly all of a change [m,n], measured with a few random ones: exact for a low rank,
+-- the number of directions asked for anything else. nil for small tensors.
 local function rank(mine, other, seed)
     local m, n = mine:size(1), mine:size(2)
     local k = math.min(LIMITS.sketch, math.floor(math.min(m, n) / 2))
@@ -119,7 +119,8 @@ end
 -- A tensor that fine-tuning an image model leaves alone: the text tower's and the scale of the logits.
 local function is_frozen_kind(name, has_tower) return has_tower and not name:find "visual%." end
 
--- examine(base, models, names): checkpoints and what they are called -> { base =, models = }: numbers, no opinions.
+-- examine(base, models, names): checkpoints and what they are called -> { base =, models = }: numbers, no
+-- opinions.
 function doctor.examine(base, models, names, progress)
     local T = #models
     local report = { base = { nonfinite = {} }, models = {} }
@@ -181,8 +182,10 @@ function doctor.examine(base, models, names, progress)
                 end
             end
             for i = 1, T do -- one moved what all the others left alone
-                if movers == 1 and T > 2 and others[i] and squares[i] > 0 and not is_frozen_kind(name, has_tower) then
-                    table.insert(report.models[i].frozen, { name = name, norm = math.sqrt(squares[i]), why = "alone" })
+                if movers == 1 and T > 2 and others[i] and squares[i] > 0
+                    and not is_frozen_kind(name, has_tower) then
+                    table.insert(report.models[i].frozen, { name = name, norm = math.sqrt(squares[i]),
+                        why = "alone" })
                 end
             end
         end
@@ -195,7 +198,8 @@ function doctor.examine(base, models, names, progress)
         for group, square in pairs(by_layer[i]) do r.layers[group] = math.sqrt(square) end
         r.relative = sums.base > 0 and r.norm / report.base.norm or nil
         local length = math.sqrt(math.max(0, sums.base + 2 * sums.along[i] + norms[i]))
-        r.cosine = sums.base > 0 and length > 0 and (sums.base + sums.along[i]) / (report.base.norm * length) or nil
+        r.cosine = sums.base > 0 and length > 0 and (sums.base + sums.along[i]) / (report.base.norm * length)
+            or nil
         for j = 1, T do
             if j ~= i and norms[i] > 0 and norms[j] > 0 then
                 r.cosines[j] = sums.products[math.max(i, j)][math.min(i, j)] / math.sqrt(norms[i] * norms[j])
@@ -224,7 +228,8 @@ function doctor.confidence(dataset, model, head, samples)
     local labels = dataset:labelled() and dataset:labels() or nil
     local m = distac.metrics(logits, labels)
     return { accuracy = m.accuracy, entropy = m.entropy, ece = m.ece, samples = dataset:size(),
-             largest = math.log(head:classes()), temperature = labels and distac.temperature(logits, labels) or nil }
+             largest = math.log(head:classes()), temperature = labels and distac.temperature(logits, labels)
+             or nil }
 end
 
 -- ---- Opinions -----------------------------------------------------------------------------------------
@@ -253,7 +258,8 @@ end
 local function look_at(r, report, T)
     if #r.nonfinite > 0 then
         finding(r, "nonfinite", "%.0f numbers are NaN or infinite, in %s (the first: element %.0f); they were left out "
-            .. "of what follows, and no merge will take the model", bad_numbers(r.nonfinite), some(r.nonfinite, "name"),
+            .. "of what follows, and no merge will take the model", bad_numbers(r.nonfinite),
+            some(r.nonfinite, "name"),
             r.nonfinite[1].first)
     end
     if #r.missing + #r.misshaped > 0 then
@@ -261,7 +267,8 @@ local function look_at(r, report, T)
             .. "architecture, or a part of a model", #r.missing, #r.missing > 0 and some(r.missing) or "none",
             #r.misshaped, #r.misshaped > 0 and some(r.misshaped, "name") or "none")
     elseif #r.extra > 0 then
-        finding(r, "extra", "%.0f tensors are not in the base (%s); merges leave them out", #r.extra, some(r.extra))
+        finding(r, "extra", "%.0f tensors are not in the base (%s); merges leave them out", #r.extra,
+            some(r.extra))
     end
     if r.norm == 0 and r.tensors > 0 then
         finding(r, "equal", "the model is the base itself: nothing moved")
@@ -294,7 +301,8 @@ local function look_at(r, report, T)
     for _, entry in ipairs(r.frozen) do table.insert(entry.why == "kind" and kinds or alone, entry) end
     if #kinds > 0 then
         finding(r, "frozen", "%.0f tensors outside the image tower moved (%s): they are frozen when tasks are "
-            .. "fine-tuned with fixed heads; --only 'visual.*' merges the image tower alone", #kinds, some(kinds, "name"))
+            .. "fine-tuned with fixed heads; --only 'visual.*' merges the image tower alone", #kinds,
+            some(kinds, "name"))
     end
     if #alone > 0 then
         finding(r, "alone", "%.0f tensors moved here and in no other model (%s)", #alone, some(alone, "name"))
@@ -310,7 +318,8 @@ local function look_at(r, report, T)
         if r.low_rank then
             finding(r, "rank", "its changes have a low rank: %.0f %% of their square lies in %.0f directions (the median "
                 .. "of %.0f matrices), as a merged LoRA's does. Methods made for full updates by sign and size (ties, "
-                .. "breadcrumbs) see it as dense; knots and the spectral methods suit it", 100 * LIMITS.energy, r.rank,
+                .. "breadcrumbs) see it as dense; knots and the spectral methods suit it", 100 * LIMITS.energy,
+                r.rank,
                 #r.ranks)
         end
     end
@@ -329,7 +338,8 @@ local function look_at_confidence(r)
     if c.temperature then
         finding(r, "unsure", "its answers are less sure than they are right: accuracy %.1f %%, mean entropy %.3f of at "
             .. "most %.2f, and dividing the logits by %.2f would calibrate it (below 1: underconfident, as label "
-            .. "smoothing, Mixup and focal loss make models)", 100 * c.accuracy, c.entropy, c.largest, c.temperature)
+            .. "smoothing, Mixup and focal loss make models)", 100 * c.accuracy, c.entropy, c.largest,
+            c.temperature)
     else
         finding(r, "unsure", "its answers are unsure: the mean entropy is %.3f of at most %.2f (there are no labels to "
             .. "say whether rightly so)", c.entropy, c.largest)
@@ -386,7 +396,8 @@ local function quote(text) return (string.format("%q", text):gsub("\\\n", "\\n")
 
 local function short(x) return (string.format("%.4g", x)) end
 
--- A recipe that does what is suggested. suite: the text of the key's value; tasks: each model's task, by its number.
+-- A recipe that does what is suggested. suite: the text of the key's value; tasks: each model's task, by its
+-- number.
 function doctor.recipe(report, suite, tasks)
     local lines = { 'local distac = require "distac"', "", "return distac.recipe {", '    name  = "doctor",',
                     "    suite = " .. suite .. ",", "", "    sources = {" }

@@ -307,8 +307,8 @@ local function rest_of(taus, weights, name)
 end
 
 -- The merged TaskVector D, before lambda, and notes: op:delta(taus, base, { data =, model =, seed =, progress =,
--- saved = }). progress is called with (done, total). saved = { load = f() -> tensors, info, save = f(tensors, info) }
--- lets adamerging go on where it was interrupted.
+-- saved = }). progress is called with (done, total). saved = { load = f() -> tensors, info, save = f(tensors,
+-- info) } lets adamerging go on where it was interrupted.
 function Operator.delta(op, taus, base, input)
     local job = make_job(op, taus, base, input)
     local rules = rules_of(job.fname, op.values)

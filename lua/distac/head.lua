@@ -25,8 +25,9 @@ function M.head(weight, options)
     return h
 end
 
--- load(path): a head that Head:save wrote, or any file with the tensor "weight": a module by torch.save or pickle.dump
--- too. A "bias" must be zero, as in the heads that are published beside task vectors: logits here have none.
+-- load(path): a head that Head:save wrote, or any file with the tensor "weight": a module by torch.save or
+-- pickle.dump too. A "bias" must be zero, as in the heads that are published beside task vectors: logits here have
+-- none.
 function M.load(path)
     local ck = checkpoint.load(check.string("distac.head.load", "path", path))
     local bias = ck:has "bias" and ck:tensor("bias"):norm():item() or 0

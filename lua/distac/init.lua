@@ -85,7 +85,8 @@ local function strict(name, functions)
                 names[#names + 1] = known
             end
             table.sort(names)
-            errors.raise("ENOTFOUND", "%s: no function %q%s", name, tostring(key), check.hint(tostring(key), names))
+            errors.raise("ENOTFOUND", "%s: no function %q%s", name, tostring(key),
+                check.hint(tostring(key), names))
         end,
     })
 end
@@ -173,7 +174,8 @@ end
 distac.release = raw.release
 
 -- Recipes and what belongs to them.
-local LATER = { prompts = "distac.prompts", json = "distac.json", report = "distac.report", suites = "distac.suites" }
+local LATER = { prompts = "distac.prompts", json = "distac.json", report = "distac.report",
+    suites = "distac.suites" }
 local PARTS = { grid = true, match_norm = true, folder_suite = true }
 
 local waiting = set_aside(distac)

@@ -1,4 +1,5 @@
--- The merge methods of the core as its registry tells them, and those that look at images; what their parameters and rules by pattern may be.
+-- The merge methods of the core as its registry tells them, and those that look at images; what their parameters
+-- and rules by pattern may be.
 local raw = require "distac.raw"
 local check = require "distac.check"
 local errors = require "distac.error"

@@ -96,8 +96,8 @@ local function curve_of(points, found)
     return curve
 end
 
--- load(lambda): base + lambda*delta into the model, formed where it computes: base and delta lie there while lambda is
--- searched. The weights are those of add_scaled. release(): gives their memory back.
+-- load(lambda): base + lambda*delta into the model, formed where it computes: base and delta lie there while
+-- lambda is searched. The weights are those of add_scaled. release(): gives their memory back.
 local function former(vit, base, delta)
     local raw, distac = require "distac.raw", engine()
     local function flat(checkpoint)
@@ -115,7 +115,9 @@ local function former(vit, base, delta)
     end
 end
 
-local function merged_of(base, lambda, delta) return require("distac.checkpoint").add_scaled(base, lambda, delta) end
+local function merged_of(base, lambda, delta)
+    return require("distac.checkpoint").add_scaled(base, lambda, delta)
+end
 
 local function compute(run, values, set, method, points, key, what)
     local distac = engine()
@@ -163,7 +165,8 @@ local function write_model(run, values, key, result, path, models, fresh, make)
     distac.save(path, make(), { metadata = {
         ["distac.stage"] = key, ["distac.recipe"] = json.encode(settings.plain(values)),
         ["distac.engine"] = distac.version, ["distac.seed"] = json.number(values.seed),
-        ["distac.base"] = run.suite:base_hash(), ["distac.models"] = json.encode(models), ["distac.lambda"] = json.number(result.lambda),
+        ["distac.base"] = run.suite:base_hash(), ["distac.models"] = json.encode(models),
+        ["distac.lambda"] = json.number(result.lambda),
         ["distac.accuracy"] = json.encode(result.accuracy, { nonfinite = "null" }),
     } })
 end

@@ -77,7 +77,8 @@ local function images_for(m, fname, images)
         fits = fits and raw.tensor_size(images, i) == size
     end
     if not fits then
-        errors.raise("ESHAPE", "%s: images: wanted a Tensor [B,%.0f,%.0f,%.0f], got a %s", fname, c.channels, c.image,
+        errors.raise("ESHAPE", "%s: images: wanted a Tensor [B,%.0f,%.0f,%.0f], got a %s", fname, c.channels,
+            c.image,
             c.image, format.head(images))
     end
     local code = raw.tensor_dtype(raw.vit_params(m))
@@ -202,8 +203,8 @@ function methods.checkpoint(m)
     return raw.vit_checkpoint(m, 1)
 end
 
--- recompute(true | false): whether training keeps the inputs of the blocks alone and computes the rest again in the
--- backward pass (less memory, more time, the same bits); returns the model. recompute(): is it so?
+-- recompute(true | false): whether training keeps the inputs of the blocks alone and computes the rest again in
+-- the backward pass (less memory, more time, the same bits); returns the model. recompute(): is it so?
 function methods.recompute(m, on)
     if on == nil then
         return raw.vit_get_recompute(m) == 1

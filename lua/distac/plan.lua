@@ -257,7 +257,8 @@ local function task_lines(out, task, last)
             indented(out, string.format("left as it is (kappa 1, temperatures %s and %s)", number(t.teacher),
                 number(t.student)))
         else
-            indented(out, string.format("condition: kappa %s, temperatures %s and %s, beta %s, %s: %s", number(c.kappa),
+            indented(out, string.format("condition: kappa %s, temperatures %s and %s, beta %s, %s: %s",
+                number(c.kappa),
                 number(t.teacher), number(t.student), number(c.beta), training_words(c), state(c)))
             detail("condition", c)
         end
@@ -283,7 +284,8 @@ function plan.text(p)
         for _, m in ipairs(one_plan.merges) do
             out[#out + 1] = string.format("  merge %-16s %s", m.method, m.searched and string.format(
                 "lambda searched over %d points from %s to %s", m.points, number(m.first), number(m.last))
-                or m.images and string.format("looks at %s images, memory about %s", m.images, bytes_text(m.memory))
+                or m.images and string.format("looks at %s images, memory about %s", m.images,
+                bytes_text(m.memory))
                 or "lambda " .. number(m.first))
         end
         out[#out + 1] = string.format("steps left %s, memory peak about %s%s, disk about %s",

@@ -23,8 +23,8 @@ end
 local STYLES = { "line", "points", "dashed", "before" }
 local STYLE_CODE = { line = 0, points = 1, dashed = 2, before = 3 }
 
--- p:line{ label =, x =, y =, band =, style = "line" | "points" | "dashed" | "before" }: "dashed" is grey, "before" dashed
--- in the colour of the line that is added after it.
+-- p:line{ label =, x =, y =, band =, style = "line" | "points" | "dashed" | "before" }: "dashed" is grey, "before"
+-- dashed in the colour of the line that is added after it.
 function methods.line(p, options)
     local fname = "Plot:line"
     local o = check.options(fname, options, {

@@ -1,5 +1,5 @@
--- distac.provenance: what a merged file says about how it was made, and the way back: reading it, finding the inputs
--- again, proving that they are the same tensors.
+-- distac.provenance: what a merged file says about how it was made, and the way back: reading it, finding the
+-- inputs again, proving that they are the same tensors.
 --
 -- The record stands in the metadata under "distac.merge", as canonical JSON:
 --   { method, params, custom, base = { path, fingerprint }, models = { { path, fingerprint }, ... }, dtype, layout,
@@ -37,7 +37,8 @@ local function decodable(v)
     return INFINITE[v] or v
 end
 
--- The metadata of a merge's output: the base's, less what the base says about how it was itself made, and the record.
+-- The metadata of a merge's output: the base's, less what the base says about how it was itself made, and the
+-- record.
 function provenance.metadata(base_metadata, record)
     local out = {}
     for key, value in pairs(base_metadata) do
@@ -81,8 +82,8 @@ end
 
 -- ---- Finding inputs again -----------------------------------------------------------------------------
 
--- Where an input may lie now: in the folder that is given, under as much of its old path as is there; else where it
--- was; else beside the merged file.
+-- Where an input may lie now: in the folder that is given, under as much of its old path as is there; else where
+-- it was; else beside the merged file.
 function provenance.candidates(path, file, folder)
     local list = {}
     local tail = path:gsub("/+$", "")
@@ -108,8 +109,8 @@ end
 
 provenance.find = find
 
--- Finds base and models and compares their fingerprints with the record's. Returns the paths, base first; or nil and a
--- text that names every input that is missing or another.
+-- Finds base and models and compares their fingerprints with the record's. Returns the paths, base first; or nil
+-- and a text that names every input that is missing or another.
 function provenance.inputs(record, file, folder)
     local paths, wrong = {}, {}
     local function look(what, input)

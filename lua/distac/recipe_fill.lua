@@ -112,7 +112,8 @@ local function join(values, defaults, n_tasks)
     local own = type(values.mtl) == "table" and values.mtl or {}
     local of = values.finetune or (defaults or {}).finetune or {}
     local spare = { steps = 2000, batch = 128, lr = 1e-5, weight_decay = 0.1, clip = 1 }
-    for _, key in ipairs { "batch", "lr", "weight_decay", "clip", "micro", "accumulate", "optimizer", "loss", "crops" } do
+    for _, key in ipairs { "batch", "lr", "weight_decay", "clip", "micro", "accumulate", "optimizer", "loss",
+        "crops" } do
         if own[key] == nil then own[key] = of[key] end
         if own[key] == nil then own[key] = spare[key] end
     end

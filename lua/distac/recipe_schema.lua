@@ -51,12 +51,14 @@ local loss = schema.custom {
 
 -- Merge operators ----------------------------------------------------------------------------------
 
-local patterns = schema.one_of({ { "string", schema.string {} }, { "table", schema.list(schema.string {}, { at_least = 1 }) } },
+local patterns = schema.one_of({ { "string", schema.string {} },
+    { "table", schema.list(schema.string {}, { at_least = 1 }) } },
     { want = "a pattern of tensor names or a list of them", doc = "* any text, ? one byte" })
 local rules = {
     { "only", patterns }, { "except", patterns },
     { "scale", schema.list(schema.custom { want = "{ pattern, factor }", accept = function(value)
-        if type(value) == "table" and type(value[1]) == "string" and type(value[2]) == "number" then return value end
+        if type(value) == "table" and type(value[1]) == "string"
+            and type(value[2]) == "number" then return value end
     end }, { doc = "factors of lambda by pattern; the last that fits counts" }) },
 }
 

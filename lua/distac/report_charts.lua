@@ -100,7 +100,8 @@ local function scaling_chart(results)
         for _, variant in ipairs(results.variants) do
             local y = {}
             for i, point in ipairs(variant.scaling or {}) do y[i] = number(point.mean) end
-            if #y == #x then p:line { label = variant.name .. " (mean over tasks)", x = x, y = y, style = "points" } end
+            if #y == #x then p:line { label = variant.name .. " (mean over tasks)", x = x, y = y,
+                style = "points" } end
         end
     else
         for _, task in ipairs(results.tasks) do
@@ -172,7 +173,8 @@ local function pooled(results, part)
 end
 
 local function reliability_chart(results)
-    local p = engine().plot { title = "Reliability of the single-task models", x_label = "confidence", y_label = "accuracy" }
+    local p = engine().plot { title = "Reliability of the single-task models", x_label = "confidence",
+        y_label = "accuracy" }
     p:line { label = "perfect", x = { 0, 1 }, y = { 0, 1 }, style = "dashed" }
     local any = false
     local function add(label, part)

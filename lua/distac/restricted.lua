@@ -1,14 +1,15 @@
--- distac.restricted: a Lua state whose scripts and recipes compute, and read and write only what the host gave. For
--- recipes of a colleague, not of an enemy: what strangers wrote belongs into a process of its own. Lua 5.4 only:
--- LuaJIT's FFI reaches all memory, so there is no such mode there.
+-- distac.restricted: a Lua state whose scripts and recipes compute, and read and write only what the host gave.
+-- For recipes of a colleague, not of an enemy: what strangers wrote belongs into a process of its own. Lua 5.4
+-- only: LuaJIT's FFI reaches all memory, so there is no such mode there.
 --
--- Two layers: scripts see an environment of their own with harmless functions, and in the whole state files, processes
--- and compiled code are out of reach, for the modules of distac, too.
+-- Two layers: scripts see an environment of their own with harmless functions, and in the whole state files,
+-- processes and compiled code are out of reach, for the modules of distac, too.
 local M = {}
 
 -- Which arguments of the raw functions are files: r they are read, w written.
 M.files = {
-    path_list = { "r" }, path_make = { "w" }, path_remove = { "w" }, path_absolute = { "r" }, path_rename = { "w", "w" },
+    path_list = { "r" }, path_make = { "w" }, path_remove = { "w" }, path_absolute = { "r" },
+        path_rename = { "w", "w" },
     path_write = { "w" }, hash_file = { "r" },
     checkpoint_open = { false, "r" }, checkpoint_save = { false, "w" }, checkpoint_save_folder = { false, "w" },
     merge_files = { false, false, false, "w" }, merge_draft_files = { false, false, false, "w" },
@@ -228,12 +229,16 @@ local function copy(library, without)
 end
 
 local function environment(print)
-    local getmetatable, setmetatable, type, rawget, error, require = getmetatable, setmetatable, type, rawget, error, require
+    local getmetatable, setmetatable, type, rawget, error, require = getmetatable, setmetatable, type, rawget,
+        error, require
     local env = {
-        _VERSION = _VERSION, assert = assert, error = error, ipairs = ipairs, next = next, pairs = pairs, pcall = pcall,
-        xpcall = xpcall, select = select, tonumber = tonumber, tostring = tostring, type = type, rawequal = rawequal,
+        _VERSION = _VERSION, assert = assert, error = error, ipairs = ipairs, next = next, pairs = pairs,
+            pcall = pcall,
+        xpcall = xpcall, select = select, tonumber = tonumber, tostring = tostring, type = type,
+            rawequal = rawequal,
         rawlen = rawlen, rawget = rawget, rawset = rawset, print = print,
-        math = copy(math, { "random", "randomseed" }), table = copy(table), string = copy(string), utf8 = copy(utf8),
+        math = copy(math, { "random", "randomseed" }), table = copy(table), string = copy(string),
+        utf8 = copy(utf8),
         coroutine = copy(coroutine),
     }
     env.setmetatable = function(value, meta)
@@ -258,8 +263,8 @@ local function environment(print)
     return env
 end
 
--- enter { read = {paths}, write = {paths}, names = { name = path }, print = }: from now on for the whole state, once and
--- for all. Returns the environment of its scripts.
+-- enter { read = {paths}, write = {paths}, names = { name = path }, print = }: from now on for the whole state,
+-- once and for all. Returns the environment of its scripts.
 function M.enter(options)
     local patterns = package.preload["distac.patterns"]
     if not patterns then

@@ -308,7 +308,8 @@ function runner.once(run, values, folder)
             return own and reference and (reference > 0 and own / reference or 0) or nil
         end)
         result.mtl = { accuracy = part.accuracy, mean = part.mean, entropy = part.entropy, norm = joint.norm,
-                       mean_normalized_accuracy = mean(run.tasks, normal), steps = joint.steps, model = joint.path }
+                       mean_normalized_accuracy = mean(run.tasks, normal), steps = joint.steps,
+                       model = joint.path }
     end
 
     local sets = { { conditioned = false, models = sources } }

@@ -72,8 +72,8 @@ function M.print(...)
     print(table.concat(out, "\t"))
 end
 
--- show(...): the same, but a plot or an image (before the name of a PNG file, or alone) is drawn where the terminal
--- can, and saved.
+-- show(...): the same, but a plot or an image (before the name of a PNG file, or alone) is drawn where the
+-- terminal can, and saved.
 return setmetatable(M, {
     __call = function(_, ...)
         local raw = package.loaded["distac.raw"]

@@ -90,7 +90,8 @@ function suites.describe(value, data, folder, report)
     return value
 end
 
--- The suite itself, for scripts: open("mini8") or open("mini8", { fashion = FOLDER }), open(distac.folder_suite{...}).
+-- The suite itself, for scripts: open("mini8") or open("mini8", { fashion = FOLDER }),
+-- open(distac.folder_suite{...}).
 function suites.open(value, options)
     local errors, problems = require "distac.error", {}
     local function report(path, what) problems[#problems + 1] = path .. ": " .. what end

@@ -157,9 +157,9 @@ local function pointer_to(code, readonly, pointer)
     return ffi.cast(ctype, pointer)
 end
 
--- A typed pointer to the first element (0-based, row-major where the tensor is contiguous), const where the tensor is
--- read-only, as those of files are. It lives as long as the tensor: keep that in a variable. LuaJIT only; on Lua 5.4
--- nil and a reason.
+-- A typed pointer to the first element (0-based, row-major where the tensor is contiguous), const where the tensor
+-- is read-only, as those of files are. It lives as long as the tensor: keep that in a variable. LuaJIT only; on
+-- Lua 5.4 nil and a reason.
 function methods.data(t)
     if raw.runtime ~= "luajit" then
         return nil, "needs LuaJIT"

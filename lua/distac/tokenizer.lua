@@ -29,8 +29,8 @@ function methods.encode(t, text, options)
     return out
 end
 
--- Rows [B,length] i64 for the text encoder of a text or a list of texts: start, ids, end, zeros. A text that does not
--- fit is an error unless truncate is true.
+-- Rows [B,length] i64 for the text encoder of a text or a list of texts: start, ids, end, zeros. A text that does
+-- not fit is an error unless truncate is true.
 function methods.rows(t, texts, options)
     local fname = "Tokenizer:rows"
     local o = check.options(fname, options, {

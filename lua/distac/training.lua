@@ -97,8 +97,10 @@ end
 local function optimizer_of(s)
     local own = s.optimizer or {}
     return engine().adamw {
-        lr = s.lr, weight_decay = s.weight_decay, clip = s.clip, beta1 = own.beta1, beta2 = own.beta2, eps = own.eps,
-        coupled = own.coupled, scale = s.accumulate == "sum" and s.micro > 0 and math.ceil(s.batch / s.micro) or nil,
+        lr = s.lr, weight_decay = s.weight_decay, clip = s.clip, beta1 = own.beta1, beta2 = own.beta2,
+            eps = own.eps,
+        coupled = own.coupled, scale = s.accumulate == "sum" and s.micro > 0 and math.ceil(s.batch / s.micro)
+            or nil,
     }
 end
 

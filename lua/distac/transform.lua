@@ -1,6 +1,6 @@
--- Transforms of images as plain Lua loops: a function of the user's over the elements of one image after the other.
--- LuaJIT gives it a typed pointer into the tensor itself, so that the loop compiles to loads and stores; Lua 5.4 a
--- table that is written back. Both are indexed from 1.
+-- Transforms of images as plain Lua loops: a function of the user's over the elements of one image after the
+-- other. LuaJIT gives it a typed pointer into the tensor itself, so that the loop compiles to loads and stores;
+-- Lua 5.4 a table that is written back. Both are indexed from 1.
 local raw = require "distac.raw"
 local check = require "distac.check"
 local errors = require "distac.error"
@@ -30,8 +30,8 @@ local function checked(fname, where, values, n, bytes)
     return values
 end
 
--- images [B,C,H,W], u8 or f32, contiguous: fn(elements, n, where) for each; where_of(where, i) fills in what is known
--- of image i (from 1).
+-- images [B,C,H,W], u8 or f32, contiguous: fn(elements, n, where) for each; where_of(where, i) fills in what is
+-- known of image i (from 1).
 function M.each(fname, images, fn, where_of)
     local count, n = raw.tensor_size(images, 0), 1
     local where = { channels = raw.tensor_size(images, 1), height = raw.tensor_size(images, 2),

@@ -1,6 +1,6 @@
--- distac.yaml: reads the part of YAML that settings are written in: maps, lists, flow [..] and {..}, plain and quoted
--- scalars, comments. What it does not read (anchors, tags, block text, several documents, tabs as indentation) is
--- refused with its line. Every node knows its line:
+-- distac.yaml: reads the part of YAML that settings are written in: maps, lists, flow [..] and {..}, plain and
+-- quoted scalars, comments. What it does not read (anchors, tags, block text, several documents, tabs as
+-- indentation) is refused with its line. Every node knows its line:
 --   { kind = "map", line =, keys = { name, ... }, at = { name = node } } | { kind = "list", line =, node, ... }
 --   | { kind = "scalar", line =, value = string, number, boolean or nil, text = as written }
 
@@ -120,7 +120,8 @@ local function flow(text, line)
         local open = text:sub(at, at)
         if open ~= "[" and open ~= "{" then return scalar(word("^[,%]}]"), line) end
         local close = open == "[" and "]" or "}"
-        local out = open == "[" and { kind = "list", line = line } or { kind = "map", line = line, keys = {}, at = {} }
+        local out = open == "[" and { kind = "list", line = line }
+            or { kind = "map", line = line, keys = {}, at = {} }
         at = at + 1
         while true do
             space()
@@ -139,7 +140,8 @@ local function flow(text, line)
             end
             space()
             local c = text:sub(at, at)
-            if c == "," then at = at + 1 elseif c ~= close and at <= #text then fail(line, "wanted ',' or '%s'", close) end
+            if c == "," then at = at + 1 elseif c ~= close and at <= #text then fail(line, "wanted ',' or '%s'",
+                close) end
         end
         at = at + 1
         return out
@@ -200,7 +202,8 @@ local function parser(lines)
         while lines[at] and lines[at].indent == indent and lines[at].text:find("^%-%f[%s%z]") do
             local line = lines[at]
             local gap, rest = line.text:match("^%-(%s*)(.*)$")
-            local pair = not rest:find("^[%[{\"']") and (rest:find("^[^%s:][^:]*:%s") or rest:find("^[^%s:][^:]*:$"))
+            local pair = not rest:find("^[%[{\"']") and (rest:find("^[^%s:][^:]*:%s")
+                or rest:find("^[^%s:][^:]*:$"))
             if pair or rest:find("^%-%s") then -- a block that begins behind the dash
                 lines[at] = { indent = indent + 1 + #gap, text = rest, number = line.number }
                 out[#out + 1] = block(indent + 1 + #gap, level + 1)

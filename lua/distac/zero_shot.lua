@@ -112,8 +112,8 @@ local OPTIONS = {
     classes = { "table" }, templates = { "table" }, data = { "dataset" }, cache = { "string" },
 }
 
--- What the options ask for: classes, templates, notes, the opened tokenizer, what the head is made of, and the path
--- of its file in the cache (nil without one).
+-- What the options ask for: classes, templates, notes, the opened tokenizer, what the head is made of, and the
+-- path of its file in the cache (nil without one).
 local function wanted(options)
     local o = check.options(FNAME, options, OPTIONS)
     local set = o.dataset and prompts[o.dataset]
@@ -138,7 +138,8 @@ local function wanted(options)
     end
     local symbols, ids = raw.tokenizer_size(tokenizer), raw.text_get_config(o.text).vocabulary
     if symbols ~= ids then
-        errors.raise("EINVAL", "%s: the tokenizer has %.0f symbols, the text encoder %.0f ids", FNAME, symbols, ids)
+        errors.raise("EINVAL", "%s: the tokenizer has %.0f symbols, the text encoder %.0f ids", FNAME, symbols,
+            ids)
     end
     local info = recipe(o.text, tokenizer, classes, templates, o.dataset)
     local path = o.cache and string.format("%s/%s-%s.safetensors", o.cache, o.dataset or "head",
@@ -147,7 +148,8 @@ local function wanted(options)
              info = info, cache = o.cache, path = path }
 end
 
--- zero_shot_head{ text =, tokenizer =, dataset = "mnist" | classes = {...} [, templates = {...}] [, data = Dataset]
+-- zero_shot_head{ text =, tokenizer =, dataset = "mnist" | classes = {...} [, templates = {...}] [, data =
+-- Dataset]
 -- [, cache = FOLDER] } -> Head, notes. dataset gives the class names and templates of distac.prompts; classes and
 -- templates replace them. With data, its own class names are used, and notes (a list of texts) says where they
 -- differ. templates default to "a photo of a {}.".

@@ -1,5 +1,5 @@
--- The engine's side of losses.py: trains from the weights, images and labels of a file and prints the losses as JSON.
--- distac spec/bench/losses.lua FILE PRODUCTS STEPS BATCH RATE SMOOTHING
+-- The engine's side of losses.py: trains from the weights, images and labels of a file and prints the losses as
+-- JSON. distac spec/bench/losses.lua FILE PRODUCTS STEPS BATCH RATE SMOOTHING
 local distac = require "distac"
 local path, steps, batch, rate = arg[1], tonumber(arg[3]), tonumber(arg[4]), tonumber(arg[5])
 distac.configure { products = arg[2] }

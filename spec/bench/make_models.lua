@@ -1,6 +1,7 @@
--- A base and N models of a ViT's shape for measuring merges: random weights as training starts with, and task vectors of
--- independent normal numbers (standard deviation 0.001).   distac spec/bench/make_models.lua b32|l14 FOLDER [N]
--- Writes FOLDER/base.safetensors and FOLDER/m1.safetensors … mN.safetensors: 9 x 351 MB for b32 and 8, 9 x 1216 MB for l14.
+-- A base and N models of a ViT's shape for measuring merges: random weights as training starts with, and task
+-- vectors of independent normal numbers (standard deviation 0.001).   distac spec/bench/make_models.lua b32|l14
+-- FOLDER [N] Writes FOLDER/base.safetensors and FOLDER/m1.safetensors … mN.safetensors: 9 x 351 MB for b32 and 8,
+-- 9 x 1216 MB for l14.
 local distac = require "distac"
 local SIZES = {
     b32 = { patch = 32, width = 768, layers = 12, heads = 12, mlp = 3072, dim = 512 },

@@ -1,6 +1,7 @@
--- Our side of merge_peers.py, in memory: task vectors of FOLDER's models lie in memory, merged with the base into a model that
--- lies in memory. One line of JSON per method.   distac spec/bench/merge_memory.lua THREADS FOLDER N REPS [model|change [METHOD ...]]
--- Without REPS, "-": methods are read from the input, one a line, merged once each, and the seconds printed, to measure in turn.
+-- Our side of merge_peers.py, in memory: task vectors of FOLDER's models lie in memory, merged with the base into
+-- a model that lies in memory. One line of JSON per method.   distac spec/bench/merge_memory.lua THREADS FOLDER N
+-- REPS [model|change [METHOD ...]] Without REPS, "-": methods are read from the input, one a line, merged once
+-- each, and the seconds printed, to measure in turn.
 local distac, checkpoint = require "distac", require "distac.checkpoint"
 local threads, folder, count, reps = tonumber(arg[1]), arg[2], tonumber(arg[3]), tonumber(arg[4])
 distac.configure { threads = threads }

@@ -69,7 +69,8 @@ def ties(taus, base, keep=0.2):
 
 engine = None
 if os.environ.get("BUILD"):
-    engine = subprocess.Popen([os.environ["BUILD"] + "/distac", "spec/bench/merge_memory.lua", str(torch.get_num_threads()),
+    engine = subprocess.Popen([os.environ["BUILD"] + "/distac", "spec/bench/merge_memory.lua",
+        str(torch.get_num_threads()),
                                os.path.dirname(base_path), str(len(paths)), "-", "change"], text=True,
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert engine.stdout.readline() == "ready\n"
@@ -101,4 +102,5 @@ for name in methods:
             "error": error, "threads": torch.get_num_threads(), "peak_gb": round(peak, 2)}
     print(json.dumps(line), flush=True)
     if engine:
-        print(json.dumps({"tool": "distac", "method": name, "seconds": sorted(other), "threads": line["threads"]}), flush=True)
+        print(json.dumps({"tool": "distac", "method": name, "seconds": sorted(other), "threads": line["threads"]}),
+            flush=True)

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 
-# Of mergekit: parameters for all models and for the merge; then who has the same meaning as ours, element by element.
-# sd-mecha has another formula for model_stock, and its TIES (with a drop-out of 0: the one without does not run on models
-# that it has no configuration of) gives other numbers; random draws differ everywhere.
+# Of mergekit: parameters for all models and for the merge; then who has the same meaning as ours, element by
+# element. sd-mecha has another formula for model_stock, and its TIES (with a drop-out of 0: the one without does
+# not run on models that it has no configuration of) gives other numbers; random draws differ everywhere.
 BOTH, ONE, NONE = ("mergekit", "sd-mecha"), ("mergekit",), ()
 METHODS = {
     "linear": ({"weight": 1.0}, {}, BOTH),
@@ -102,7 +102,8 @@ def run(program, method, folder, base, models):
     runs = [("distac", [program] + words + ["--force", "--quiet"], ours, int(os.environ.get("REPS", "3"))),
             ("mergekit", [bin_folder + "/mergekit-pytorch", "--quiet", yml, folder + "/mergekit"],
              folder + "/mergekit/model.safetensors", int(os.environ.get("PEER_REPS", "1"))),
-            ("sd-mecha", [tools, os.path.abspath(__file__), "sdmecha", method, folder + "/sdmecha.safetensors", base]
+            ("sd-mecha", [tools, os.path.abspath(__file__), "sdmecha", method, folder + "/sdmecha.safetensors",
+                base]
              + used, folder + "/sdmecha.safetensors", int(os.environ.get("PEER_REPS", "1")))]
     for name, words, out, reps in runs:
         results = [measure(words, folder + "/log") for _ in range(reps)]

@@ -1,7 +1,9 @@
--- How long it takes to begin: `distac -e ''` as a process, and require "distac" in a Lua that runs, on both runtimes.
+-- How long it takes to begin: `distac -e ''` as a process, and require "distac" in a Lua that runs, on both
+-- runtimes.
 --   build/distac spec/bench/startup.lua BUILD [RUNS]
--- Medians of RUNS (21) in milliseconds. The time of require is that of a process which requires less one that does not;
--- in brackets the processor's time of require itself. Then the size of the engine's library without its symbols.
+-- Medians of RUNS (21) in milliseconds. The time of require is that of a process which requires less one that does
+-- not; in brackets the processor's time of require itself. Then the size of the engine's library without its
+-- symbols.
 local distac = require "distac"
 local build, runs = arg[1] or "build", tonumber(arg[2] or 21)
 
@@ -30,7 +32,8 @@ print(("%-34s %6.1f ms   at most 20"):format("distac -e ''", time("exec " .. bui
 local here = io.popen("cd " .. build .. " && pwd"):read "*l"
 for _, lua in ipairs { { "lua5.4", "5.4" }, { "luajit", "5.1" } } do
     local tree = here .. "/lua/" .. lua[2]
-    local set = ("exec env LUA_PATH='%s/?.lua;%s/?/init.lua;;' LUA_CPATH='%s/?.so;;' %s -e "):format(tree, tree, tree,
+    local set = ("exec env LUA_PATH='%s/?.lua;%s/?/init.lua;;' LUA_CPATH='%s/?.so;;' %s -e "):format(tree, tree,
+        tree,
         lua[1])
     local with, own = time(set .. [['local s = os.clock() require "distac" io.write((os.clock() - s) * 1000)']])
     local without = time(set .. [['local s = os.clock() io.write(s)']])

@@ -8,9 +8,11 @@ local size, parts = arg and arg[2] or "mini8", arg and arg[4] or "forward,train,
 distac.configure { threads = tonumber(arg and arg[1] or 2), products = arg and arg[3] or "f32" }
 
 local sizes = {
-    mini8 = { batch = 128, classes = 26, repeats = 60, image = 28, patch = 7, channels = 1, width = 128, layers = 4,
+    mini8 = { batch = 128, classes = 26, repeats = 60, image = 28, patch = 7, channels = 1, width = 128,
+        layers = 4,
               heads = 4, mlp = 512, dim = 128, activation = "gelu" },
-    b32 = { batch = 32, classes = 100, repeats = 5, image = 224, patch = 32, channels = 3, width = 768, layers = 12,
+    b32 = { batch = 32, classes = 100, repeats = 5, image = 224, patch = 32, channels = 3, width = 768,
+        layers = 12,
             heads = 12, mlp = 3072, dim = 512, activation = "quick_gelu" },
 }
 local s = assert(sizes[size], "no such size")
@@ -33,7 +35,8 @@ function work.forward()
 end
 function work.train()
     local step = distac.finetune_step {
-        model = model, head = head, loss = distac.loss.cross_entropy { label_smoothing = 0.1 }, optimizer = adamw(),
+        model = model, head = head, loss = distac.loss.cross_entropy { label_smoothing = 0.1 },
+            optimizer = adamw(),
     }
     return function() step(images, labels) end
 end

@@ -62,7 +62,8 @@ def step(size, products, mode, batch=128, seconds=20.0):
             with torch.no_grad():
                 t = F.normalize(teacher(images).float(), dim=-1) @ weight.T
             s = F.normalize(student(images).float(), dim=-1) @ weight.T
-        kl = 10.0 * F.kl_div(F.log_softmax(s / 10.0, -1), F.log_softmax(t, -1), log_target=True, reduction="batchmean")
+        kl = 10.0 * F.kl_div(F.log_softmax(s / 10.0, -1), F.log_softmax(t, -1), log_target=True,
+            reduction="batchmean")
         return kl + 0.5 * sum(((p - a) ** 2).sum() for p, a in zip(student.parameters(), anchor))
 
     run = torch.compile(loss_of, mode="max-autotune-no-cudagraphs") if mode == "compile" else loss_of

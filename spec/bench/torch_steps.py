@@ -51,14 +51,16 @@ class ViT(nn.Module):
         super().__init__()
         tokens = (IMAGE // PATCH) ** 2 + 1
         self.conv1 = nn.Linear(CHANNELS * PATCH * PATCH, WIDTH, bias=False)
-        self.cls, self.pos = nn.Parameter(torch.randn(WIDTH) * 0.02), nn.Parameter(torch.randn(tokens, WIDTH) * 0.02)
+        self.cls, self.pos = nn.Parameter(torch.randn(WIDTH) * 0.02), nn.Parameter(torch.randn(tokens,
+            WIDTH) * 0.02)
         self.ln_pre, self.ln_post = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
         self.blocks = nn.Sequential(*[Block() for _ in range(LAYERS)])
         self.proj = nn.Parameter(torch.randn(WIDTH, DIM) * WIDTH ** -0.5)
 
     def forward(self, x):
         b, g = len(x), IMAGE // PATCH
-        x = x.view(b, CHANNELS, g, PATCH, g, PATCH).permute(0, 2, 4, 1, 3, 5).reshape(b, g * g, CHANNELS * PATCH * PATCH)
+        x = x.view(b, CHANNELS, g, PATCH, g, PATCH).permute(0, 2, 4, 1, 3, 5).reshape(b, g * g,
+            CHANNELS * PATCH * PATCH)
         x = torch.cat([self.cls.expand(b, 1, WIDTH), self.conv1(x)], 1) + self.pos
         return self.ln_post(self.blocks(self.ln_pre(x))[:, 0]) @ self.proj
 

@@ -1,5 +1,5 @@
--- Our side of tsvm.py: merges FOLDER/1.safetensors … N.safetensors, writes FOLDER/out.safetensors and prints the seconds of the
--- second merge (the first maps the files) and the most bytes it held at once.
+-- Our side of tsvm.py: merges FOLDER/1.safetensors … N.safetensors, writes FOLDER/out.safetensors and prints the
+-- seconds of the second merge (the first maps the files) and the most bytes it held at once.
 --   distac spec/bench/tsvm.lua THREADS FOLDER N [PRECISION [wall | cpu]]
 local distac, checkpoint = require "distac", require "distac.checkpoint"
 local threads, folder, count, precision = tonumber(arg[1]), arg[2], tonumber(arg[3]), arg[4]

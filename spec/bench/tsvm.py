@@ -1,13 +1,15 @@
-# Needs numpy, torch, safetensors. Times the TSVM merge of a ViT-B/32 layer (four matrices, eight task vectors) beside PyTorch's
-# (full SVDs in float32, the published formulation without copies it does not need) in turn, and the error of both to float64.
+# Needs numpy, torch, safetensors. Times the TSVM merge of a ViT-B/32 layer (four matrices, eight task vectors)
+# beside PyTorch's (full SVDs in float32, the published formulation without copies it does not need) in turn, and
+# the error of both to float64.
 #   env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE python spec/bench/tsvm.py [--build build] [--threads 2] [--rounds 2]
 #       [--spectra gauss,root,inverse,corr,lora] [--data FOLDER] [--precision fast] [--cpu] [--no-error] [--json FILE]
-# --data keeps the matrices and the reference in FOLDER for the next time. --json appends a line per tool and spectrum.
-# --cpu counts processor seconds instead of those of the clock: with --threads 1 a fair measure on a busy machine, where
-# the waiting threads of OpenBLAS otherwise cost PyTorch up to a hundred times its own time.
-# Spectra: gauss (independent normal numbers), root (singular values i^-0.5), inverse (1/i), corr (1/i, every task 60 % of
-# one common matrix), lora (1/i, rank 128), low (1/i, rank 16: what is kept beyond is the rounding of float32).
-# Error: |M - M64| / |M64| of the merged matrices, the largest of the four; M64 by SVDs in float64.
+# --data keeps the matrices and the reference in FOLDER for the next time. --json appends a line per tool and
+# spectrum.
+# --cpu counts processor seconds instead of those of the clock: with --threads 1 a fair measure on a busy machine,
+# where the waiting threads of OpenBLAS otherwise cost PyTorch up to a hundred times its own time.
+# Spectra: gauss (independent normal numbers), root (singular values i^-0.5), inverse (1/i), corr (1/i, every task
+# 60 % of one common matrix), lora (1/i, rank 128), low (1/i, rank 16: what is kept beyond is the rounding of
+# float32). Error: |M - M64| / |M64| of the merged matrices, the largest of the four; M64 by SVDs in float64.
 import argparse, json, os, subprocess, tempfile, time
 
 parser = argparse.ArgumentParser()
@@ -91,7 +93,8 @@ def bench(kind, folder):
         begun = clock()
         got = layer(files, names)
         theirs.append(clock() - begun)
-        out = subprocess.run([f"{args.build}/distac", "spec/bench/tsvm.lua", str(args.threads), folder, str(T), args.precision,
+        out = subprocess.run([f"{args.build}/distac", "spec/bench/tsvm.lua", str(args.threads), folder, str(T),
+            args.precision,
                               "cpu" if args.cpu else "wall"], check=True, capture_output=True, text=True).stdout
         seconds, peak = map(float, out.split())
         ours.append(seconds)

@@ -1,4 +1,5 @@
--- check_full.lua CHECKPOINT INPUTS OUT: features, text features and gradients of a CLIP, for check_full.py to compare.
+-- check_full.lua CHECKPOINT INPUTS OUT: features, text features and gradients of a CLIP, for check_full.py to
+-- compare.
 local distac = require "distac"
 local from, inputs, out = ...
 
@@ -12,7 +13,8 @@ local result = {}
 local features = model:forward(all.images)
 result.features = features
 local ce = distac.loss.cross_entropy { label_smoothing = tonumber(meta.label_smoothing) }
-local kd = distac.loss.kd { temperature = { teacher = tonumber(meta.t_teacher), student = tonumber(meta.t_student) } }
+local kd = distac.loss.kd { temperature = { teacher = tonumber(meta.t_teacher),
+    student = tonumber(meta.t_student) } }
 local logits = head:logits(features)
 for label, pair in pairs { ce = { ce(logits, all.labels) }, kd = { kd(all.teacher, logits) } } do
     result[label .. ".loss"] = distac.tensor({ pair[1] }, { dtype = "f64" })

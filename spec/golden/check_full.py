@@ -146,7 +146,8 @@ def check_layouts(shape, arguments, folder, open_clip_file):
     loaded = load_file(back)
     same_bits(loaded, state, "back in open_clip's layout")
     ref.open_clip_model(shape, ACTIVATION).load_state_dict(loaded, strict=True)
-    print("  (through transformers' layout and back: both libraries load it, every bit is the same)", file=sys.stderr)
+    print("  (through transformers' layout and back: both libraries load it, every bit is the same)",
+        file=sys.stderr)
 
 
 def check(size, arguments, folder):

@@ -32,10 +32,13 @@ from safetensors.torch import load_file, save_file
 
 # The size of a model: image, patch, width, layers, text width, text layers, features, vocabulary, context.
 SIZES = {
-    "tiny": dict(image=32, patch=8, width=64, layers=2, text_width=64, text_layers=2, dim=24, vocab=120, context=12),
-    "ViT-B-32": dict(image=224, patch=32, width=768, layers=12, text_width=512, text_layers=12, dim=512, vocab=49408,
+    "tiny": dict(image=32, patch=8, width=64, layers=2, text_width=64, text_layers=2, dim=24, vocab=120,
+        context=12),
+    "ViT-B-32": dict(image=224, patch=32, width=768, layers=12, text_width=512, text_layers=12, dim=512,
+        vocab=49408,
                      context=77),
-    "ViT-L-14": dict(image=224, patch=14, width=1024, layers=24, text_width=768, text_layers=12, dim=768, vocab=49408,
+    "ViT-L-14": dict(image=224, patch=14, width=1024, layers=24, text_width=768, text_layers=12, dim=768,
+        vocab=49408,
                      context=77),
 }
 TOLERANCE = 2e-5  # on normalised features, between the two libraries
@@ -205,7 +208,8 @@ class Proof:
         state = self.folder_state("hf")
         _, seconds = self.convert("hf", "oc.safetensors", "--to", "open_clip")
         text = self.run("inspect", "oc.safetensors")
-        check("inspect tells layout and activation", "layout open_clip" in text and "activation quick_gelu" in text)
+        check("inspect tells layout and activation", "layout open_clip" in text
+            and "activation quick_gelu" in text)
         self.convert("oc.safetensors", "hf2", "--to", "hf")
         same(f"round trip, bit for bit ({seconds:.1f} s to open_clip)", state, self.folder_state("hf2"))
         again = transformers.CLIPModel.from_pretrained(self.path("hf2")).eval()
@@ -258,7 +262,8 @@ class Proof:
         del stripped.model.transformer
         cases = {
             "a whole module": (encoder, {}, "CLIPModel", ()),
-            "a classifier": (classifier, {}, "CLIPModel", ("classification_head.weight", "classification_head.bias")),
+            "a classifier": (classifier, {}, "CLIPModel", ("classification_head.weight",
+            "classification_head.bias")),
             "a module without the text blocks": (stripped, {}, "CLIPVisionModelWithProjection", ()),
             "a training state": ({"epoch": 3, "state_dict": {"module." + k: v for k, v in state.items()}}, {},
                                  "CLIPModel", ()),
@@ -287,7 +292,8 @@ class Proof:
             model.save_pretrained(self.path(name), safe_serialization=True)
             self.convert(name, name + ".safetensors", "--to", "open_clip")
         for method in ("task_arithmetic", "ties", "tsvm"):
-            self.run("merge", "--base", "a", "--method", method, "-o", "m.safetensors", "--force", "b", "c.safetensors")
+            self.run("merge", "--base", "a", "--method", method, "-o", "m.safetensors", "--force", "b",
+                "c.safetensors")
             self.run("merge", "--base", "a.safetensors", "--method", method, "-o", "n.safetensors", "--force",
                      "b.safetensors", "c.safetensors")
             self.convert("m.safetensors", "m2.safetensors", "--to", "open_clip")
@@ -309,7 +315,8 @@ class Proof:
             state = Files(self.path("state.safetensors"))
             del model
             text = self.run("convert", "oc.pt", "hf", "--to", "hf", status=1)
-            check("the activation is never guessed", "--activation" in text and not os.path.exists(self.path("hf")))
+            check("the activation is never guessed", "--activation" in text
+                and not os.path.exists(self.path("hf")))
             self.convert("oc.pt", "hf", "--to", "hf", "--activation", act)
             again = transformers.CLIPModel.from_pretrained(self.path("hf")).eval()
             for name, a, b in zip(("image", "text"), expected, self.features(again)):
@@ -402,7 +409,8 @@ def main():
         folder = tempfile.mkdtemp(prefix="layouts-", dir=args.tmp)
         try:
             proof = Proof(os.path.abspath(args.program), folder, size, quick=size == "ViT-L-14")
-            for step in (proof.from_transformers, proof.from_open_clip, proof.vision_only, proof.types_and_prefixes,
+            for step in (proof.from_transformers, proof.from_open_clip, proof.vision_only,
+                proof.types_and_prefixes,
                          *([proof.published, proof.merged] if size == "tiny" else [])):
                 step()
         finally:

@@ -119,7 +119,8 @@ def main():
                 delta = works[method](read(name), found)
                 peer = base.get_tensor(name) + works[method](read(name, torch.float32), rough)
                 size = delta.norm().item()
-                for who, got in (("engine", merged.get_tensor(name)), ("torch", peer), ("rounding", (b + delta).float())):
+                for who, got in (("engine", merged.get_tensor(name)), ("torch", peer),
+                    ("rounding", (b + delta).float())):
                     off = (got.double() - (b + delta)).norm().item()
                     error = off / size if size else off
                     if not error <= worst[who][0]:

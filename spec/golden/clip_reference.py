@@ -109,12 +109,14 @@ def pairs(names):
                 ours, theirs = next(p for p in BLOCK if part.startswith(p[0] + "."))
                 yield name, [where + theirs + part[len(ours):]], False
         else:
-            theirs = {"class_embedding": "embeddings.class_embedding", "conv1.weight": "embeddings.patch_embedding.weight",
+            theirs = {"class_embedding": "embeddings.class_embedding",
+                "conv1.weight": "embeddings.patch_embedding.weight",
                       "positional_embedding": "embeddings.position_embedding.weight",
                       "token_embedding.weight": "embeddings.token_embedding.weight"}.get(rest)
             if theirs is None:
                 part, kind = rest.split(".")
-                theirs = {"ln_pre": "pre_layrnorm", "ln_post": "post_layernorm", "ln_final": "final_layer_norm"}[part]
+                theirs = {"ln_pre": "pre_layrnorm", "ln_post": "post_layernorm",
+                    "ln_final": "final_layer_norm"}[part]
                 theirs += "." + kind
             yield name, [f"{tower}.{theirs}"], False
 

@@ -53,9 +53,11 @@ def expected(state, activation, shape):
     out = dict(images=images, tokens=tokens, head=head, labels=labels, teacher=teacher, features=features,
                text_features=text)
     visual = {n: p for n, p in ours.named_parameters() if n.startswith("visual.")}
-    for label, loss in (("ce", lambda z: ref.cross_entropy(z, labels)), ("kd", lambda z: ref.distillation(z, teacher))):
+    for label, loss in (("ce", lambda z: ref.cross_entropy(z, labels)),
+        ("kd", lambda z: ref.distillation(z, teacher))):
         value, grads = ref.gradients(ours.encode_image, visual, images, head, loss)
-        value_2, grads_2 = ref.gradients(theirs.get_image_features, dict(theirs.named_parameters()), images, head, loss)
+        value_2, grads_2 = ref.gradients(theirs.get_image_features, dict(theirs.named_parameters()), images, head,
+            loss)
         grads_2 = ref.from_transformers(grads_2, visual)
         assert abs(value - value_2) <= 1e-12 * abs(value) and set(grads) == set(visual)
         for name in visual:

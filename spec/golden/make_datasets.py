@@ -70,7 +70,8 @@ def cars():
     level, out = Level(), {}
     names = np.array(["Make_%d Car 2012" % (i + 1) for i in range(196)], dtype=object).reshape(1, -1)
     mat("stanford_cars/devkit/cars_meta.mat", {"class_names": names}, True)
-    for part, n, table in (("train", 12, "devkit/cars_train_annos.mat"), ("test", 3, "cars_test_annos_withlabels.mat")):
+    for part, n, table in (("train", 12, "devkit/cars_train_annos.mat"),
+        ("test", 3, "cars_test_annos_withlabels.mat")):
         rows, found = [], []
         for i in range(n):
             label, value = (i * 53 + 195) % 196, level.next()

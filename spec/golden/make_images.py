@@ -74,7 +74,8 @@ def png(samples, depth, kind, interlaced=False, palette=None, transparent=None):
             else:
                 raw += b"\0" + line
             before = line
-    out = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, interlaced))
+    out = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0,
+        interlaced))
     if palette is not None:
         out += chunk(b"PLTE", palette.astype(np.uint8).tobytes())
     if transparent is not None:
@@ -220,7 +221,8 @@ def main():
             x, y, w, h = crop_box(rgb.size[0], rgb.size[1], seed, stream, *CLIP)
             cut = rgb.crop((x, y, x + w, y + h)).resize((size, size), Image.BICUBIC)
             lines.append(("crop", name, seed, stream, size, x, y, w, h, sha(cut)))
-    sizes = ((224, 224), (256, 256), (64, 64), (28, 28), (500, 375), (375, 500), (600, 400), (400, 600), (1000, 100),
+    sizes = ((224, 224), (256, 256), (64, 64), (28, 28), (500, 375), (375, 500), (600, 400), (400, 600),
+        (1000, 100),
              (100, 1000), (1, 1), (2, 3), (3, 1), (640, 481))
     for width, height in sizes:
         for stream in range(6):

@@ -20,7 +20,8 @@ torch.manual_seed(1)
 torch.serialization.get_source_lines_and_file = lambda obj, *rest: (
     ["class %s:\n" % obj.__name__, "    '''é'''\n"], 0, "made.py")
 
-names = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+names = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64",
          torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 
 
@@ -92,14 +93,16 @@ class Encoder(nn.Module):
         self.model.tied = self.model.visual.class_embedding
         self.preprocess = [Resize(), gelu, functools.partial(gelu, x=None)]
         self.device, self.kind, self.size = torch.device("cpu"), torch.float16, torch.Size([1, 2])
-        self.names, self.args = {"a", "b"}, argparse.Namespace(lr=1e-5, epochs=[1, 2], deep={3: None, (1, 2): True})
+        self.names, self.args = {"a", "b"}, argparse.Namespace(lr=1e-5, epochs=[1, 2],
+            deep={3: None, (1, 2): True})
 
 
 storage = torch.arange(24, dtype=torch.float32) / 7
 tied = storage[:6].view(2, 3)
 tensors = {
     "f64": torch.randn(3, dtype=torch.float64), "f32": torch.randn(2, 5), "f16": torch.randn(7).half(),
-    "bf16": torch.randn(2, 2).bfloat16(), "i64": torch.tensor([-1, 2 ** 60, 7]), "i32": torch.tensor([3], dtype=torch.int32),
+    "bf16": torch.randn(2, 2).bfloat16(), "i64": torch.tensor([-1, 2 ** 60, 7]), "i32": torch.tensor([3],
+    dtype=torch.int32),
     "i16": torch.tensor([-300, 300], dtype=torch.int16), "i8": torch.tensor([-5], dtype=torch.int8),
     "u8": torch.arange(5, dtype=torch.uint8), "bool": torch.tensor([True, False]),
     "slice": storage[5:11], "turned": storage.view(4, 6).t(), "part": storage.view(2, 3, 4)[:, 1:, ::2],

@@ -36,8 +36,8 @@ local function facts(o, ck)
     return out
 end
 
--- Tensors that are no part of a CLIP model, and left-overs of a text tower whose blocks are gone: they are carried,
--- but a strict reader will not have them.
+-- Tensors that are no part of a CLIP model, and left-overs of a text tower whose blocks are gone: they are
+-- carried, but a strict reader will not have them.
 local function strangers(ck)
     local list, text = {}, ck:clip().vocab > 0
     for _, name in ipairs(ck:convert("hf"):names()) do

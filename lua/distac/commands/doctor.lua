@@ -89,7 +89,8 @@ local function suite_text(o, suite, tasks, base)
                     or json.number(p[key]))
             end
         end
-        if type(p.heads) == "string" then more = more .. "\n        heads = " .. quote(absolute(p.heads)) .. "," end
+        if type(p.heads) == "string" then more = more .. "\n        heads = " .. quote(absolute(p.heads))
+            .. "," end
         return folder_suite(absolute(p.root), more)
     elseif suite then
         return quote(suite.name), #tasks ~= #suite.tasks and string.format(
@@ -148,7 +149,8 @@ local function overview(report, lines)
     local wide = 5
     for _, r in ipairs(report.models) do wide = math.max(wide, #r.task) end
     local row = "%-" .. wide .. "s %10s %9s %8s %9s %6s %9s %8s %8s"
-    lines[#lines + 1] = string.format(row, "task", "norm", "/ base", "cosine", "moved", "rank", "accuracy%", "entropy",
+    lines[#lines + 1] = string.format(row, "task", "norm", "/ base", "cosine", "moved", "rank", "accuracy%",
+        "entropy",
         "ECE")
     for _, r in ipairs(report.models) do
         local c = r.confidence or {}
@@ -226,7 +228,8 @@ commands.doctor = {
         if o.suite and o.data then common.usage("give --suite S or --data DIR, not both") end
         for _, name in ipairs { "data", "head" } do
             if o[name] and #o[name] ~= #o.args then
-                common.usage(string.format("--%s: wanted one for each of %.0f models, got %.0f", name, #o.args, #o[name]))
+                common.usage(string.format("--%s: wanted one for each of %.0f models, got %.0f", name, #o.args,
+                    #o[name]))
             end
         end
         if o.data and not o.head then common.usage("--head is missing: the classification head for --data") end
@@ -267,7 +270,8 @@ commands.doctor = {
             for j = 1, #o.args do cosines[j] = j == i and 1 or r.cosines[j] or 0 end
             result.models[i] = { model = r.model, task = r.task, norm = r.norm, relative = r.relative,
                 cosine = r.cosine, cosines = cosines, layers = r.layers, moved = r.moved, tensors = r.tensors,
-                rank = r.low_rank and r.rank or nil, nonfinite = json.array(r.nonfinite), missing = json.array(r.missing),
+                rank = r.low_rank and r.rank or nil, nonfinite = json.array(r.nonfinite),
+                missing = json.array(r.missing),
                 extra = json.array(r.extra), misshaped = json.array(r.misshaped), frozen = json.array(r.frozen),
                 activation = r.activation, confidence = r.confidence, findings = findings, kappa = r.kappa,
                 temperature = r.temperature, why = r.why }

@@ -71,7 +71,8 @@ commands.head = {
         return {
             output = out, classes = head:classes(), dim = text:config().dim, hash = metadata["head.hash"],
             logit_scale = tonumber(metadata["head.logit_scale"]),
-        }, string.format("%s: %.0f classes over %.0f features, logit scale %s", out, head:classes(), text:config().dim,
+        }, string.format("%s: %.0f classes over %.0f features, logit scale %s", out, head:classes(),
+            text:config().dim,
             metadata["head.logit_scale"])
     end,
 }

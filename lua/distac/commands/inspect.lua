@@ -30,7 +30,8 @@ commands.norms = {
             -- kappa brings this task vector to the mean norm of the others.
             local others = #list > 1 and (sum - entry.norm) / (#list - 1) or entry.norm
             entry.kappa = entry.norm > 0 and others / entry.norm or 1
-            lines[#lines + 1] = string.format("%-" .. widest .. "s %12.6g %12.6g", entry.model, entry.norm, entry.kappa)
+            lines[#lines + 1] = string.format("%-" .. widest .. "s %12.6g %12.6g", entry.model, entry.norm,
+                entry.kappa)
             local names = {}
             for name in pairs(entry.layers or {}) do names[#names + 1] = name end
             table.sort(names)

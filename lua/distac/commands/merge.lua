@@ -54,7 +54,8 @@ local function parameter(method, key, text, n_models)
             for _, word in ipairs(p.choices) do
                 if word == text then return word end
             end
-            common.usage("--" .. key .. ": wanted one of " .. table.concat(p.choices, ", ") .. ", got '" .. text .. "'"
+            common.usage("--" .. key .. ": wanted one of " .. table.concat(p.choices, ", ") .. ", got '" .. text
+                .. "'"
                 .. require("distac.schema").did_you_mean(text, p.choices))
         end
         if p.name == key and not p.ours then
@@ -99,7 +100,8 @@ local function patterns(text, option)
     for part in (text .. ","):gmatch("([^,]*),") do
         if part ~= "" then list[#list + 1] = part end
     end
-    if #list == 0 then common.usage(option .. ": wanted patterns of tensor names, separated by commas, got '" .. text .. "'") end
+    if #list == 0 then common.usage(option .. ": wanted patterns of tensor names, separated by commas, got '"
+        .. text .. "'") end
     return list
 end
 
@@ -121,8 +123,9 @@ local function operator_of(name, params)
     return operator
 end
 
--- A method in a Lua file: it returns an operator (distac.merge.elementwise(...), distac.merge.custom(...)), or a function
--- that makes one of the parameters on the command line. The text is a program of the user's, with all a script may do.
+-- A method in a Lua file: it returns an operator (distac.merge.elementwise(...), distac.merge.custom(...)), or a
+-- function that makes one of the parameters on the command line. The text is a program of the user's, with all a
+-- script may do.
 local function method_file(path, params, wanted_hash)
     local distac = require "distac"
     common.file(path, "--method")
@@ -157,7 +160,8 @@ local function method_file(path, params, wanted_hash)
         rules[key], own[key] = params[key], nil
     end
     local extra = next(own)
-    if extra then common.usage("unknown option '--" .. extra .. "': the method in " .. path .. " takes no parameters") end
+    if extra then common.usage("unknown option '--" .. extra .. "': the method in " .. path
+        .. " takes no parameters") end
     if next(rules) then operator = operator:with(rules) end
     return operator, { file = path, sha256 = hash, params = params }
 end
@@ -179,12 +183,14 @@ local function config_of(job, base, layout)
     local folder = fs.kind(job.base) == "folder" and job.base or job.base:match("^(.*)/[^/]*$") or "."
     local path = folder:gsub("(.)/+$", "%1") .. "/config.json"
     local own = base:layout()
-    if layout == (own ~= "plain" and own or nil) and common.is_model_folder(folder) and fs.kind(path) == "file" then
+    if layout == (own ~= "plain" and own or nil) and common.is_model_folder(folder)
+        and fs.kind(path) == "file" then
         local text = fs.read(path)
         local fine, config = pcall(json.decode, text)
         if not job.dtype or not fine or type(config) ~= "table" then return text end
         for _, key in ipairs { "torch_dtype", "dtype" } do
-            if config[key] then config[key] = ({ f32 = "float32", f16 = "float16", bf16 = "bfloat16" })[job.dtype] end
+            if config[key] then config[key] = ({ f32 = "float32", f16 = "float16",
+                bf16 = "bfloat16" })[job.dtype] end
         end
         return json_of(config)
     end
@@ -199,7 +205,8 @@ local function planned(job, base, models, layout)
     local p = job.operator:plan(base, models, { dtype = job.dtype, layout = layout })
     local result = { method = job.operator:name(), params = job.operator:params(), output = job.output, plan = p }
     local lines = {
-        string.format("%s of %d models: %.0f of %.0f tensors change, %.0f elements", result.method, #models, p.merged,
+        string.format("%s of %d models: %.0f of %.0f tensors change, %.0f elements", result.method, #models,
+            p.merged,
             p.tensors, p.elements),
         string.format("reads    %s, %s (%.0f %% of it in memory now)", bytes(p.input_bytes),
             p.looks == 1 and "once" or string.format("%.0f times", p.looks),
@@ -267,8 +274,10 @@ local function perform(job)
         result.files = json.array {}
         for i, file in ipairs(written) do result.files[i] = file end
     end
-    return result, string.format("%s of %d models written to %s (%s%s, %.1f s)", record.method, #models, job.output,
-        require("distac.plan").bytes_text(result.bytes), job.shard and string.format(" in %d files", #written) or "",
+    return result, string.format("%s of %d models written to %s (%s%s, %.1f s)", record.method, #models,
+        job.output,
+        require("distac.plan").bytes_text(result.bytes), job.shard and string.format(" in %d files", #written)
+        or "",
         seconds)
 end
 
@@ -303,10 +312,11 @@ local function remove_model(path)
     fs.remove(path)
 end
 
-local not_with_replay = { "base", "method", "only", "except", "scale", "dtype", "to", "missing_from_base", "seed", "shard" }
+local not_with_replay = { "base", "method", "only", "except", "scale", "dtype", "to", "missing_from_base", "seed",
+    "shard" }
 
--- --replay FILE: the merge that made FILE, again, from inputs that are proven to be the same. Without -o the result
--- is compared with FILE and not kept.
+-- --replay FILE: the merge that made FILE, again, from inputs that are proven to be the same. Without -o the
+-- result is compared with FILE and not kept.
 local function replay(o)
     local distac = require "distac"
     local file = common.weights(o.replay, "--replay"):gsub("(.)/+$", "%1")
@@ -317,7 +327,8 @@ local function replay(o)
         end
     end
     if #o.args > 0 or #o.extra_order > 0 then
-        common.usage("unexpected '" .. (o.args[1] or "--" .. o.extra_order[1]) .. "': the file of --replay says it all")
+        common.usage("unexpected '" .. (o.args[1] or "--" .. o.extra_order[1])
+            .. "': the file of --replay says it all")
     end
     local folder = o.models and common.folder(o.models, "--models")
     local was = distac.load(file, { layout = "file" })
@@ -359,7 +370,8 @@ local function replay(o)
             .. record.engine .. ", this is " .. distac.version .. ")" or ""), 0)
     end
     return result, string.format("%s: the inputs are the same, %s%s (%.1f s)", file,
-        same and (record.shard and "the files are" or "the file is") .. " the same bit for bit" or "the tensors are the same, the files differ",
+        same and (record.shard and "the files are" or "the file is") .. " the same bit for bit"
+        or "the tensors are the same, the files differ",
         o.output and ", written to " .. o.output or "", result.seconds)
 end
 
@@ -422,7 +434,8 @@ commands.merge = {
         local inputs = { base_path }
         for _, path in ipairs(o.args) do inputs[#inputs + 1] = path end
         local shard = common.shard(o)
-        local out = shard and common.output_folder(common.need(o, "output", "the folder to write"), "--shard", o.force)
+        local out = shard and common.output_folder(common.need(o, "output", "the folder to write"), "--shard",
+            o.force)
             or common.output(o, inputs)
         local operator, custom
         if in_file then operator, custom = method_file(o.method, params) else

@@ -109,7 +109,8 @@ commands.condition = {
         local head = common.head(head_path)
         common.same_classes(head, images, head_path, folder)
         local tau_norm = (source - base):norm()
-        local desc = { command = "condition", settings = s, seed = o.seed or 0, base = distac.hash.model(base_path),
+        local desc = { command = "condition", settings = s, seed = o.seed or 0,
+            base = distac.hash.model(base_path),
                        source = distac.hash.model(source_path), head = distac.hash.file(head_path),
                        data = images:hash() }
         local store, key = beside(out, desc)

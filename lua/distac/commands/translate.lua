@@ -18,7 +18,8 @@ commands.translate = {
         local path = common.file(o.args[1], "configuration")
         local found, why, line = translate.mergekit(require("distac").fs.read(path), { layers = o.layers })
         if not found then error(string.format("%s:%d: %s", path, line, why), 0) end
-        local result = { command = json.array(translate.command(found)), method = found.method, params = found.params,
+        local result = { command = json.array(translate.command(found)), method = found.method,
+            params = found.params,
                          differences = json.array(found.differences), notes = json.array(found.notes) }
         return result, translate.text(found, o.lua)
     end,

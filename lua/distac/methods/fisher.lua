@@ -2,8 +2,8 @@
 -- theta = sum c F theta / sum c F.
 --
 -- Cost: classes - 1 backward passes and one forward pass of one image, for each of the samples of each task.
--- The dialect mergelm (Yu et al. 2024, MergeLM; FusionBench) takes one backward pass per batch, but its square of a
--- sum over images and classes is no Fisher matrix.
+-- The dialect mergelm (Yu et al. 2024, MergeLM; FusionBench) takes one backward pass per batch, but its square of
+-- a sum over images and classes is no Fisher matrix.
 -- Memory: a diagonal and two sums in double, and model, base, one task vector and a gradient in the model's type.
 local raw = require "distac.raw"
 local context = require "distac.context"
@@ -56,7 +56,8 @@ return {
             default = 1, min = 1e-6, max = 1 },
         { name = "dialect", text = "paper: as above; mergelm: one squared gradient per batch, of sum sqrt(p) log p",
             default = "paper", choices = { "paper", "mergelm" } },
-        { name = "batch", text = "images per batch of the dialect mergelm, which depends on it", default = 16, min = 1,
+        { name = "batch", text = "images per batch of the dialect mergelm, which depends on it", default = 16,
+            min = 1,
             max = 1e6, whole = true },
         { name = "floor", text = "added to the diagonals", default = 1e-6, min = 1e-30, max = 1e6 },
         { name = "weights", text = "coefficient of each model", default = 1, min = 1e-12, max = 1e12,

@@ -1,6 +1,6 @@
 -- distac.prompts: class names, in the order of the labels, and template ensembles of the eight data sets on which
--- CLIP's fine-tuned models are compared: distac.prompts.mnist -> { classes = {...}, templates = {...} }. The class's
--- name goes where a template has {}. The templates are those of CLIP's own evaluation.
+-- CLIP's fine-tuned models are compared: distac.prompts.mnist -> { classes = {...}, templates = {...} }. The
+-- class's name goes where a template has {}. The templates are those of CLIP's own evaluation.
 local raw = require "distac.raw"
 local check = require "distac.check"
 local errors = require "distac.error"
@@ -41,6 +41,7 @@ return setmetatable(prompts, {
                 return copy
             end
         end
-        errors.raise("ENOTFOUND", "distac.prompts: no data set %q%s", tostring(key), check.hint(tostring(key), NAMES))
+        errors.raise("ENOTFOUND", "distac.prompts: no data set %q%s", tostring(key),
+            check.hint(tostring(key), NAMES))
     end,
 })

@@ -1,5 +1,6 @@
--- distac.repl.chunk: typed text -> a function, or "more" where a statement is not finished. On LuaJIT, loops that are
--- compiled to machine code look at no hook; they get a look at a flag of their own, so that Ctrl-C ends them too.
+-- distac.repl.chunk: typed text -> a function, or "more" where a statement is not finished. On LuaJIT, loops that
+-- are compiled to machine code look at no hook; they get a look at a flag of their own, so that Ctrl-C ends them
+-- too.
 
 local scan = require "distac.repl.scan"
 

@@ -6,7 +6,8 @@ local scan = require "distac.repl.scan"
 
 local complete = {}
 
-local KEYWORDS = { "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local", "nil",
+local KEYWORDS = { "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "if", "in", "local",
+    "nil",
                    "not", "or", "repeat", "return", "then", "true", "until", "while" }
 
 local function starting(list, prefix)

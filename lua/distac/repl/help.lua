@@ -1,5 +1,5 @@
--- distac.repl.help: ?thing and help(thing). The texts are those of the reference: distac.docs is made from the same
--- comments. Functions of the user's own show the comment above them.
+-- distac.repl.help: ?thing and help(thing). The texts are those of the reference: distac.docs is made from the
+-- same comments. Functions of the user's own show the comment above them.
 
 local objects = require "distac.repl.objects"
 
@@ -29,7 +29,8 @@ local function ending(name)
     return list
 end
 
--- The name in the reference that was probably meant; kind is what Lua says of the thing: "method", "field", "global".
+-- The name in the reference that was probably meant; kind is what Lua says of the thing: "method", "field",
+-- "global".
 function help.nearest(name, kind)
     load_docs()
     local names, full = {}, {}
@@ -150,7 +151,8 @@ local function of_value(value, name)
         local seen = {}
         for _, entry in ipairs(list) do seen[entry.name:match ":(.*)"] = true end
         for _, key in ipairs(objects.names(value, true)) do
-            if not seen[key] then list[#list + 1] = { name = key, call = kind .. ":" .. key .. "()", text = "" } end
+            if not seen[key] then list[#list + 1] = { name = key, call = kind .. ":" .. key .. "()",
+                text = "" } end
         end
         return overview(title, list)
     end

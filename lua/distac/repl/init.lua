@@ -159,7 +159,8 @@ local function loop()
                     tell(f)
                 elseif is_own(text) then
                     local ok, result = guarded(f)
-                    if ok and result.n > 2 then guarded(require("distac.show").print, unpack(result, 3, result.n)) end
+                    if ok and result.n > 2 then guarded(require("distac.show").print,
+                        unpack(result, 3, result.n)) end
                 else
                     execute(text, f, is_expression)
                 end

@@ -1,5 +1,5 @@
--- distac.repl.job: the process of a background job: runs one recipe, tells its progress over the socket, and answers
--- what the prompt asks between two steps.
+-- distac.repl.job: the process of a background job: runs one recipe, tells its progress over the socket, and
+-- answers what the prompt asks between two steps.
 
 local json = require "distac.json"
 local terminal = require "distac.terminal"
@@ -8,7 +8,9 @@ local job = {}
 
 local rest, paused, cancelled = "", false, false
 
-local function tell(message) terminal.send(terminal.channel, json.encode(message, { nonfinite = "null" }) .. "\n") end
+local function tell(message)
+    terminal.send(terminal.channel, json.encode(message, { nonfinite = "null" }) .. "\n")
+end
 
 -- The next message from the prompt, or nil; a prompt that has gone is as good as a cancel.
 local function hear(milliseconds)

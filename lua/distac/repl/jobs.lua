@@ -1,9 +1,9 @@
 -- distac.repl.jobs: recipes that run beside the prompt.
 --
--- A job is this program again, in a process of its own, not a thread: contexts and Lua states of two threads would not
--- meet either, but a process cannot take the prompt down with it (memory, a crash), has its own Ctrl-C and its own
--- working memory to give back at once, and leaves the interpreter of the prompt free to work. It talks over a socket in
--- lines of JSON; when the prompt's side goes, the job saves what it has and ends.
+-- A job is this program again, in a process of its own, not a thread: contexts and Lua states of two threads would
+-- not meet either, but a process cannot take the prompt down with it (memory, a crash), has its own Ctrl-C and its
+-- own working memory to give back at once, and leaves the interpreter of the prompt free to work. It talks over a
+-- socket in lines of JSON; when the prompt's side goes, the job saves what it has and ends.
 
 local json = require "distac.json"
 local terminal = require "distac.terminal"
@@ -41,7 +41,8 @@ end
 function write(v, path)
     local kind = type(v)
     if kind == "number" then
-        if v ~= v or v == math.huge or v == -math.huge then return v ~= v and "0/0" or v > 0 and "1/0" or "-1/0" end
+        if v ~= v or v == math.huge or v == -math.huge then return v ~= v and "0/0" or v > 0 and "1/0"
+            or "-1/0" end
         return string.format("%.17g", v)
     elseif kind == "string" then
         return quote(v)
@@ -98,7 +99,8 @@ function jobs.start(recipe, options)
     os.remove(temporary)
     distac.fs.make(temporary)
     local path, loaded = file_of(recipe, temporary)
-    local self = setmetatable({ number = number, name = loaded.values.name, state = "starting", done = 0, total = 0,
+    local self = setmetatable({ number = number, name = loaded.values.name, state = "starting", done = 0,
+        total = 0,
                                 what = "starting", answers = {}, rest = "", log_file = temporary .. "/log",
                                 out = options.out or "runs/" .. loaded.values.name }, Job)
     local process, socket = terminal.spawn({ "-e", 'require("distac.repl.job").run()' }, self.log_file)
@@ -203,8 +205,8 @@ function Job:resume()
 end
 
 -- How good the model in training is now: its accuracy on the task's validation data, as a table { task =, step =,
--- accuracy =, entropy =, ece = }. Waits for the present step and the evaluation. Between trainings there is nothing
--- to ask: { what = } tells what the job does.
+-- accuracy =, entropy =, ece = }. Waits for the present step and the evaluation. Between trainings there is
+-- nothing to ask: { what = } tells what the job does.
 function Job:probe()
     ask(self, { command = "probe" }, "probe")
     local before = #self.answers
@@ -241,7 +243,8 @@ end
 -- The results of a finished job: what results.json holds.
 function Job:results()
     if self:status() ~= "finished" then
-        error(string.format("Job:results: job %d is %s%s", self.number, self.state, self.message and ": " .. self.message
+        error(string.format("Job:results: job %d is %s%s", self.number, self.state,
+            self.message and ": " .. self.message
             or ""), 2)
     end
     return json.decode(engine().fs.read(self.out .. "/results.json"))

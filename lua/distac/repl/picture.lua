@@ -1,5 +1,5 @@
--- distac.repl.picture: draws an image in the terminal: by kitty's or sixel's graphics where the terminal says that it
--- has them, else by half blocks in colours, two pixels a letter. Where there is no terminal it is only saved.
+-- distac.repl.picture: draws an image in the terminal: by kitty's or sixel's graphics where the terminal says that
+-- it has them, else by half blocks in colours, two pixels a letter. Where there is no terminal it is only saved.
 
 local picture = {}
 
@@ -12,8 +12,9 @@ local function engine() return require "distac" end
 local MODES = { kitty = true, sixel = true, blocks = true, none = true }
 local known
 
--- "kitty", "sixel", "blocks" or "none". DISTAC_GRAPHICS says it for terminals that are judged wrongly. A terminal is
--- asked only where one is, and those that hide others (tmux, screen) are believed for what they say of themselves.
+-- "kitty", "sixel", "blocks" or "none". DISTAC_GRAPHICS says it for terminals that are judged wrongly. A terminal
+-- is asked only where one is, and those that hide others (tmux, screen) are believed for what they say of
+-- themselves.
 function picture.mode()
     local forced = os.getenv "DISTAC_GRAPHICS"
     if forced and MODES[forced] then return forced end
@@ -55,8 +56,8 @@ local function cube(r, g, b) -- the nearest of xterm's 256 colours
     return 16 + 36 * step(r) + 6 * step(g) + step(b)
 end
 
--- Lines of text that show an RGB image of an even height, pixel by pixel. ink > 1 darkens what is not white: the thin
--- lines of a plot are pale when it is made small.
+-- Lines of text that show an RGB image of an even height, pixel by pixel. ink > 1 darkens what is not white: the
+-- thin lines of a plot are pale when it is made small.
 function picture.blocks(image, true_colour, ink)
     local function inked(v) return max(0, floor(255 - (255 - v) * (ink or 1) + 0.5)) end
     local width, height, bytes = image:width(), image:height(), image:rgb():bytes()

@@ -18,7 +18,8 @@ return function(text)
     local function add(kind, last, quote)
         local open = last == nil
         last = last or #text
-        list[#list + 1] = { kind = kind, text = text:sub(at, last), first = at, last = last, open = open, quote = quote }
+        list[#list + 1] = { kind = kind, text = text:sub(at, last), first = at, last = last, open = open,
+            quote = quote }
         at = last + 1
     end
     while true do

@@ -1,5 +1,5 @@
--- distac.repl.session: what was typed. Lines are kept between runs for the up-arrow; the statements that worked can
--- be written as a script that runs again to the same result.
+-- distac.repl.session: what was typed. Lines are kept between runs for the up-arrow; the statements that worked
+-- can be written as a script that runs again to the same result.
 
 local session = { good = {}, failed = 0 }
 

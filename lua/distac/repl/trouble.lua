@@ -1,4 +1,5 @@
--- distac.repl.trouble: errors as the prompt tells them: the message, the frames of the user's own code, and a hint.
+-- distac.repl.trouble: errors as the prompt tells them: the message, the frames of the user's own code, and a
+-- hint.
 
 local trouble = {}
 

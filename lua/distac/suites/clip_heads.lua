@@ -82,7 +82,8 @@ function heads.hash(suite, task)
     return engine().hash.text(table.concat(words, "\n"))
 end
 
--- What zero_shot_head is asked for. Its cache is in data.cache, else beside the stages; none where there is neither.
+-- What zero_shot_head is asked for. Its cache is in data.cache, else beside the stages; none where there is
+-- neither.
 local function options(suite, task)
     local distac = engine()
     local folder = suite.options.cache or suite.store_folder
@@ -90,7 +91,8 @@ local function options(suite, task)
         suite.text = distac.text(suite:checkpoint(), { activation = suite.options.activation })
         suite.tokenizer = distac.tokenizer(heads.tokenizer_path(suite))
     end
-    return { text = suite.text, tokenizer = suite.tokenizer, dataset = task, cache = folder and folder .. "/heads" }
+    return { text = suite.text, tokenizer = suite.tokenizer, dataset = task,
+        cache = folder and folder .. "/heads" }
 end
 
 -- The text tower, which is not needed when the heads are there.

@@ -2,7 +2,8 @@
 
 local known = {}
 
-known.TOP = { "merge_method", "models", "slices", "base_model", "parameters", "dtype", "out_dtype", "tokenizer_source",
+known.TOP = { "merge_method", "models", "slices", "base_model", "parameters", "dtype", "out_dtype",
+    "tokenizer_source",
               "tokenizer", "chat_template", "name", "modules" }
 
 -- of each method: its parameters, and what mergekit takes where nothing is said
@@ -13,8 +14,10 @@ known.METHODS = {
     dare_ties = { "weight", "density", "lambda", "normalize", "int8_mask", "rescale", normalize = false },
     dare_linear = { "weight", "density", "lambda", "normalize", "int8_mask", "rescale", normalize = false },
     della = { "weight", "density", "epsilon", "lambda", "normalize", "int8_mask", "rescale", normalize = true },
-    della_linear = { "weight", "density", "epsilon", "lambda", "normalize", "int8_mask", "rescale", normalize = false },
-    breadcrumbs = { "weight", "density", "gamma", "lambda", "normalize", "int8_mask", "rescale", normalize = false },
+    della_linear = { "weight", "density", "epsilon", "lambda", "normalize", "int8_mask", "rescale",
+        normalize = false },
+    breadcrumbs = { "weight", "density", "gamma", "lambda", "normalize", "int8_mask", "rescale",
+        normalize = false },
     breadcrumbs_ties = { "weight", "density", "gamma", "lambda", "normalize", "int8_mask", "rescale",
                          normalize = false },
     model_stock = { "filter_wise" },

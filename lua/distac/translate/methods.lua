@@ -1,5 +1,5 @@
--- distac.translate.methods: mergekit's methods by name: each a function (reader, models, models without the base) that
--- fills reader.params and returns this engine's method and the models it merges.
+-- distac.translate.methods: mergekit's methods by name: each a function (reader, models, models without the base)
+-- that fills reader.params and returns this engine's method and the models it merges.
 
 local Reader = require "distac.translate.settings"
 local json = require "distac.json"
@@ -53,8 +53,8 @@ local function lambda_of(reader)
     return 1
 end
 
--- Weights of a sum of changes: the method's own parameter where it has one, else part of lambda when all are equal.
--- by_total: divided by the sum of all weights.
+-- Weights of a sum of changes: the method's own parameter where it has one, else part of lambda when all are
+-- equal. by_total: divided by the sum of all weights.
 local function weigh(reader, has, models, by_total)
     local weights, spec = reader:numbers("weight", models)
     local lambda = lambda_of(reader)
@@ -72,7 +72,8 @@ local function weigh(reader, has, models, by_total)
     elseif has.weights then
         reader.params.weights = weights
     else
-        fail(models[1].line, "weights that differ between models: %s here gives all models the same", reader.method)
+        fail(models[1].line, "weights that differ between models: %s here gives all models the same",
+            reader.method)
     end
     reader.params.lambda = lambda
 end
@@ -177,7 +178,8 @@ function build.della_linear(reader, models, changed) return build.della(reader, 
 
 function build.breadcrumbs(reader, _, changed, elected)
     local has = reader:needs("breadcrumbs", 1)
-    reader.params.beta, reader.params.gamma = shares(reader, "density", changed, 1), shares(reader, "gamma", changed, 0.01)
+    reader.params.beta, reader.params.gamma = shares(reader, "density", changed, 1),
+        shares(reader, "gamma", changed, 0.01)
     reader.params.scope = "tensor"
     if flag(reader.common.rescale, false, "rescale") then reader.params.rescale = "norm" end
     local normalize = flag(reader.common.normalize, false, "normalize")
@@ -190,7 +192,9 @@ function build.breadcrumbs(reader, _, changed, elected)
     return "breadcrumbs", changed
 end
 
-function build.breadcrumbs_ties(reader, models, changed) return build.breadcrumbs(reader, models, changed, true) end
+function build.breadcrumbs_ties(reader, models, changed)
+    return build.breadcrumbs(reader, models, changed, true)
+end
 
 function build.model_stock(reader, _, changed)
     reader:needs("model_stock", 1)

@@ -60,7 +60,8 @@ function translate.script(t)
     for _, key in ipairs(sorted(t.params)) do
         lines[#lines + 1] = "    " .. key .. " = " .. lua_value(t.params[key]) .. ","
     end
-    lines[#lines + 1] = '}:files(base, models, "merged.safetensors"' .. (t.dtype and ', { dtype = "' .. t.dtype .. '" }'
+    lines[#lines + 1] = '}:files(base, models, "merged.safetensors"'
+        .. (t.dtype and ', { dtype = "' .. t.dtype .. '" }'
         or "") .. ")"
     return table.concat(lines, "\n")
 end

@@ -1,5 +1,5 @@
--- distac.translate.reader: a configuration's nodes as names, models and settings; everything mergekit would pass over in
--- silence becomes a named difference.
+-- distac.translate.reader: a configuration's nodes as names, models and settings; everything mergekit would pass
+-- over in silence becomes a named difference.
 
 local known = require "distac.translate.known"
 local nearest = require "distac.nearest"
@@ -20,7 +20,8 @@ function Reader:known(node, keys, where)
     for _, key in ipairs(node.keys) do
         if not known.contains(keys, key) then
             local near = nearest(key, keys)
-            local inner = not near and (known.contains(known.PARAMETERS, key) and key or nearest(key, known.PARAMETERS))
+            local inner = not near and (known.contains(known.PARAMETERS, key) and key
+                or nearest(key, known.PARAMETERS))
             local hint = near and "; did you mean '" .. near .. "'?"
                 or inner and "; did you mean '" .. inner .. "' below 'parameters'?" or ":"
             self:differ("line %d: %s has no key '%s'%s mergekit ignores it without a word, and so does this",
@@ -38,7 +39,8 @@ function Reader:parameters(node, where)
         if not known.contains(mine, key) then
             local line = node.at[key].key_line or node.line
             if known.contains(known.PARAMETERS, key) then
-                self:differ("line %d: '%s' is no parameter of %s: mergekit does not look at it", line, key, self.method)
+                self:differ("line %d: '%s' is no parameter of %s: mergekit does not look at it", line, key,
+                    self.method)
             else
                 local near = nearest(key, mine)
                 self:differ("line %d: there is no parameter '%s'%s mergekit ignores it without a word, and so does this",
@@ -64,13 +66,15 @@ function Reader:model(node, what)
         local path_node = inner.kind == "map" and inner.at.path or inner
         path = Reader.text_of(path_node, what)
         if node.at.lora or inner.kind == "map" and inner.at.lora then
-            fail(node.line, "%s: an adapter (lora) is applied by mergekit first; apply it and name the result", what)
+            fail(node.line, "%s: an adapter (lora) is applied by mergekit first; apply it and name the result",
+                what)
         end
     else
         path = Reader.text_of(node, what)
     end
     if path:find("+", 1, true) then
-        fail(node.line, "%s: '%s': mergekit applies the adapter behind '+' first; apply it and name the result", what,
+        fail(node.line, "%s: '%s': mergekit applies the adapter behind '+' first; apply it and name the result",
+            what,
             path)
     end
     return path
@@ -98,7 +102,8 @@ function Reader.setting(node, name)
     for i, item in ipairs(node) do
         if item.kind ~= "map" or not item.at.value then fail(item.line, "%s: wanted { filter:, value: }", name) end
         local filter = item.at.filter and item.at.filter.value
-        filters[i] = { filter ~= nil and filter ~= "*" and tostring(filter) or false, Reader.setting(item.at.value, name) }
+        filters[i] = { filter ~= nil and filter ~= "*" and tostring(filter) or false,
+            Reader.setting(item.at.value, name) }
     end
     return { filters = filters, line = node.line }
 end

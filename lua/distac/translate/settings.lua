@@ -29,8 +29,10 @@ function Reader:numbers(name, models, default)
     if all then return list end
     for i, value in ipairs(list) do
         if type(value) == "number" or type(list[1]) == "number"
-            or not same({ g = value.gradient, f = value.filters }, { g = list[1].gradient, f = list[1].filters }) then
-            fail(type(value) == "table" and value.line or models[i].line, "%s differs between models and by layer or "
+            or not same({ g = value.gradient, f = value.filters },
+            { g = list[1].gradient, f = list[1].filters }) then
+            fail(type(value) == "table" and value.line or models[i].line,
+                "%s differs between models and by layer or "
                 .. "filter: no method here does; distac.merge.elementwise can (where.name is the tensor)", name)
         end
     end
