@@ -94,9 +94,9 @@ static int64_t trusted(int64_t r, const double *w) {
 }
 
 /* Largest eigenvalues (ascending) and vectors z [k,*count] of g [k,k], lower triangle, destroyed: r of them or those
- * that are to be trusted. *fine tells whether LAPACK succeeded. */
+ * that are to be trusted. *fine tells whether LAPACK succeeded. memory, panels: triplets_gram's. */
 static distac_status leading(distac_context *context, int64_t k, int64_t r, double *g, double *w, double *z,
-                             int64_t *count, bool *fine) {
+                             int64_t *count, double *memory, double *panels, bool *fine) {
     enum { WIDTH = 64 }; /* of LAPACK's blocks */
     lapack_int n = (lapack_int)k;
     room work, integers;
@@ -119,9 +119,8 @@ static distac_status leading(distac_context *context, int64_t k, int64_t r, doub
             *fine = *fine || (connected(k, d, e) &&
                               LAPACKE_dstein_work(LAPACK_COL_MAJOR, n, d, e, (lapack_int)*count, all, block, split, z, n,
                                                   more, list, failed) == 0);
-            *fine = *fine && *count > 0 && status == DISTAC_OK &&
-                    LAPACKE_dormtr_work(LAPACK_COL_MAJOR, 'L', 'L', 'N', n, (lapack_int)*count, g, n, tau, z, n, more,
-                                        (WIDTH + 5) * n) == 0;
+            *fine = *fine && *count > 0 && status == DISTAC_OK;
+            if (*fine) di_back(context, k, *count, g, tau, z, memory, panels);
         }
     }
     room_close(&integers);
@@ -203,11 +202,11 @@ static void nothing_more(const di_slices *a, int64_t found, int64_t r, double *n
 }
 
 static int64_t panels_room(int64_t k, int64_t r) {
-    int64_t square = di_square_room(k), product = di_product_room(SLICES, r);
+    int64_t square = di_square_room(k), product = di_product_room(k > SLICES ? k : SLICES, r);
     return square > product ? square : product;
 }
 
-static int64_t gram_room(int64_t k, int64_t r) {
+static int64_t gram_room(int64_t k, int64_t r) { /* the slices' is enough for di_back */
     return k * k + k * SLICES + panels_room(k, r) + r * (SLICES > r ? SLICES : r);
 }
 
@@ -238,7 +237,8 @@ static distac_status triplets_gram(distac_context *context, const di_slices *a, 
         }
         *fine = level < LEVELS && trace > DBL_MIN / DBL_EPSILON && isfinite(trace);
         if (*fine)
-            status = leading(context, k, r - found, gram, values + found, near + found * k, &count, fine);
+            status = leading(context, k, r - found, gram, values + found, near + found * k, &count, block, panels,
+                             fine);
         if (status != DISTAC_OK || !*fine) break;
         for (int64_t j = found; j < found + count; j++) values[j] = sqrt(values[j]);
         if (found > 0) separate(k, found, count, near, remaining.part);

@@ -31,6 +31,12 @@ distac_status di_decompose(distac_context *context, int64_t p, int64_t q, double
 int64_t di_tridiagonal_room(int64_t n, int64_t r);
 int64_t di_decompose_bytes(int64_t p, int64_t q);
 
+/* z [n,count] = the product of dsytrd's reflections, which stand below a's diagonal, times z. memory: di_back_room, panels:
+ * di_product_room(n, count) doubles. (back.c) */
+int64_t di_back_room(int64_t n, int64_t count);
+void di_back(distac_context *context, int64_t n, int64_t count, const double *a, const double *tau, double *z, double *memory,
+             double *panels);
+
 /* ---- products.c: on the calling thread; panels: room for so many numbers of the result's type ---- */
 int64_t di_square_room(int64_t k);
 int64_t di_product_room(int64_t m, int64_t n); /* of a solve: of its rows and c */

@@ -10,7 +10,7 @@
 
 #define DI_LAPACK(X)                                                                                              \
     X(LAPACKE_dgesdd_work)                                                                                        \
-    X(LAPACKE_dormtr_work) X(LAPACKE_dpocon_work) X(LAPACKE_dpotrf) X(LAPACKE_dpotrf_work) X(LAPACKE_dpotrs)      \
+    X(LAPACKE_dpocon_work) X(LAPACKE_dpotrf) X(LAPACKE_dpotrf_work) X(LAPACKE_dpotrs)      \
         X(LAPACKE_dstein_work) X(LAPACKE_dsyevd_work) X(LAPACKE_dsytrd_work) X(LAPACKE_sormtr_work)               \
             X(LAPACKE_spotrf_work) X(LAPACKE_ssytrd_work)
 #define DI_BLAS(X)                                                                                                \
@@ -26,7 +26,6 @@ typedef struct di_lapack_table {
 extern di_lapack_table di_lapack; /* filled once, before there is a context */
 
 #define LAPACKE_dgesdd_work di_lapack.LAPACKE_dgesdd_work_at
-#define LAPACKE_dormtr_work di_lapack.LAPACKE_dormtr_work_at
 #define LAPACKE_dpocon_work di_lapack.LAPACKE_dpocon_work_at
 #define LAPACKE_dpotrf di_lapack.LAPACKE_dpotrf_at
 #define LAPACKE_dpotrf_work di_lapack.LAPACKE_dpotrf_work_at

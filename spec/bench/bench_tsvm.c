@@ -89,12 +89,12 @@ static di_lapack_table real;
     ROUTINE(LAPACKE_##letter##potrf_work, lapack_int, (int order, char u, lapack_int n, T *x, lapack_int lx),          \
             (order, u, n, x, lx), 1.0 * n * n * n / 3)                                                               \
     ROUTINE(LAPACKE_##letter##sytrd_work, lapack_int, (int order, char u, lapack_int n, T *x, lapack_int lx, T *d, T *e, \
-            T *t, T *w, lapack_int lw), (order, u, n, x, lx, d, e, t, w, lw), 4.0 * n * n * n / 3)                   \
-    ROUTINE(LAPACKE_##letter##ormtr_work, lapack_int, (int order, char s, char u, char p, lapack_int m, lapack_int n,  \
-            const T *x, lapack_int lx, const T *t, T *y, lapack_int ly, T *w, lapack_int lw),                        \
-            (order, s, u, p, m, n, x, lx, t, y, ly, w, lw), 2.0 * m * m * n)
+            T *t, T *w, lapack_int lw), (order, u, n, x, lx, d, e, t, w, lw), 4.0 * n * n * n / 3)
 PRODUCTS(s, float)
 PRODUCTS(d, double)
+ROUTINE(LAPACKE_sormtr_work, lapack_int, (int order, char s, char u, char p, lapack_int m, lapack_int n, const float *x,
+        lapack_int lx, const float *t, float *y, lapack_int ly, float *w, lapack_int lw),
+        (order, s, u, p, m, n, x, lx, t, y, ly, w, lw), 2.0 * m * m * n)
 ROUTINE(LAPACKE_dstein_work, lapack_int, (int order, lapack_int n, const double *d, const double *e, lapack_int m,
         const double *w, const lapack_int *b, const lapack_int *s, double *z, lapack_int lz, double *k, lapack_int *i,
         lapack_int *f), (order, n, d, e, m, w, b, s, z, lz, k, i, f), 0)
@@ -104,9 +104,10 @@ static void replace(void) {
 #define TAKE(name) di_lapack.name##_at = timed_##name;
 #define BOTH(letter)                                                                                                 \
     TAKE(cblas_##letter##gemm) TAKE(cblas_##letter##syrk) TAKE(cblas_##letter##symm) TAKE(cblas_##letter##trsm)      \
-    TAKE(LAPACKE_##letter##potrf_work) TAKE(LAPACKE_##letter##sytrd_work) TAKE(LAPACKE_##letter##ormtr_work)
+    TAKE(LAPACKE_##letter##potrf_work) TAKE(LAPACKE_##letter##sytrd_work)
     BOTH(s)
     BOTH(d)
+    TAKE(LAPACKE_sormtr_work)
     TAKE(LAPACKE_dstein_work)
 }
 
@@ -170,6 +171,9 @@ STEP(di_polar_parts, distac_status, "polar, parts", 0,
             (c, p, rows, n, l, ll, x, lx, panels))                                                                   \
     WRAPPED(di_gram##suffix, (double)rows *(double)n *(double)n,                                                     \
             (C, int64_t rows, int64_t n, const T *x, T *g, T *panels), (c, rows, n, x, g, panels))
+WRAPPED(di_back, 2.0 * (double)n * (double)n * (double)count,
+        (C, int64_t n, int64_t count, const double *a, const double *tau, double *z, double *memory, double *panels),
+        (c, n, count, a, tau, z, memory, panels))
 SAME(, double)
 SAME(_float, float)
 

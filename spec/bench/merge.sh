@@ -3,8 +3,8 @@
 # float64 and the engine's peak of memory. Needs python3 with torch, numpy and safetensors.
 #   spec/bench/merge.sh [BUILD [THREADS [FOLDER]]]
 # FOLDER holds, or is filled with, base and eight models of a ViT-B/32 (3.2 GB) and the layers of the TSVM benchmark; by
-# default a temporary one. PARTS: memory, tsvm (default both). REPS: of each measurement, 3. SPECTRA: see tsvm.py. PYTHON: the
-# interpreter. PyTorch is tuned with the OpenMP build of OpenBLAS if OPENBLAS_OPENMP (a folder with its libraries, by default
+# default a temporary one. PARTS: memory, tsvm, steps (where the time goes); all by default. REPS: of each measurement, 3.
+# SPECTRA: see tsvm.py. PYTHON: the interpreter. PyTorch is tuned with the OpenMP build of OpenBLAS if OPENBLAS_OPENMP (a folder with its libraries, by default
 # the one that Debian installs) is there. Errors of the elementwise methods: spec/golden/check_merge.py.
 # memory: task vectors in memory to the merged one in memory. tsvm: the four matrices of a layer, in memory.
 set -euo pipefail
@@ -20,11 +20,11 @@ if [ -z "$folder" ]; then made=$(mktemp -d) folder=$made; fi
 tuned=(env ATEN_CPU_CAPABILITY=avx512 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 THREADS="$threads" REPS="$reps")
 openmp=${OPENBLAS_OPENMP:-/usr/lib/$(uname -m)-linux-gnu/openblas-openmp}
 if [ -d "$openmp" ]; then tuned+=("LD_LIBRARY_PATH=$openmp"); fi
-for part in ${PARTS:-memory tsvm}; do
+for part in ${PARTS:-memory tsvm steps}; do
+    if [ "$part" = steps ]; then continue; fi
     if [ "$part" = memory ]; then
         [ -f "$folder/m8.safetensors" ] || "$build/distac" spec/bench/make_models.lua b32 "$folder" 8
-        "$build/distac" spec/bench/merge_memory.lua "$threads" "$folder" 8 $((2 * reps)) change consensus_ta ties >>"$lines"
-        "${tuned[@]}" METHODS="consensus_ta ties" "$python" spec/bench/merge_peers.py "$folder/base.safetensors" \
+        "${tuned[@]}" BUILD="$build" METHODS="consensus_ta ties" "$python" spec/bench/merge_peers.py "$folder/base.safetensors" \
             "$folder"/m[1-8].safetensors >>"$lines"
     else
         "${tuned[@]}" "$python" spec/bench/tsvm.py --build "$build" --threads "$threads" --rounds "$reps" --json "$lines" \
@@ -46,3 +46,9 @@ for method, pair in rows.items():
     print(f"{method:<16}{ours:>10.3f}{theirs:>11.3f}{theirs / ours:>8.1f}{show(a.get('error'), '.2g'):>14}"
           f"{show(b.get('error'), '.2g'):>15}{show(a.get('peak_gb'), '.2f'):>11}")
 PY
+[[ " ${PARTS:-memory tsvm steps} " == *" steps "* ]] || exit 0
+cmake --build "$build" --target bench_merge_memory bench_tsvm >/dev/null
+"$build/spec/bench_merge_memory" "$threads" 8 "$((2 * reps + 1))"
+for kind in inverse corr; do
+    if [ -f "$folder/$kind/8.safetensors" ]; then "$build/spec/bench_tsvm" "$folder/$kind" "$threads" 8 "$reps"; fi
+done

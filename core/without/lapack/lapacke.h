@@ -7,7 +7,6 @@ typedef int lapack_int;
 enum { LAPACK_ROW_MAJOR = 101, LAPACK_COL_MAJOR = 102 };
 
 lapack_int LAPACKE_dgesdd_work(int order, ...);
-lapack_int LAPACKE_dormtr_work(int order, ...);
 lapack_int LAPACKE_dpocon_work(int order, ...);
 lapack_int LAPACKE_dpotrf(int order, ...);
 lapack_int LAPACKE_dpotrf_work(int order, ...);
