@@ -26,7 +26,8 @@ typedef struct distac_script distac_script;
 
 typedef struct distac_script_desc {
     const char *lua_path;      /* folder that holds distac/init.lua; NULL: found from where this library lies */
-    int64_t memory_limit;      /* bytes of Lua objects (tensors count in the engine's limit); 0: none */
+    int64_t memory_limit;      /* bytes of Lua objects (tensors count in the engine's limit); 0: none. On LuaJIT it may be
+                                * passed by 256 KiB, which it lives on until an error can be raised */
     int64_t instruction_limit; /* Lua instructions of one run; 0: none. On LuaJIT it turns the compiler off */
     const distac_context_desc *engine; /* settings of the engine's default context; NULL: defaults */
     /* 1: scripts compute, and read and write only the files below, lists that end in NULL (NULL: none): no other files,
