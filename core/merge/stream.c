@@ -13,6 +13,7 @@ enum {
     WINDOW = 1 << 20 /* elements: files are asked for this many ahead */
 };
 static const int64_t later_bytes = (int64_t)256 << 20; /* task vectors of the next whole tensor are made ahead up to this */
+static const size_t whole_ring_bytes = (size_t)16 << 20;
 
 /* What is gone through, one after the other: to files the output's tensors, in memory the entries. */
 typedef struct unit {
@@ -141,6 +142,8 @@ static distac_status make_buffers(distac_merge_stream *s) {
     s->slots = (int64_t)s->run.lanes * PER_LANE;
     s->ring = s->slots * PER_ROWS;
     s->slot_bytes = (size_t)s->chunk * widest(s);
+    if (s->whole_tensors && s->slot_bytes && atomic_load(&s->run.context->memory_limit) == 0)
+        while ((size_t)s->ring * s->slot_bytes < whole_ring_bytes) s->ring *= 2; /* a tensor is put, then written */
     if (!s->whole_tensors) {
         int64_t numbers = DI_STREAM_PAD + s->slots * di_stream_rows(s) * (s->chunk + DI_STREAM_PAD);
         DI_TRY(di_tensor_new(s->run.context, DISTAC_F64, 1, &numbers, true, &s->rows_owner));
@@ -150,19 +153,17 @@ static distac_status make_buffers(distac_merge_stream *s) {
     return s->bytes ? di_crew_open(s) : DISTAC_ENOMEM;
 }
 
-static void drop_whole(distac_merge_stream *s, di_stream_whole *whole) {
+static void free_whole(const distac_merge_stream *s, di_stream_whole *whole) {
     for (int32_t t = 0; whole->taus && t < s->run.models; t++) distac_tensor_release(whole->taus[t]);
     free(whole->taus);
     whole->taus = NULL;
-    whole->entry = -1;
 }
 
 void distac_merge_stream_release(distac_merge_stream *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
     distac_context *context = s->merge->context;
     di_crew_close(s);
-    drop_whole(s, &s->now);
-    drop_whole(s, &s->later);
+    for (int32_t i = 0; i < DI_STREAM_WHOLES; i++) free_whole(s, &s->whole[i]);
     for (int64_t i = 0; s->results && i < s->run.base->count; i++) distac_tensor_release(s->results[i]);
     distac_checkpoint_release(s->made);
     distac_tensor_release(s->rows_owner);
@@ -194,7 +195,7 @@ static distac_status open_stream(const distac_merge *merge, const char *function
     if (status == DISTAC_OK) status = open_base(s);
     s->whole_tensors = chunk < 0;
     s->chunk = chunk <= 0 ? CHUNK : chunk;
-    s->current = s->now.entry = s->later.entry = -1;
+    s->current = s->asked = -1;
     if (status != DISTAC_OK) {
         distac_merge_stream_release(s);
         return status;
@@ -356,6 +357,11 @@ distac_status distac_merge_stream_write(distac_merge_stream *s, int64_t n_values
     return DISTAC_OK;
 }
 
+static void drop_first(distac_merge_stream *s) {
+    free_whole(s, di_stream_whole_at(s, 0));
+    di_crew_drop(s);
+}
+
 /* All tensors that are cut out of the one that is given. */
 static distac_status take(distac_merge_stream *s) {
     while (s->at < unit_count(s) && unit_at(s, s->at).entry == s->given_entry) {
@@ -380,7 +386,7 @@ distac_status distac_merge_stream_put(distac_merge_stream *s, const distac_tenso
     DI_TRY(di_tensor_bring(tensor, false, &dense));
     s->given = dense;
     s->waits = false;
-    drop_whole(s, &s->now);
+    if (s->whole_count && di_stream_whole_at(s, 0)->entry == s->given_entry) drop_first(s);
     distac_status status = take(s);
     s->failed = status != DISTAC_OK;
     s->given = NULL; /* all of it is read */
@@ -390,35 +396,49 @@ distac_status distac_merge_stream_put(distac_merge_stream *s, const distac_tenso
 
 /* ---- the task vectors of whole tensors ---- */
 
-static distac_status make_whole(distac_merge_stream *s, int64_t entry, di_stream_whole *out) {
+/* Those of the tensor at unit `at`, behind the others. */
+static distac_status make_whole(distac_merge_stream *s, int64_t at) {
+    int64_t entry = unit_at(s, at).entry;
     const di_entry *e = s->run.base->entries[entry];
+    di_stream_whole *out = di_stream_whole_at(s, s->whole_count);
     out->taus = di_new((size_t)s->run.models * sizeof *out->taus);
     distac_status status = out->taus ? DISTAC_OK : DISTAC_ENOMEM;
+    out->bytes = 0;
     for (int32_t t = 0; t < s->run.models && status == DISTAC_OK; t++) {
         int64_t partner = s->run.partner[t * s->run.base->count + entry];
         bool wide = e->type->dtype == DISTAC_F64 || s->run.inputs[t]->entries[partner]->type->dtype == DISTAC_F64;
-        status = di_tensor_new(s->run.context, wide ? DISTAC_F64 : DISTAC_F32, e->rank, e->shape, false, &out->taus[t]);
+        int32_t dtype = wide ? DISTAC_F64 : DISTAC_F32;
+        status = di_tensor_new(s->run.context, dtype, e->rank, e->shape, false, &out->taus[t]);
+        out->bytes += e->numel * distac_dtype_bytes(dtype);
     }
     if (status != DISTAC_OK) {
-        drop_whole(s, out);
+        free_whole(s, out);
         return status;
     }
     out->entry = entry;
-    di_crew_offer(s, out);
+    out->at = at;
+    di_crew_offer(s);
     return DISTAC_OK;
 }
 
-/* Begins with those of the tensor after this one, if there are other threads and there is room. */
-static void make_later(distac_merge_stream *s, int64_t entry) {
-    int64_t at = s->at, limit = atomic_load(&s->run.context->memory_limit);
-    while (at < unit_count(s) && (kind_of(s, unit_at(s, at).entry) != DI_GIVEN || unit_at(s, at).entry == entry)) at++;
-    if (at == unit_count(s) || s->threads == 0) return;
-    int64_t after = unit_at(s, at).entry, bytes = 0;
-    if (__builtin_mul_overflow(s->run.base->entries[after]->numel, (int64_t)sizeof(float) * s->run.models, &bytes) ||
-        bytes > later_bytes)
-        return;
-    if (limit > 0 && atomic_load(&s->run.context->memory_used) + 2 * bytes > limit) return;
-    (void)make_whole(s, after, &s->later); /* else they are made in their turn */
+/* Begins with those of the tensors after this one, if there are other threads and there is room; else they are made in
+ * their turn. */
+static void make_later(distac_merge_stream *s) {
+    int64_t limit = atomic_load(&s->run.context->memory_limit), sum = 0;
+    for (int32_t i = 1; i < s->whole_count; i++) sum += di_stream_whole_at(s, i)->bytes;
+    while (s->threads > 0 && s->whole_count < DI_STREAM_WHOLES) {
+        const di_stream_whole *last = di_stream_whole_at(s, s->whole_count - 1);
+        int64_t at = last->at, bytes;
+        while (at < unit_count(s) && (kind_of(s, unit_at(s, at).entry) != DI_GIVEN || unit_at(s, at).entry == last->entry))
+            at++;
+        if (at == unit_count(s)) return;
+        int64_t numel = s->run.base->entries[unit_at(s, at).entry]->numel;
+        if (__builtin_mul_overflow(numel, (int64_t)sizeof(float) * s->run.models, &bytes) || bytes > later_bytes - sum)
+            return;
+        if (limit > 0 && atomic_load(&s->run.context->memory_used) + 2 * bytes > limit) return;
+        if (make_whole(s, at) != DISTAC_OK) return;
+        sum += bytes;
+    }
 }
 
 distac_status distac_merge_stream_tau(distac_merge_stream *s, int32_t index, distac_tensor **out) {
@@ -426,24 +446,23 @@ distac_status distac_merge_stream_tau(distac_merge_stream *s, int32_t index, dis
     DI_REQUIRE(out, "out is NULL");
     *out = NULL;
     if (!s->waits) return di_fail(DISTAC_ESTATE, "no tensor is waited for; distac_merge_stream_next says which is");
+    if (s->failed) return di_fail(DISTAC_ESTATE, "the merge has failed before");
     if (index < 0 || index >= s->run.models)
         return di_fail(DISTAC_EINVAL, "task vector %d of %d", (int)index, (int)s->run.models);
     int64_t entry = unit_at(s, s->at).entry;
-    if (s->now.entry != entry) {
-        drop_whole(s, &s->now);
-        if (s->later.entry >= 0) DI_TRY(di_crew_move(s));
-        if (s->now.entry != entry) {
-            drop_whole(s, &s->now);
-            DI_TRY(make_whole(s, entry, &s->now));
+    if (s->asked != s->at) {
+        s->failed = true; /* until this is done */
+        while (s->whole_count && di_stream_whole_at(s, 0)->entry != entry) { /* nobody asked */
+            DI_TRY(di_crew_whole(s, false));
+            drop_first(s);
         }
-        distac_status status = di_crew_whole(s, &s->now);
-        if (status != DISTAC_OK) {
-            s->failed = true;
-            return status;
-        }
-        make_later(s, entry);
+        if (!s->whole_count) DI_TRY(make_whole(s, s->at));
+        DI_TRY(di_crew_whole(s, true));
+        s->failed = false;
+        s->asked = s->at;
+        make_later(s);
     }
-    *out = s->now.taus[index];
+    *out = di_stream_whole_at(s, 0)->taus[index];
     di_tensor_retain(*out);
     return DISTAC_OK;
 }

@@ -25,11 +25,12 @@ typedef struct di_slot {
 
 /* The task vectors of a whole tensor, as tensors: made by all, piece after piece. */
 typedef struct di_stream_whole {
-    int64_t entry; /* -1: none */
+    int64_t entry, at, bytes; /* at: which unit is the entry's first */
     int64_t pieces, next, done, bad; /* bad: the first piece that failed, -1: none */
     distac_tensor **taus;
 } di_stream_whole;
 
+enum { DI_STREAM_WHOLES = 12 }; /* the one that is asked for, and some after it: between large tensors are small ones */
 enum { DI_STREAM_PAD = 8 }; /* doubles between rows: callers may count from one */
 
 struct distac_merge_stream {
@@ -49,11 +50,10 @@ struct distac_merge_stream {
     int64_t current;            /* number of the slot that is shown, -1: none */
     bool ended, waits, failed;  /* waits: a whole tensor is to be put */
     const distac_tensor *given; /* the result that is being put, contiguous */
-    int64_t given_entry;
+    int64_t given_entry, asked; /* asked: the unit whose task vectors were asked for last */
     uint8_t *turning;           /* a tensor that lies transposed in the file, then as it lies there */
     size_t turning_bytes;
     int64_t turning_entry;
-    di_stream_whole now, later; /* under the lock: next, done, bad */
 
     int64_t chunk, slots, ring; /* elements; how many have rows; how many there are */
     double *rows;
@@ -65,6 +65,8 @@ struct distac_merge_stream {
     pthread_mutex_t lock;
     pthread_cond_t work, ready;
     di_slot *slot;
+    di_stream_whole whole[DI_STREAM_WHOLES]; /* from whole_first on, in a ring; under the lock: next, done, bad */
+    int32_t whole_first, whole_count;
     int64_t looked, planned, loading, storing, put;
     int64_t *free_rows, free_count, unfinished; /* unfinished: planned and neither stored nor bad */
     int64_t bad; /* the first that could not be stored, INT64_MAX: none */
@@ -90,6 +92,10 @@ static inline const di_file_type *di_stream_type(const distac_merge_stream *s, i
     return s->written.items[s->written.item_of[entry]].type;
 }
 
+static inline di_stream_whole *di_stream_whole_at(distac_merge_stream *s, int32_t i) {
+    return &s->whole[(s->whole_first + i) % DI_STREAM_WHOLES];
+}
+
 /* ---- stream_slot.c: the work on one slot, by one thread, which may be done again ---- */
 distac_status di_slot_load(distac_merge_stream *s, const di_slot *slot);
 distac_status di_slot_store(distac_merge_stream *s, di_slot *slot, uint8_t *bytes);
@@ -109,10 +115,11 @@ distac_status di_crew_pass(distac_merge_stream *s, int64_t number);
 distac_status di_crew_finish(distac_merge_stream *s, bool written);
 /* Does one thing or waits for somebody else's. */
 distac_status di_crew_help(distac_merge_stream *s);
-/* Offers pieces; until they are done. */
-void di_crew_offer(distac_merge_stream *s, di_stream_whole *whole);
-distac_status di_crew_whole(distac_merge_stream *s, di_stream_whole *whole);
-/* The later ones, finished, are those of now. */
-distac_status di_crew_move(distac_merge_stream *s);
+/* One more is there to be made: whole number whole_count from whole_first on. */
+void di_crew_offer(distac_merge_stream *s);
+/* Until the first is made; whether it failed is told if `wanted`. */
+distac_status di_crew_whole(distac_merge_stream *s, bool wanted);
+/* The first, which is made, is no longer needed. */
+void di_crew_drop(distac_merge_stream *s);
 
 #endif

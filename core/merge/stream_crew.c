@@ -123,7 +123,10 @@ static bool piece_of(distac_merge_stream *s, int32_t lane, di_stream_whole *whol
 }
 
 static bool work(distac_merge_stream *s, int32_t lane) {
-    return write_some(s) || store_one(s) || load_one(s) || piece_of(s, lane, &s->now) || piece_of(s, lane, &s->later);
+    if (write_some(s) || store_one(s) || load_one(s)) return true;
+    for (int32_t i = 0; i < s->whole_count; i++)
+        if (piece_of(s, lane, di_stream_whole_at(s, i))) return true;
+    return false;
 }
 
 /* ---- the threads ---- */
@@ -361,8 +364,9 @@ distac_status di_crew_help(distac_merge_stream *s) {
     return status;
 }
 
-void di_crew_offer(distac_merge_stream *s, di_stream_whole *whole) {
+void di_crew_offer(distac_merge_stream *s) {
     pthread_mutex_lock(&s->lock);
+    di_stream_whole *whole = di_stream_whole_at(s, s->whole_count++);
     whole->pieces = (s->run.base->entries[whole->entry]->numel + DI_PIECE - 1) / DI_PIECE;
     whole->next = whole->done = 0;
     whole->bad = -1;
@@ -370,26 +374,21 @@ void di_crew_offer(distac_merge_stream *s, di_stream_whole *whole) {
     pthread_mutex_unlock(&s->lock);
 }
 
-distac_status di_crew_whole(distac_merge_stream *s, di_stream_whole *whole) {
+distac_status di_crew_whole(distac_merge_stream *s, bool wanted) {
     DI_TRY(begin(s));
     distac_status status = DISTAC_OK;
+    di_stream_whole *whole = di_stream_whole_at(s, 0);
     pthread_mutex_lock(&s->lock);
     while (whole->done < whole->pieces && status == DISTAC_OK)
         if (!piece_of(s, 0, whole)) status = wait(s);
     int64_t bad = whole->bad;
     pthread_mutex_unlock(&s->lock);
-    return status != DISTAC_OK || bad < 0 ? status : repeat(s, bad, whole);
+    return status != DISTAC_OK || bad < 0 || !wanted ? status : repeat(s, bad, whole);
 }
 
-distac_status di_crew_move(distac_merge_stream *s) {
-    distac_status status = DISTAC_OK;
+void di_crew_drop(distac_merge_stream *s) {
     pthread_mutex_lock(&s->lock);
-    while (s->later.done < s->later.pieces && status == DISTAC_OK)
-        if (!piece_of(s, 0, &s->later)) status = wait(s);
-    if (status == DISTAC_OK) {
-        s->now = s->later;
-        s->later = (di_stream_whole){.entry = -1, .bad = -1};
-    }
+    s->whole_first = (s->whole_first + 1) % DI_STREAM_WHOLES;
+    s->whole_count--;
     pthread_mutex_unlock(&s->lock);
-    return status;
 }
