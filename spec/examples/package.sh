@@ -26,7 +26,7 @@ for package in $packages; do
         libdistac0) grep -q 'liblapacke.*libopenblas.*libc6' "$work/depends" && ! grep -q 'lua\|distac' "$work/depends" ;;
         libdistac-script0 | distac) grep -q "libdistac0 (= $version-1), lua-distac (= $version-1).*libc6" "$work/depends" ;;
         lua-distac) grep -q "libdistac0 (= $version-1), distac-data (= $version-1)" "$work/depends" ;;
-        distac-data) [ ! -s "$work/depends" ] && [ "$(dpkg-deb -f "$deb" Architecture)" = all ] ;;
+        distac-data) ! grep -q . "$work/depends" && [ "$(dpkg-deb -f "$deb" Architecture)" = all ] ;;
         *) grep -q "libdistac0 (= $version-1)" "$work/depends" ;;
     esac || { cat "$work/depends"; problem "$package depends on the wrong packages"; }
     dpkg-deb -x "$deb" "$work/root"
