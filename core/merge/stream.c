@@ -12,32 +12,9 @@ enum {
     CHUNK_MAX = 1 << 20,
     WINDOW = 1 << 20 /* elements: files are asked for this many ahead */
 };
-static const int64_t later_bytes = (int64_t)256 << 20; /* task vectors of the next whole tensor are made ahead up to this */
 static const size_t whole_ring_bytes = (size_t)16 << 20;
 
-/* What is gone through, one after the other: to files the output's tensors, in memory the entries. */
-typedef struct unit {
-    int64_t entry, first, numel;
-    bool turned;
-} unit;
-
-static int64_t unit_count(const distac_merge_stream *s) {
-    return s->written.order ? s->written.targets.count : s->run.base->count;
-}
-
-static unit unit_at(const distac_merge_stream *s, int64_t at) {
-    if (!s->written.order) return (unit){at, 0, s->run.base->entries[at]->numel, false};
-    const di_target *t = &s->written.targets.list[s->written.order[at]];
-    return (unit){t->entry, t->first, t->numel, t->turned};
-}
-
 /* ---- planning ---- */
-
-static di_slot_kind kind_of(const distac_merge_stream *s, int64_t entry) {
-    if (!di_entry_is_float(s->run.base->entries[entry])) return s->run.whole ? DI_BYTES : DI_NOTHING;
-    if (s->run.factors[entry] == 0) return s->run.whole ? DI_KEPT : DI_NOTHING; /* in memory: zeros from the start */
-    return s->whole_tensors ? DI_GIVEN : DI_SHOWN;
-}
 
 /* Whether a tensor that is turned may be planned: everything before is written, so its bytes follow. */
 static distac_status begin_turning(distac_merge_stream *s, int64_t entry) {
@@ -64,10 +41,10 @@ static distac_status plan(distac_merge_stream *s) {
     int64_t room = s->ring - (s->planned - s->put), count = 0;
     bool idle = s->put == s->planned;
     pthread_mutex_unlock(&s->lock);
-    while (s->at < unit_count(s) && count < room) {
-        unit u = unit_at(s, s->at);
+    while (s->at < di_stream_units(s) && count < room) {
+        di_stream_unit u = di_stream_unit_at(s, s->at);
         const di_entry *e = s->run.base->entries[u.entry];
-        di_slot_kind what = kind_of(s, u.entry);
+        di_slot_kind what = di_stream_kind(s, u.entry);
         int64_t total = what == DI_BYTES ? di_type_bytes(e->type, u.numel) : u.numel, left = total - s->first;
         int64_t from = (what == DI_BYTES ? di_type_bytes(e->type, u.first) : u.first) + s->first;
         if (s->turning && s->first == 0) { /* the one before is turned when it is whole */
@@ -97,10 +74,10 @@ static distac_status plan(distac_merge_stream *s) {
         s->first = 0;
         if (u.turned) break;
     }
-    if (s->at == unit_count(s) && s->turning && idle && count == 0) DI_TRY(end_turning(s));
+    if (s->at == di_stream_units(s) && s->turning && idle && count == 0) DI_TRY(end_turning(s));
     if (count) {
         di_crew_plan(s, count);
-        di_progress(s->run.context, "merging", s->at, unit_count(s));
+        di_progress(s->run.context, "merging", s->at, di_stream_units(s));
     }
     return DISTAC_OK;
 }
@@ -153,17 +130,11 @@ static distac_status make_buffers(distac_merge_stream *s) {
     return s->bytes ? di_crew_open(s) : DISTAC_ENOMEM;
 }
 
-static void free_whole(const distac_merge_stream *s, di_stream_whole *whole) {
-    for (int32_t t = 0; whole->taus && t < s->run.models; t++) distac_tensor_release(whole->taus[t]);
-    free(whole->taus);
-    whole->taus = NULL;
-}
-
 void distac_merge_stream_release(distac_merge_stream *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
     distac_context *context = s->merge->context;
     di_crew_close(s);
-    for (int32_t i = 0; i < DI_STREAM_WHOLES; i++) free_whole(s, &s->whole[i]);
+    for (int32_t i = 0; i < DI_STREAM_WHOLES; i++) di_whole_free(s, &s->whole[i]);
     for (int64_t i = 0; s->results && i < s->run.base->count; i++) distac_tensor_release(s->results[i]);
     distac_checkpoint_release(s->made);
     distac_tensor_release(s->rows_owner);
@@ -280,14 +251,14 @@ static distac_status next(distac_merge_stream *s, distac_merge_chunk *out) {
             s->current = number;
             return DISTAC_OK;
         }
-        if (s->at == unit_count(s) && !s->turning) {
+        if (s->at == di_stream_units(s) && !s->turning) {
             DI_TRY(di_crew_pass(s, number));
             DI_TRY(di_crew_finish(s, true));
             s->ended = true;
             return DISTAC_OK;
         }
-        if (s->at < unit_count(s) && !s->turning && kind_of(s, unit_at(s, s->at).entry) == DI_GIVEN) {
-            int64_t entry = unit_at(s, s->at).entry;
+        if (s->at < di_stream_units(s) && !s->turning && di_stream_kind(s, di_stream_unit_at(s, s->at).entry) == DI_GIVEN) {
+            int64_t entry = di_stream_unit_at(s, s->at).entry;
             *out = (distac_merge_chunk){s->run.base->entries[entry]->name, entry, 0,
                                         s->run.base->entries[entry]->numel, 0};
             s->waits = true;
@@ -303,7 +274,7 @@ distac_status distac_merge_stream_next(distac_merge_stream *s, distac_merge_chun
     *out = (distac_merge_chunk){0};
     if (s->waits)
         return di_fail(DISTAC_ESTATE, "tensor \"%s\" has no result yet",
-                       s->run.base->entries[unit_at(s, s->at).entry]->name);
+                       s->run.base->entries[di_stream_unit_at(s, s->at).entry]->name);
     if (s->failed) return di_fail(DISTAC_ESTATE, "the merge has failed before");
     if (s->ended) return DISTAC_OK;
     s->failed = true; /* until this is done */
@@ -357,14 +328,9 @@ distac_status distac_merge_stream_write(distac_merge_stream *s, int64_t n_values
     return DISTAC_OK;
 }
 
-static void drop_first(distac_merge_stream *s) {
-    free_whole(s, di_stream_whole_at(s, 0));
-    di_crew_drop(s);
-}
-
 /* All tensors that are cut out of the one that is given. */
 static distac_status take(distac_merge_stream *s) {
-    while (s->at < unit_count(s) && unit_at(s, s->at).entry == s->given_entry) {
+    while (s->at < di_stream_units(s) && di_stream_unit_at(s, s->at).entry == s->given_entry) {
         int64_t before = s->planned;
         DI_TRY(plan(s));
         DI_TRY(di_crew_pass(s, s->planned));
@@ -377,7 +343,7 @@ distac_status distac_merge_stream_put(distac_merge_stream *s, const distac_tenso
     DI_REQUIRE(s, "stream is NULL");
     DI_REQUIRE(tensor, "tensor is NULL");
     if (!s->waits) return di_fail(DISTAC_ESTATE, "no tensor is waited for; distac_merge_stream_next says which is");
-    s->given_entry = unit_at(s, s->at).entry;
+    s->given_entry = di_stream_unit_at(s, s->at).entry;
     const di_entry *e = s->run.base->entries[s->given_entry];
     bool fits = tensor->rank == e->rank;
     for (int32_t k = 0; fits && k < e->rank; k++) fits = tensor->shape[k] == e->shape[k];
@@ -386,85 +352,12 @@ distac_status distac_merge_stream_put(distac_merge_stream *s, const distac_tenso
     DI_TRY(di_tensor_bring(tensor, false, &dense));
     s->given = dense;
     s->waits = false;
-    if (s->whole_count && di_stream_whole_at(s, 0)->entry == s->given_entry) drop_first(s);
+    if (s->whole_count && di_stream_whole_at(s, 0)->entry == s->given_entry) di_whole_drop(s);
     distac_status status = take(s);
     s->failed = status != DISTAC_OK;
     s->given = NULL; /* all of it is read */
     distac_tensor_release(dense);
     return status;
-}
-
-/* ---- the task vectors of whole tensors ---- */
-
-/* Those of the tensor at unit `at`, behind the others. */
-static distac_status make_whole(distac_merge_stream *s, int64_t at) {
-    int64_t entry = unit_at(s, at).entry;
-    const di_entry *e = s->run.base->entries[entry];
-    di_stream_whole *out = di_stream_whole_at(s, s->whole_count);
-    out->taus = di_new((size_t)s->run.models * sizeof *out->taus);
-    distac_status status = out->taus ? DISTAC_OK : DISTAC_ENOMEM;
-    out->bytes = 0;
-    for (int32_t t = 0; t < s->run.models && status == DISTAC_OK; t++) {
-        int64_t partner = s->run.partner[t * s->run.base->count + entry];
-        bool wide = e->type->dtype == DISTAC_F64 || s->run.inputs[t]->entries[partner]->type->dtype == DISTAC_F64;
-        int32_t dtype = wide ? DISTAC_F64 : DISTAC_F32;
-        status = di_tensor_new(s->run.context, dtype, e->rank, e->shape, false, &out->taus[t]);
-        out->bytes += e->numel * distac_dtype_bytes(dtype);
-    }
-    if (status != DISTAC_OK) {
-        free_whole(s, out);
-        return status;
-    }
-    out->entry = entry;
-    out->at = at;
-    di_crew_offer(s);
-    return DISTAC_OK;
-}
-
-/* Begins with those of the tensors after this one, if there are other threads and there is room; else they are made in
- * their turn. */
-static void make_later(distac_merge_stream *s) {
-    int64_t limit = atomic_load(&s->run.context->memory_limit), sum = 0;
-    for (int32_t i = 1; i < s->whole_count; i++) sum += di_stream_whole_at(s, i)->bytes;
-    while (s->threads > 0 && s->whole_count < DI_STREAM_WHOLES) {
-        const di_stream_whole *last = di_stream_whole_at(s, s->whole_count - 1);
-        int64_t at = last->at, bytes;
-        while (at < unit_count(s) && (kind_of(s, unit_at(s, at).entry) != DI_GIVEN || unit_at(s, at).entry == last->entry))
-            at++;
-        if (at == unit_count(s)) return;
-        int64_t numel = s->run.base->entries[unit_at(s, at).entry]->numel;
-        if (__builtin_mul_overflow(numel, (int64_t)sizeof(float) * s->run.models, &bytes) || bytes > later_bytes - sum)
-            return;
-        if (limit > 0 && atomic_load(&s->run.context->memory_used) + 2 * bytes > limit) return;
-        if (make_whole(s, at) != DISTAC_OK) return;
-        sum += bytes;
-    }
-}
-
-distac_status distac_merge_stream_tau(distac_merge_stream *s, int32_t index, distac_tensor **out) {
-    DI_REQUIRE(s, "stream is NULL");
-    DI_REQUIRE(out, "out is NULL");
-    *out = NULL;
-    if (!s->waits) return di_fail(DISTAC_ESTATE, "no tensor is waited for; distac_merge_stream_next says which is");
-    if (s->failed) return di_fail(DISTAC_ESTATE, "the merge has failed before");
-    if (index < 0 || index >= s->run.models)
-        return di_fail(DISTAC_EINVAL, "task vector %d of %d", (int)index, (int)s->run.models);
-    int64_t entry = unit_at(s, s->at).entry;
-    if (s->asked != s->at) {
-        s->failed = true; /* until this is done */
-        while (s->whole_count && di_stream_whole_at(s, 0)->entry != entry) { /* nobody asked */
-            DI_TRY(di_crew_whole(s, false));
-            drop_first(s);
-        }
-        if (!s->whole_count) DI_TRY(make_whole(s, s->at));
-        DI_TRY(di_crew_whole(s, true));
-        s->failed = false;
-        s->asked = s->at;
-        make_later(s);
-    }
-    *out = di_stream_whole_at(s, 0)->taus[index];
-    di_tensor_retain(*out);
-    return DISTAC_OK;
 }
 
 distac_status distac_merge_stream_commit(distac_merge_stream *s) {

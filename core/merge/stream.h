@@ -96,11 +96,36 @@ static inline di_stream_whole *di_stream_whole_at(distac_merge_stream *s, int32_
     return &s->whole[(s->whole_first + i) % DI_STREAM_WHOLES];
 }
 
+/* What is gone through, one after the other: to files the output's tensors, in memory the entries. */
+typedef struct di_stream_unit {
+    int64_t entry, first, numel;
+    bool turned;
+} di_stream_unit;
+
+static inline int64_t di_stream_units(const distac_merge_stream *s) {
+    return s->written.order ? s->written.targets.count : s->run.base->count;
+}
+static inline di_stream_unit di_stream_unit_at(const distac_merge_stream *s, int64_t at) {
+    if (!s->written.order) return (di_stream_unit){at, 0, s->run.base->entries[at]->numel, false};
+    const di_target *t = &s->written.targets.list[s->written.order[at]];
+    return (di_stream_unit){t->entry, t->first, t->numel, t->turned};
+}
+static inline di_slot_kind di_stream_kind(const distac_merge_stream *s, int64_t entry) {
+    if (!di_entry_is_float(s->run.base->entries[entry])) return s->run.whole ? DI_BYTES : DI_NOTHING;
+    if (s->run.factors[entry] == 0) return s->run.whole ? DI_KEPT : DI_NOTHING; /* in memory: zeros from the start */
+    return s->whole_tensors ? DI_GIVEN : DI_SHOWN;
+}
+
 /* ---- stream_slot.c: the work on one slot, by one thread, which may be done again ---- */
 distac_status di_slot_load(distac_merge_stream *s, const di_slot *slot);
 distac_status di_slot_store(distac_merge_stream *s, di_slot *slot, uint8_t *bytes);
 /* A piece of a whole tensor's task vectors. */
 distac_status di_whole_piece(distac_merge_stream *s, int32_t lane, const di_stream_whole *whole, int64_t piece);
+
+/* ---- stream_whole.c ---- */
+void di_whole_free(const distac_merge_stream *s, di_stream_whole *whole);
+/* The first is no longer needed; it is made. */
+void di_whole_drop(distac_merge_stream *s);
 
 /* ---- stream_crew.c: who does it ---- */
 distac_status di_crew_open(distac_merge_stream *s);
