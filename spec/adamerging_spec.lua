@@ -15,7 +15,7 @@ describe("adamerging", function()
             flats[i] = model:with(p.base + tau):params() - p.model:params()
         end
         raw.vit_combine(model, p.model:params(), flats, lambdas)
-        local sum, grads = 0, distac.zeros({ model:numel() }, F64)
+        local sum, grads = 0, model:params() * 0
         for _, d in ipairs(p.data) do
             local f = model:forward(d.dataset:images():to "f64")
             local z = d.head:logits(f)

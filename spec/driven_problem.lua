@@ -15,7 +15,8 @@ function driven.encoder(seed, dtype)
     local config = { seed = seed, dtype = dtype or "f64" }
     for key, value in pairs(CONFIG) do config[key] = value end
     local m = distac.vit(config)
-    m:params():copy(m:params() + 0.05 * distac.randn({ m:numel() }, { seed = seed, dtype = dtype or "f64" }))
+    local nudge = distac.randn({ m:numel() }, { seed = seed, dtype = dtype or "f64" })
+    m:params():copy(m:params() + 0.05 * nudge:to(m:params():device()))
     return m
 end
 

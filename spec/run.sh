@@ -313,7 +313,7 @@ if has cuda; then
 fi
 if has cuda-emulated && needs cuda-emulated gcc g++ lua5.4 busted; then
     emulated=$PWD/build-cuda
-    there="test_device_life test_device test_kernels test_kernels_flat test_kernels_narrow"
+    there="test_device_life test_device test_kernels test_kernels_flat test_kernels_narrow test_kernels_rows"
     # shellcheck disable=SC2086
     if step "emulated device build" build_tree "$emulated" gcc -DDISTAC_CUDA_EMULATED=ON -DDISTAC_CUDA=OFF -- \
         $there distac distac_lua distac_raw54 distac_cuda_emulated &&

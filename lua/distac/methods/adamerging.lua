@@ -82,7 +82,7 @@ local function direction(job)
         if cancelled then context.cancel() end
         saved = raw.clock()
     end
-    local grads, dlambdas = raw.tensor_create(context.get(), job.code, { job.size }), matrix(count, columns)
+    local grads, dlambdas = raw.tensor_create_beside(raw.vit_params(job.vit), job.code, { job.size }), matrix(count, columns)
     for k = first, v.iterations - 1 do
         local ok, err = pcall(function()
             job:poll()
