@@ -3,8 +3,10 @@
 # float64 and the engine's peak of memory. Needs python3 with torch, numpy and safetensors.
 #   spec/bench/merge.sh [BUILD [THREADS [FOLDER]]]
 # FOLDER holds, or is filled with, base and eight models of a ViT-B/32 (3.2 GB) and the layers of the TSVM benchmark; by
-# default a temporary one. PARTS: memory, tsvm, steps (where the time goes); all by default. REPS: of each measurement, 3.
-# SPECTRA: see tsvm.py. PYTHON: the interpreter. PyTorch is tuned with the OpenMP build of OpenBLAS if OPENBLAS_OPENMP (a folder with its libraries, by default
+# default a temporary one. PARTS: memory, tsvm, steps (where the time goes), all by default; files: what merging files holds
+# beside file pages, of models in FOLDER, or in PEAKS, a folder with base and eight of a ViT-L/14 (12 GB, make_models.lua l14).
+# REPS: of each measurement, 3. SPECTRA: see tsvm.py. PYTHON: the interpreter. PyTorch is tuned with the OpenMP build of
+# OpenBLAS if OPENBLAS_OPENMP (a folder with its libraries, by default
 # the one that Debian installs) is there. Errors of the elementwise methods: spec/golden/check_merge.py.
 # memory: task vectors in memory to the merged one in memory. tsvm: the four matrices of a layer, in memory.
 set -euo pipefail
@@ -22,7 +24,11 @@ openmp=${OPENBLAS_OPENMP:-/usr/lib/$(uname -m)-linux-gnu/openblas-openmp}
 if [ -d "$openmp" ]; then tuned+=("LD_LIBRARY_PATH=$openmp"); fi
 for part in ${PARTS:-memory tsvm steps}; do
     if [ "$part" = steps ]; then continue; fi
-    if [ "$part" = memory ]; then
+    if [ "$part" = files ]; then
+        [ -f "${PEAKS:-$folder}/m8.safetensors" ] || "$build/distac" spec/bench/make_models.lua b32 "$folder" 8
+        "$python" spec/bench/merge_peaks.py "$build/distac" "${PEAKS:-$folder}" "$folder" average task_arithmetic ties ties:4 \
+            ties:2 consensus_ta tall_mask dare dare_ties lines slerp nuslerp model_stock breadcrumbs della pcb tsvm
+    elif [ "$part" = memory ]; then
         [ -f "$folder/m8.safetensors" ] || "$build/distac" spec/bench/make_models.lua b32 "$folder" 8
         "${tuned[@]}" BUILD="$build" METHODS="consensus_ta ties" "$python" spec/bench/merge_peers.py "$folder/base.safetensors" \
             "$folder"/m[1-8].safetensors >>"$lines"
@@ -37,6 +43,8 @@ rows = {}
 for line in open(sys.argv[1]):
     row = json.loads(line)
     rows.setdefault(row["method"], {})["distac" if row["tool"].startswith("distac") else "torch"] = row
+if not rows:
+    sys.exit()
 median = lambda v: sorted(v)[len(v) // 2]
 show = lambda v, form: "-" if v is None else format(v, form)
 print(f"{'method':<16}{'distac s':>10}{'PyTorch s':>11}{'ratio':>8}{'distac error':>14}{'PyTorch error':>15}{'distac GB':>11}")
