@@ -56,14 +56,6 @@ end
 local Operator = { __name = "MergeOperator" }
 Operator.__index = Operator
 
-local function check_param(fname, p, v)
-    methods.check(fname, p, v)
-    if p.whole and v ~= math.floor(v) then
-        check.wanted(fname, p.name, "a whole number", v)
-    end
-    return v
-end
-
 -- { Lua pattern, factor, pattern } in the order in which they count.
 local function rules_of(fname, values)
     local rules = {}
@@ -86,23 +78,13 @@ end
 
 function M.build(name, given)
     local fname, method = "distac.merge." .. name, M.method(name)
-    if given ~= nil and type(given) ~= "table" then
-        check.wanted(fname, "parameters", "a table", given)
-    end
-    local names, known, values = {}, {}, {}
-    for i, p in ipairs(method.params) do
-        names[i], known[p.name], values[p.name] = p.name, p, p.default
-    end
-    for rule in pairs(methods.rule_keys) do
-        known[rule] = true
-    end
-    for key, v in pairs(given or {}) do
-        local p = known[key]
-        if not p then
-            local text = type(key) == "string" and key or check.describe(key)
-            errors.raise("ENOTFOUND", "%s: unknown parameter %q%s", fname, text, check.hint(text, names))
+    local values = methods.values(fname, method, given, function(p, v)
+        if p.whole and v ~= math.floor(v) then
+            check.wanted(fname, p.name, "a whole number", v)
         end
-        values[key] = p == true and v or check_param(fname, p, v)
+    end)
+    for rule in pairs(methods.rule_keys) do
+        values[rule] = given and given[rule]
     end
     rules_of(fname, values)
     return setmetatable({ method = name, values = values, given = given or {}, needs_data = true,

@@ -28,31 +28,13 @@ local function build(name, given)
     if entry.data then
         return driven.build(name, given)
     end
-    if given ~= nil and type(given) ~= "table" then
-        check.wanted(fname, "parameters", "a table", given)
-    end
-    local names, known, values = {}, {}, {}
-    for i, p in ipairs(entry.params) do
-        names[i], known[p.name], values[p.name] = p.name, p, p.default
-    end
-    local operator = { method = name, values = values, handle = raw.merge_create(context.get(), name),
+    local handle = raw.merge_create(context.get(), name)
+    local values = methods.values(fname, entry, given, function(p, v)
+        raw.merge_set(handle, p.name, p.choices and { methods.choice(p, v) } or type(v) == "table" and v or { v })
+    end)
+    local operator = { method = name, values = values, handle = handle,
         fixed_lambda = given ~= nil and given.lambda ~= nil } -- said, not a default: a recipe does not search it
     methods.apply_rules(fname, operator, given)
-    for key, v in pairs(given or {}) do
-        local p = known[key]
-        if methods.rule_keys[key] then
-            p = false
-        end
-        if p == nil then
-            local text = type(key) == "string" and key or check.describe(key)
-            errors.raise("ENOTFOUND", "%s: unknown parameter %q%s", fname, text, check.hint(text, names))
-        end
-        if p then
-            values[key] = methods.check(fname, p, v)
-            local numbers = p.choices and { methods.choice(p, v) } or type(v) == "table" and v or { v }
-            raw.merge_set(operator.handle, key, numbers)
-        end
-    end
     return setmetatable(operator, Operator)
 end
 

@@ -105,6 +105,31 @@ local function patterns(fname, key, v)
     return list
 end
 
+-- A method's parameters, complete: the defaults, and what is given instead, checked; take(p, v), if given, is called with
+-- each of those. Rules are not among them.
+function M.values(fname, entry, given, take)
+    if given ~= nil and type(given) ~= "table" then
+        check.wanted(fname, "parameters", "a table", given)
+    end
+    local names, known, values = {}, {}, {}
+    for i, p in ipairs(entry.params) do
+        names[i], known[p.name], values[p.name] = p.name, p, p.default
+    end
+    for key, v in pairs(given or {}) do
+        local p = known[key]
+        if p then
+            values[key] = M.check(fname, p, v)
+            if take then
+                take(p, v)
+            end
+        elseif not M.rule_keys[key] then
+            local text = type(key) == "string" and key or check.describe(key)
+            errors.raise("ENOTFOUND", "%s: unknown parameter %q%s", fname, text, check.hint(text, names))
+        end
+    end
+    return values
+end
+
 -- The rules of given parameters in the order in which they count: { pattern, factor }.
 function M.rules(fname, given)
     local rules = {}
