@@ -108,7 +108,7 @@ def main():
     print(f"torch {torch.__version__}, {T} models, {len(names)} tensors")
     print(f"{'method':<16}{'engine s':>10}{'engine':>10}{'PyTorch':>10}{'rounding':>10}  worst tensor of the engine", flush=True)
     for method in arguments.methods.split(","):
-        command = [arguments.distac, "merge", "--base", base_path, "--method", method, "-o", out] + paths
+        command = [arguments.distac, "merge", "--base", base_path, "--method", method, "--force", "-o", out] + paths
         if method in lambdas:
             command += ["--lambda", str(lambdas[method])]
         if arguments.only:
