@@ -24,7 +24,7 @@ parts="build ops numerics models identity memcheck racecheck initcheck
        torch-b32-bf16-eager torch-b32-bf16-compile torch-b32-f32-eager torch-b32-f32-compile
        torch-l14-bf16-eager torch-l14-bf16-compile torch-l14-f32-eager torch-l14-f32-compile
        models-b32 tsvm-b32 torch-tsvm-b32 models-l14 tsvm-l14 torch-tsvm-l14 startup table"
-tests="test_kernels test_kernels_flat test_kernels_rows test_kernel_gradients test_numerics test_products test_device"
+tests="test_kernels test_kernels_flat test_kernels_rows test_kernels_narrow test_kernel_gradients test_numerics test_products test_device"
 
 skip() { echo "$*"; return 77; }
 gpu() { [ -n "${GPU_FORCE:-}" ] || nvidia-smi -L >/dev/null 2>&1 || { echo "no GPU: nvidia-smi lists none"; return 77; }; }
@@ -69,7 +69,7 @@ spec_part() { # PROGRAM: a C test whose cases run on the device
     if [ $code = 0 ] && grep -q '^skipped:' <<<"$out"; then echo "the device's cases were skipped"; return 1; fi
     return $code
 }
-part_ops() { spec_part test_kernels && spec_part test_kernels_flat && spec_part test_kernels_rows && spec_part test_kernel_gradients; }
+part_ops() { spec_part test_kernels && spec_part test_kernels_flat && spec_part test_kernels_rows && spec_part test_kernels_narrow && spec_part test_kernel_gradients; }
 part_numerics() { spec_part test_numerics && spec_part test_products; }
 part_models() { spec_part test_device; }
 part_identity() { # the same numbers from two processes
