@@ -26,6 +26,12 @@ parts="build ops numerics models identity memcheck racecheck initcheck
        models-b32 tsvm-b32 torch-tsvm-b32 models-l14 tsvm-l14 torch-tsvm-l14 startup table"
 tests="test_kernels test_kernels_flat test_kernels_rows test_kernels_narrow test_kernel_gradients test_numerics test_products test_device"
 
+# within COMMAND...: in what is left of the part's time
+within() {
+    local left=$((limit - (SECONDS - start)))
+    [ $left -gt 0 ] || { echo "the part's $limit seconds are over"; return 124; }
+    timeout -k 5 $left "$@"
+}
 skip() { echo "$*"; return 77; }
 gpu() { [ -n "${GPU_FORCE:-}" ] || nvidia-smi -L >/dev/null 2>&1 || { echo "no GPU: nvidia-smi lists none"; return 77; }; }
 program() { # NAME: its path, if it was built
@@ -55,7 +61,7 @@ part_build() { # CMAKE_OPTIONS: others than -DDISTAC_CUDA=ON
         case " $(cmake --build "$build" --target help) " in *[[:space:]]$target[:[:space:]]*) targets+=("$target") ;; esac
     done
     # What is built stays built: another run goes on after the time is over.
-    timeout -k 5 $limit cmake --build "$build" -j "$(nproc)" --target "${targets[@]}"
+    within cmake --build "$build" -j "$(nproc)" --target "${targets[@]}"
 }
 
 spec_part() { # PROGRAM: a C test whose cases run on the device
@@ -63,7 +69,7 @@ spec_part() { # PROGRAM: a C test whose cases run on the device
     gpu || return
     at=$(program "$1") || { skip "$1 is not built"; return; }
     local out
-    out=$(timeout -k 5 $limit "$at" 2>&1)
+    out=$(within "$at" 2>&1)
     local code=$?
     printf '%s\n' "$out"
     if [ $code = 0 ] && grep -q '^skipped:' <<<"$out"; then echo "the device's cases were skipped"; return 1; fi
@@ -76,7 +82,7 @@ part_identity() { # the same numbers from two processes
     gpu || return
     local at a b
     at=$(program bench_device) || { skip "bench_device is not built"; return; }
-    a=$("$at" b32 bf16 32 1 20 | sed 's/.*"loss"://') && b=$("$at" b32 bf16 32 1 20 | sed 's/.*"loss"://') || return 1
+    a=$(within "$at" b32 bf16 32 1 20 | sed 's/.*"loss"://') && b=$(within "$at" b32 bf16 32 1 20 | sed 's/.*"loss"://') || return 1
     echo "loss after 20 steps: $a $b"
     [ "$a" = "$b" ]
 }
@@ -87,7 +93,7 @@ sanitize() { # TOOL
     if [ ! -x "$tool" ]; then skip "compute-sanitizer is not installed"; return; fi
     for test in test_kernels_flat test_device; do
         at=$(program "$test") || { skip "$test is not built"; return; }
-        timeout -k 5 $limit "$tool" --tool "$1" --error-exitcode 9 "$at" || return
+        within "$tool" --tool "$1" --error-exitcode 9 "$at" || return
     done
 }
 part_memcheck() { sanitize memcheck; }
@@ -98,13 +104,13 @@ bench() { # SIZE PRODUCTS [STEPS]
     gpu || return
     local at
     at=$(program bench_device) || { skip "bench_device is not built"; return; }
-    timeout -k 5 $limit "$at" "$1" "$2" "${GPU_BATCH:-128}" "${GPU_SECONDS:-30}" "${3:-0}"
+    within "$at" "$1" "$2" "${GPU_BATCH:-128}" "${GPU_SECONDS:-30}" "${3:-0}"
 }
 peer() { # what torch_gpu.py is told
     gpu || return
     "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null ||
         { skip "$python has no torch that sees a GPU (set PYTHON)"; return; }
-    timeout -k 5 $limit "$python" spec/bench/torch_gpu.py "$@"
+    within "$python" spec/bench/torch_gpu.py "$@"
 }
 engine() { # the command line
     if [ -x "$build/distac" ]; then echo "$build/distac"; else return 1; fi
@@ -113,7 +119,7 @@ models_of() { # SIZE: a base and eight models
     local at
     gpu || return
     at=$(engine) || { skip "the program distac is not built"; return; }
-    mkdir -p "$state/$1" && "$at" spec/bench/make_models.lua "$1" "$state/$1" 8
+    mkdir -p "$state/$1" && within "$at" spec/bench/make_models.lua "$1" "$state/$1" 8
 }
 tsvm() { # SIZE: 8 models merged on the device
     local at start end
@@ -121,7 +127,7 @@ tsvm() { # SIZE: 8 models merged on the device
     at=$(engine) || { skip "the program distac is not built"; return; }
     if [ ! -f "$state/$1/m8.safetensors" ]; then skip "no models: run the part models-$1"; return; fi
     start=$(date +%s.%N)
-    timeout -k 5 $limit "$at" merge --device cuda --base "$state/$1/base.safetensors" --method tsvm --lambda 0.4 --force --quiet \
+    within "$at" merge --device cuda --base "$state/$1/base.safetensors" --method tsvm --lambda 0.4 --force --quiet \
         -o "$state/$1/merged.safetensors" "$state/$1"/m?.safetensors || return
     end=$(date +%s.%N)
     echo "{\"who\":\"distac\",\"what\":\"tsvm\",\"size\":\"$1\",\"models\":8,\"seconds\":$(awk "BEGIN{print $end-$start}"),\"note\":\"whole process, files included\"}"
