@@ -5,6 +5,7 @@ local helper = require "spec.helper"
 local tiny = require "spec.tiny"
 
 local SHAPES = { { 300, 700 }, { 700, 300 }, { 48, 9000 } }
+local NARROWER = { 48, 1200 } -- for a method whose work grows with the cube of the inputs
 -- { method, parameters [, rank of the task vectors] }
 local CASES = {
     { "tsvm" }, { "tsvm", { precision = "exact" } }, { "iso_c" }, { "iso_cts" }, { "knots", nil, 3 },
@@ -32,9 +33,10 @@ describe("too little memory", function()
         return list
     end
 
-    for _, shape in ipairs(SHAPES) do
+    for _, widest in ipairs(SHAPES) do
         for _, case in ipairs(CASES) do
             local operator = distac.merge[case[1]](case[2])
+            local shape = case[1] == "wudi" and widest[2] > NARROWER[2] and NARROWER or widest
             it(string.format("is told for [%d,%d] by %s", shape[1], shape[2], tostring(operator)), function()
                 local models, out = models_of(shape, case[3]), root .. "/out.safetensors"
                 local function merge(limit)
