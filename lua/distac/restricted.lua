@@ -128,7 +128,7 @@ local function guard_raw(raw, errors, allowed)
     end
 end
 
-local function guard_libraries(allowed, tree)
+local function guard_libraries(allowed)
     local open = io.open
     for name in pairs(io) do
         if name ~= "stdout" and name ~= "stderr" and name ~= "type" then
@@ -155,8 +155,8 @@ local function guard_libraries(allowed, tree)
         end
     end
     package.loadlib, package.searchpath, package.cpath = nil, nil, ""
-    package.path = tree .. "/?.lua;" .. tree .. "/?/init.lua"
-    for i = #package.searchers, 3, -1 do
+    package.path = ""
+    for i = #package.searchers, 3, -1 do -- what is preloaded and distac's own files remain
         package.searchers[i] = nil
     end
     local load = load
@@ -286,7 +286,7 @@ function M.enter(options)
     reads[#reads + 1] = tree
     local allowed = policy(unguarded, { read = reads, write = options.write, names = options.names })
     bound_libraries(patterns)
-    guard_libraries(allowed, tree)
+    guard_libraries(allowed)
     guard_raw(raw, errors, allowed)
     M.env = environment(options.print or print)
     return M.env

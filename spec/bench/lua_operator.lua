@@ -16,9 +16,8 @@ for _, name in ipairs(base:names()) do values = values + base[name]:numel() end
 print(("%d models of %.1f million values, %s, %d threads"):format(#models, values / 1e6,
     distac.runtime == "luajit" and (jit.status() and jit.version or jit.version .. " -joff") or _VERSION, threads))
 
--- Over whole tensors: t:data() is a typed pointer into each.
-local function over_data(_, taus)
-    local sum = distac.zeros(taus[1]:shape())
+-- Over tensors, filling the one that is given: t:data() is a typed pointer into each.
+local function sum_into(sum, taus)
     local n, o = sum:numel(), sum:data()
     local a, b, c, d = taus[1]:data(), taus[2]:data(), taus[3]:data(), taus[4]:data()
     local e, f, g, h = taus[5]:data(), taus[6]:data(), taus[7]:data(), taus[8]:data()
@@ -28,16 +27,10 @@ local function over_data(_, taus)
     return sum
 end
 
--- The same over flat pieces of tensors that lie in the caches, filling the one that is given.
-local function over_pieces(_, taus, _, sum)
-    local n, o = sum:numel(), sum:data()
-    local a, b, c, d = taus[1]:data(), taus[2]:data(), taus[3]:data(), taus[4]:data()
-    local e, f, g, h = taus[5]:data(), taus[6]:data(), taus[7]:data(), taus[8]:data()
-    for i = 0, n - 1 do
-        o[i] = a[i] + b[i] + c[i] + d[i] + e[i] + f[i] + g[i] + h[i]
-    end
-    return sum
-end
+local function over_data(_, taus) return sum_into(distac.zeros(taus[1]:shape()), taus) end
+
+-- Over flat pieces of them that lie in the caches.
+local function over_pieces(_, taus, _, sum) return sum_into(sum, taus) end
 
 -- Over chunks that the engine reads ahead: pointers to doubles.
 local function over_chunks(tau, sum, n)
