@@ -5,6 +5,7 @@
 #define DISTAC_MERGE_H
 
 #include "../io/layout.h"
+#include <string.h>
 
 /* Elements an operator sees at a time: the numbers of eight models stay in the first cache. */
 enum { DI_STEP = 256 };
@@ -131,44 +132,57 @@ void di_run_close(di_merge_run *run);
 double di_run_param(const di_merge_run *run, int32_t index, int32_t model);
 /* The parameter if it is a list of weights that are not all 1, else NULL. */
 const di_values *di_run_weights(const di_merge_run *run, int32_t index);
+/* The number that a list has for a model: its only one, or its own. */
+static inline double di_value_of(const di_values *values, int32_t model) {
+    return values->values[values->count == 1 ? 0 : model];
+}
 double di_run_lambda(const di_merge_run *run, int64_t entry);
 /* The factor that a merge's rules give a tensor. */
 double di_merge_factor(const distac_merge *merge, const char *name);
+/* Room for a mark per piece, to be set by chunk at di_at.piece; all clear. */
+distac_status di_run_marks(di_merge_run *run, uint8_t **out);
+/* What an input is called in a text: its path or its number. t -1: the base. buffer: room for the number. */
+const char *di_run_label(const di_merge_run *run, int32_t t, char *buffer, size_t bytes);
+
+/* ---- read.c ---- */
 /* Elements first … first+n-1 of model t's task vector; false if one of them is not finite. base: the base's
  * elements (NULL for task vectors). */
 bool di_run_load(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, const double *base,
                  double *out);
-/* Room for a mark per piece, to be set by chunk at di_at.piece; all clear. */
-distac_status di_run_marks(di_merge_run *run, uint8_t **out);
 /* The base's elements in double; false if one of them is not finite. */
 bool di_run_base(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *out);
-/* Fails with ENUMERIC and names the first non-finite element at or after `first` of an entry. */
-distac_status di_run_nonfinite(di_merge_run *run, int64_t entry, int64_t first);
 /* A lane's numbers: models task vectors of DI_STEP elements, then the base, then the result. */
 double *const *di_run_rows(const di_merge_run *run, int32_t lane);
 /* Loads n <= DI_STEP elements of all models into a lane's rows; false if one is not finite. */
 bool di_run_step(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, double *const *rows);
+/* n elements of all models as they lie. False if that is not possible: then they are read into rows. */
+bool di_run_floats(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, di_floats *out);
 
+/* ---- nonfinite.c ---- */
+/* Fails with ENUMERIC and names the first non-finite element at or after `first` of an entry. */
+distac_status di_run_nonfinite(di_merge_run *run, int64_t entry, int64_t first);
+/* The same again for what was told last, with all other tensors that have such elements behind it. */
+distac_status di_run_nonfinite_all(const di_merge_run *run);
+
+/* ---- lanes.c ---- */
+/* Calls work(arg, lane, i) for i in 0..count-1, each once, on all lanes; the lowest i that failed is called again
+ * for its error. */
+typedef distac_status (*di_lane_work)(void *arg, int32_t lane, int64_t index);
+distac_status di_run_lanes(di_merge_run *run, int64_t count, di_lane_work work, void *arg);
+
+/* ---- visit.c ---- */
 /* Asks the system for elements of the base and all models that are read soon. */
 enum { DI_AHEAD = 64 }; /* pieces */
 void di_run_ahead(const di_merge_run *run, int64_t entry, int64_t first, int64_t n);
-
-/* Takes what lies in these elements of the base and all models into the fingerprints, if some are wanted: to be called
- * just before they are read. */
+/* Takes what lies in these elements of the base and all models into the fingerprints, if some are wanted: to be
+ * called just before they are read. */
 void di_run_look(const di_merge_run *run, int64_t entry, int64_t first, int64_t n);
-
 /* Shows all elements of all task vectors, step by step, to visit, on all lanes. */
 typedef void (*di_visit)(void *arg, int32_t lane, const di_at *at, int64_t n, const double *const *tau);
 distac_status di_run_visit(di_merge_run *run, di_visit visit, void *arg);
 /* The same where it can be read as it lies (direct.h) by direct, which returns false if a number is not finite. */
 typedef bool (*di_visit_direct)(void *arg, int32_t lane, const di_at *at, int64_t n, const di_floats *floats);
 distac_status di_run_visit_direct(di_merge_run *run, di_visit visit, di_visit_direct direct, void *arg);
-/* n elements of all models as they lie. False if that is not possible: then they are read into rows. */
-bool di_run_floats(const di_merge_run *run, int64_t entry, int64_t first, int64_t n, di_floats *out);
-
-/* Calls work(arg, lane, i) for i in 0..count-1, each once, on all lanes. */
-typedef distac_status (*di_lane_work)(void *arg, int32_t lane, int64_t index);
-distac_status di_run_lanes(di_merge_run *run, int64_t count, di_lane_work work, void *arg);
 
 /* ---- execute.c ---- */
 /* base + lambda*D, or D, of part of a tensor, rounded to dtype. whole: D of the whole tensor if it is there. */
@@ -246,7 +260,18 @@ void di_draw(uint64_t seed, const char *name, int32_t model, int64_t first, int6
 #define DI_SELECT_BYTES ((int64_t)384 << 20)
 /* thresholds[t] = the rank-th largest magnitude of task vector t over all tensors; rank >= 1. */
 distac_status di_select(di_merge_run *run, int64_t rank, double *thresholds);
-/* The rank-th largest of n keys, in time that does not depend on their order. The keys are shuffled and lost. */
+/* A magnitude as its bits, which order like the number: its key. */
+static inline uint64_t di_key(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits & (UINT64_MAX >> 1);
+}
+static inline double di_key_value(uint64_t key) {
+    double value;
+    memcpy(&value, &key, sizeof value);
+    return value;
+}
+/* The rank-th largest of n keys, 1 <= rank <= n, in time that does not depend on their order. The keys are shuffled and lost. */
 uint64_t di_pick(uint64_t *keys, int64_t n, int64_t rank);
 
 #endif

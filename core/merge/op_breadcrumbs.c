@@ -34,12 +34,6 @@ typedef struct state {
     double *factors;   /* that bring tensors to their norms: the same, or by rows [models] of the one being merged */
 } state;
 
-static uint64_t key_of(double value) {
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits & (UINT64_MAX >> 1);
-}
-
 /* The k largest of a row: those above `key`, and the first `equal` of those equal to it. */
 typedef struct largest {
     uint64_t key;
@@ -48,9 +42,9 @@ typedef struct largest {
 
 static largest find_largest(int64_t n, int64_t k, const double *row, uint64_t *keys) {
     if (k < 1) return (largest){UINT64_MAX, 0};
-    for (int64_t i = 0; i < n; i++) keys[i] = key_of(row[i]);
+    for (int64_t i = 0; i < n; i++) keys[i] = di_key(row[i]);
     largest found = {di_pick(keys, n, k), k};
-    for (int64_t i = 0; i < n; i++) found.equal -= key_of(row[i]) > found.key;
+    for (int64_t i = 0; i < n; i++) found.equal -= di_key(row[i]) > found.key;
     return found;
 }
 
@@ -65,7 +59,7 @@ static void thin(const di_merge_run *run, int32_t t, int64_t entry, int64_t firs
     int64_t both = outliers + (int64_t)((double)n * di_run_param(run, BETA, t));
     largest gone = find_largest(n, outliers, row, work), top = find_largest(n, both < n ? both : n, row, work);
     for (int64_t i = 0; i < n; i++) {
-        uint64_t key = key_of(row[i]);
+        uint64_t key = di_key(row[i]);
         bool outlier = belongs(&gone, key), large = belongs(&top, key);
         if (outlier || !large) row[i] = 0;
     }

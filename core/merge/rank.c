@@ -2,7 +2,6 @@
  * digit, each look counting one digit of what matches the digits known so far, until few enough are left. */
 #include "ties.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { DIGIT = 16, BUCKETS = 1 << DIGIT, ROOM = 1 << 17 };
@@ -23,12 +22,6 @@ static const double *read_step(const reader *r, int64_t first, int64_t *n) {
     return di_run_load(run, r->t, r->entry, first, *n, base, out) ? out : NULL;
 }
 
-static uint64_t key_of(double value) {
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits & (UINT64_MAX >> 1);
-}
-
 typedef struct known {
     uint64_t prefix;
     int bits; /* of the prefix */
@@ -47,7 +40,7 @@ static distac_status next_digit(const reader *r, int64_t *buckets, known *k) {
         const double *x = read_step(r, first, &n);
         if (!x) return di_run_nonfinite(r->run, r->entry, first);
         for (int64_t i = 0; i < n; i++) {
-            uint64_t key = key_of(x[i]);
+            uint64_t key = di_key(x[i]);
             if (matches(k, key)) buckets[key >> shift & (BUCKETS - 1)]++;
         }
     }
@@ -65,10 +58,15 @@ static distac_status collect(const reader *r, const known *k, uint64_t *keys, in
         const double *x = read_step(r, first, &n);
         if (!x) return di_run_nonfinite(r->run, r->entry, first);
         for (int64_t i = 0; i < n; i++) {
-            uint64_t key = key_of(x[i]);
-            if (matches(k, key) && count < room) keys[count++] = key;
+            uint64_t key = di_key(x[i]);
+            if (!matches(k, key)) continue;
+            if (count < room) keys[count] = key;
+            count++;
         }
     }
+    if (count != k->matching || k->rank > count)
+        return di_fail_at(DISTAC_EIO, r->run->function, "tensor \"%s\" changed while it was read",
+                          r->run->base->entries[r->entry]->name);
     uint64_t key = di_pick(keys, count, k->rank);
     memcpy(threshold, &key, sizeof *threshold);
     return DISTAC_OK;

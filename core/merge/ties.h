@@ -15,9 +15,11 @@ typedef struct di_election {
     const di_values *weights; /* by which the entries have been multiplied: a mean divides by theirs. NULL: 1 each */
 } di_election;
 
+/* ---- elect.c ---- */
 /* The disjoint merge of n <= DI_STEP elements; an entry counts unless it is zero. */
 void di_elect(const di_election *election, int32_t models, int64_t n, const double *const *tau, double *out);
 
+/* ---- ties.c ---- */
 enum { DI_TIES_PAPER, DI_TIES_AUTHORS, DI_TIES_MERGEKIT, DI_TIES_DISTAC };
 
 typedef struct di_ties_desc {
@@ -40,6 +42,7 @@ int di_ties_direct(const di_ties *ties, const di_merge_run *run, const di_at *at
 /* For di_method.settle: the majority is known now; whether there are votes that it decides. */
 bool di_ties_settle(di_ties *ties, const di_merge_run *run, int dialect);
 
+/* ---- multitask.c ---- */
 /* The multi-task direction of the TALL methods: the sum, or TIES with disjoint sum (authors' dialect). */
 enum { DI_MULTITASK_SUM, DI_MULTITASK_TIES };
 distac_status di_multitask_open(di_merge_run *run, int kind, double keep); /* into run->state */

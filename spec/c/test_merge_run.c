@@ -221,10 +221,56 @@ static void bounded(void **state) {
     free(first);
 }
 
+/* Tensors so small that the share of the sample of each is none: the same thresholds as for one large tensor. */
+static void small_tensors(void **state) {
+    (void)state;
+    enum { TENSORS = 6000, EACH = 200, N = TENSORS * EACH };
+    distac_context *context = open_context(2, NULL);
+    double *values = malloc(N * sizeof *values), *want = malloc(N * sizeof *want);
+    distac_checkpoint *small[2], *large[2], *of_small, *of_large;
+    distac_tensor *tensor;
+    distac_merge *merge;
+    for (int t = 0; t < 2; t++) {
+        OK(distac_checkpoint_create(context, &small[t]));
+        OK(distac_checkpoint_create(context, &large[t]));
+        for (int64_t i = 0; i < N; i++) values[i] = di_normal(3, (uint64_t)t, (uint64_t)i);
+        add(context, large[t], "all", DISTAC_F32, N, values);
+        for (int k = 0; k < TENSORS; k++) {
+            char name[16];
+            snprintf(name, sizeof name, "t%05d", k);
+            add(context, small[t], name, DISTAC_F32, EACH, values + k * EACH);
+        }
+    }
+    OK(distac_merge_create(context, "ties", &merge));
+    OK(distac_merge_delta(merge, 2, large, &of_large));
+    OK(distac_merge_delta(merge, 2, small, &of_small));
+    OK(distac_checkpoint_tensor(of_large, 0, &tensor));
+    OK(distac_tensor_read(tensor, N, want));
+    distac_tensor_release(tensor);
+    for (int k = 0; k < TENSORS; k++) {
+        OK(distac_checkpoint_tensor(of_small, k, &tensor));
+        OK(distac_tensor_read(tensor, EACH, values));
+        distac_tensor_release(tensor);
+        for (int i = 0; i < EACH; i++)
+            if (!(values[i] == want[k * EACH + i])) fail_msg("[%d]: %.9g, wanted %.9g", i, values[i], want[k * EACH + i]);
+    }
+    distac_checkpoint_release(of_small);
+    distac_checkpoint_release(of_large);
+    for (int t = 0; t < 2; t++) {
+        distac_checkpoint_release(small[t]);
+        distac_checkpoint_release(large[t]);
+    }
+    distac_merge_release(merge);
+    distac_context_release(context);
+    free(values);
+    free(want);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(late_votes),
         cmocka_unit_test(bounded),
+        cmocka_unit_test(small_tensors),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
