@@ -70,6 +70,7 @@ local loss = later "distac.loss"
 local optimizer = later "distac.optimizer"
 local steps = later "distac.steps"
 local dataset = later "distac.dataset"
+local loader = later "distac.loader"
 local metrics = later "distac.metrics"
 local merge = later "distac.merge"
 local image = later "distac.image"
@@ -149,7 +150,7 @@ local distac = {
     kd_step = steps.kd_step,
 
     dataset = dataset,
-    loader = dataset.loader,
+    loader = loader.loader,
     metrics = metrics.metrics,
     reliability = metrics.reliability,
     temperature = metrics.temperature,

@@ -163,11 +163,11 @@ end
 
 local function layers(report, lines)
     local wide = 4
-    for _, group in ipairs(report.blocks) do wide = math.max(wide, #group) end
+    for _, group in ipairs(report.layers) do wide = math.max(wide, #group) end
     local head = { string.format("%-" .. wide .. "s", "norm") }
     for i, r in ipairs(report.models) do head[i + 1] = string.format("%10s", r.task:sub(1, 10)) end
     lines[#lines + 1] = table.concat(head, " ")
-    for _, group in ipairs(report.blocks) do
+    for _, group in ipairs(report.layers) do
         local row = { string.format("%-" .. wide .. "s", group) }
         for i, r in ipairs(report.models) do row[i + 1] = string.format("%10s", cell(r.layers[group], "%.4g")) end
         lines[#lines + 1] = table.concat(row, " ")
@@ -249,7 +249,6 @@ commands.doctor = {
         local report = doctor.examine(base, models, o.args)
         report.base.model = o.base
         for i, r in ipairs(report.models) do r.task = tasks[i] end
-        report.blocks = doctor.in_order(report.layers)
         if suite or o.data then measure(o, suite, tasks, models, report) end
         doctor.judge(report)
         local whole = distac.fs.absolute(base_path)
@@ -259,9 +258,9 @@ commands.doctor = {
         end
         local recipe = doctor.recipe(report, suite_words, tasks)
         for i, r in ipairs(report.models) do r.model = o.args[i] end
-        if o.plot then doctor.plot(report, o.plot) end
+        if o.plot then require("distac.doctor.layers").plot(report, o.plot) end
         if o.recipe then distac.fs.write(o.recipe, recipe) end
-        local result = { base = report.base, models = json.array {}, layers = json.array(report.blocks),
+        local result = { base = report.base, models = json.array {}, layers = json.array(report.layers),
                          healthy = report.healthy, recipe = recipe, remark = remark }
         for i, r in ipairs(report.models) do
             local findings = json.array {}

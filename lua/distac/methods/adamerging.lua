@@ -48,7 +48,7 @@ local function direction(job)
     local taus, loaders, rest = {}, {}, job:each "init"
     for i = 1, count do
         taus[i] = job:flat(i, job.factor)
-        loaders[i] = require("distac.dataset").loader(job.data[i].dataset,
+        loaders[i] = require("distac.loader").loader(job.data[i].dataset,
             { batch = v.batch * v.batches, seed = job:task_seed(i) })
     end
     job.factored = true
