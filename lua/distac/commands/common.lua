@@ -7,16 +7,56 @@ common.usage = usage
 
 local function fs() return require("distac").fs end
 
+-- "; did you mean 'NAME'?", or the list of what there is.
+function common.did_you_mean(name, list) return require("distac.schema").did_you_mean(name, list) end
+
+-- The parts of "a,b,c".
+function common.list(text)
+    local parts = {}
+    for part in (text .. ","):gmatch "([^,]*)," do parts[#parts + 1] = part end
+    return parts
+end
+
+-- One of a list of words.
+function common.choice(option, value, list)
+    for _, word in ipairs(list) do
+        if word == value then return value end
+    end
+    local words = #list == 1 and list[1] or table.concat(list, ", ", 1, #list - 1) .. " or " .. list[#list]
+    local near = require "distac.nearest"(value, list)
+    usage(option .. ": wanted " .. words .. ", got '" .. value .. "'"
+        .. (near and "; did you mean '" .. near .. "'?" or ""))
+end
+
 function common.need(o, name, what)
     local value = o[(name:gsub("%-", "_"))]
     if value == nil then usage("--" .. name .. " is missing: " .. what) end
     return value
 end
 
+-- ---- Inputs -------------------------------------------------------------------------------------------
+
+-- What to say of a path where nothing is: the nearest name beside it.
+local function nothing_at(path, what)
+    local folder, name = path:match "^(.*/)([^/]+)/*$"
+    local names = {}
+    if fs().kind(folder or ".") == "folder" then names = fs().list(folder or ".") end
+    local near = require "distac.nearest"(name or path, names)
+    return "there is no " .. what .. " '" .. path .. "'"
+        .. (near and "; did you mean '" .. (folder or "") .. near .. "'?" or "")
+end
+
 function common.file(path, what)
     local kind = fs().kind(path)
-    if kind ~= "file" then usage(what .. ": there is no file '" .. path .. "'") end
-    return path
+    if kind == "file" then return path end
+    usage(what .. ": " .. (kind and "'" .. path .. "' is " .. (kind == "folder" and "a folder" or "no regular file")
+        .. ", a file is wanted" or nothing_at(path, "file")))
+end
+
+function common.folder(path, what)
+    local kind = fs().kind(path)
+    if kind == "folder" then return path end
+    usage(what .. ": " .. (kind and "'" .. path .. "' is no folder" or nothing_at(path, "folder")))
 end
 
 function common.is_model_folder(path)
@@ -37,10 +77,14 @@ function common.weights(path, what)
     return common.file(path, what)
 end
 
-function common.folder(path, what)
-    if fs().kind(path) ~= "folder" then usage(what .. ": there is no folder '" .. path .. "'") end
-    return path
+-- The models on the command line, at least one.
+function common.models(o, none)
+    if #o.args == 0 then usage(none or "no model given") end
+    for _, path in ipairs(o.args) do common.weights(path, "model") end
+    return o.args
 end
+
+-- ---- Outputs ------------------------------------------------------------------------------------------
 
 -- Endings of other formats: a safetensors file under such a name would mislead who opens it.
 local foreign = { pt = true, pth = true, bin = true, ckpt = true, npz = true, npy = true, onnx = true, gguf = true,
@@ -93,8 +137,10 @@ function common.output_folder(out, option, force)
     return out
 end
 
+common.shard_option = { "shard", "text", "SIZE",
+    "OUT is a folder: files of at most SIZE (512MB, 5GiB) and their index" }
+
 -- --shard: bytes, nil where it is not given.
-common.shard_option = { "shard", "text", "SIZE", "OUT is a folder: files of at most SIZE (512MB, 5GiB) and their index" }
 function common.shard(o)
     if o.shard == nil then return nil end
     local fine, bytes = pcall(require("distac.context").bytes, "--shard", "size", o.shard)
@@ -104,22 +150,18 @@ end
 
 -- The name of a layout of CLIP's tensors, or `also`.
 function common.layout(name, also)
-    local raw, names = require "distac.raw", { also }
-    for i = 1, raw.layout_count() do names[#names + 1] = raw.layout_name(i - 1) end
-    for _, known in ipairs(names) do
-        if known == name then return name end
-    end
-    usage("--to: unknown layout '" .. name .. "'" .. require("distac.schema").did_you_mean(name, names))
+    local raw, names = require "distac.raw", {}
+    for i = 1, raw.layout_count() do names[i] = raw.layout_name(i - 1) end
+    names[#names + 1] = also
+    return common.choice("--to", name, names)
 end
 
-common.dtypes = { "f32", "f16", "bf16" }
-function common.dtype(o)
-    if o.dtype == nil then return nil end
-    for _, name in ipairs(common.dtypes) do
-        if name == o.dtype then return name end
-    end
-    usage("--dtype: wanted f32, f16 or bf16, got '" .. o.dtype .. "'")
-end
+-- --dtype: nil where it is not given.
+function common.dtype(o) return o.dtype and common.choice("--dtype", o.dtype, { "f32", "f16", "bf16" }) end
+
+common.splits = { "train", "validation", "test" }
+
+-- ---- Models and what they look at ---------------------------------------------------------------------
 
 -- Options of commands that run a model.
 common.model_options = {
@@ -127,10 +169,10 @@ common.model_options = {
     { "attention-heads", "integer", "N", "where the file does not say" },
 }
 
+function common.activation(option, name) return name and common.choice(option, name, { "gelu", "quick_gelu" }) end
+
 function common.vit(o, checkpoint)
-    if o.activation and o.activation ~= "gelu" and o.activation ~= "quick_gelu" then
-        usage("--activation: wanted gelu or quick_gelu, got '" .. o.activation .. "'")
-    end
+    common.activation("--activation", o.activation)
     return require("distac").vit(checkpoint, { activation = o.activation, heads = o.attention_heads })
 end
 

@@ -4,15 +4,6 @@ local common = require "distac.commands.common"
 
 local commands = {}
 
-local function check_activation(o)
-    for _, key in ipairs { "activation", "text_activation" } do
-        local name = o[key]
-        if name and name ~= "gelu" and name ~= "quick_gelu" then
-            common.usage("--" .. key:gsub("_", "-") .. ": wanted gelu or quick_gelu, got '" .. name .. "'")
-        end
-    end
-end
-
 -- What the file will say of the model that its tensors do not: given where it does not say it already.
 local function facts(o, ck)
     local out = {}
@@ -82,7 +73,8 @@ commands.convert = {
         if #o.args ~= 2 then common.usage("wanted IN and OUT, got " .. #o.args .. " names") end
         local input, out, to = common.weights(o.args[1], "IN"), o.args[2], o.to or "plain"
         if to ~= "plain" then common.layout(to, "plain") end
-        check_activation(o)
+        common.activation("--activation", o.activation)
+        common.activation("--text-activation", o.text_activation)
         local shard = common.shard(o)
         local dtype = common.dtype(o)
         if to == "hf" or shard then

@@ -66,13 +66,10 @@ commands.eval = {
     },
     run = function(o)
         local distac = require "distac"
-        if #o.args == 0 then common.usage("no model given") end
-        for _, path in ipairs(o.args) do common.weights(path, "model") end
+        common.models(o)
         if (o.suite == nil) == (o.data == nil) then common.usage("give --suite S or --data DIR") end
         local split = o.split or "test"
-        if split ~= "train" and split ~= "validation" and split ~= "test" then
-            common.usage("--split: wanted train, validation or test, got '" .. split .. "'")
-        end
+        common.choice("--split", split, common.splits)
         local suite, tasks
         if o.suite then
             suite = open_suite(o)

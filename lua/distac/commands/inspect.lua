@@ -14,8 +14,7 @@ commands.norms = {
     },
     run = function(o)
         local base_path = common.weights(common.need(o, "base", "the base model"), "--base")
-        if #o.args == 0 then common.usage("no model given") end
-        for _, path in ipairs(o.args) do common.weights(path, "model") end
+        common.models(o)
         local base = common.model(base_path)
         local list, sum, layers = json.array {}, 0, o.layers or o.per_layer
         for i, path in ipairs(o.args) do
