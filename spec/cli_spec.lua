@@ -117,6 +117,9 @@ describe("distac", function()
         assert.equal(0, (run("merge", "--dtype", "bf16", "--base", BASE, "--method", "average", "-o",
             "half.safetensors", A)))
         assert.equal("bf16", distac.load(root .. "/half.safetensors").matrix:dtype())
+        assert.equal(0, (run("merge", "--dtype", "bfloat16", "--base", BASE, "--method", "average", "-o",
+            "long_name.safetensors", A)))
+        assert.equal("bf16", distac.load(root .. "/long_name.safetensors").matrix:dtype())
         refused("wanted f32, f16 or bf16, got 'int8'", "merge", "--dtype", "int8", "--base", BASE,
             "--method", "average", "-o", "x.safetensors", A)
     end)

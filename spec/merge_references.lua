@@ -82,7 +82,7 @@ local function trim(model, p, count)
         if p.dialect == "mergekit" then
             for e, entry in ipairs(model) do
                 local order = ranking(model, t, e)
-                for k = 1, math.max(share > 0 and 1 or 0, math.floor(share * #entry.taus[t])) do
+                for k = 1, math.floor(share * #entry.taus[t]) do
                     keep(order[k])
                 end
             end

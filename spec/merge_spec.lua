@@ -55,6 +55,7 @@ describe("merge operators", function()
             { { -2, -4, -2.25 }, { 0, 0, 2.5 } }, 1e-6)
         -- one tensor only: the same scope; tied votes are positive
         near(ties { keep = 0.5, dialect = "mergekit" }, { { -2, -4, -2.25 }, { 0, 0, 2.5 } }, 1e-6)
+        near(ties { keep = 0.16, dialect = "mergekit" }, { { 0, 0, 0 }, { 0, 0, 0 } }, 0) -- int(0.16 * 6) elements
         -- by count the last element has two positive votes of three
         near(ties { keep = 0.5, elect = "count" }, { { -2, -4, -2.25 }, { 0, 0, 2.5 } }, 1e-6)
         raises("EINVAL", { "frozen_zeros", "distac" }, ties, { frozen_zeros = 3 })

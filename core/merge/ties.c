@@ -4,7 +4,7 @@
  *             takes the majority of the elected signs
  *   authors   the (d - int(keep*d))-th smallest, included: one element more; the majority too, negative if it is
  *             zero itself (prateeky2806/ties-merging, and the repositories that copied it)
- *   mergekit  int(keep*n) elements of every tensor on its own, at least one; a tied vote is positive
+ *   mergekit  int(keep*n) elements of every tensor on its own; a tied vote is positive
  *   distac    the int((1-keep)*N)-th smallest of the elements and the frozen zeros, excluded; positive (the
  *             code released with DisTaC)
  * A look at everything comes first, for the exact thresholds, and maybe another for the majority. The majority matters
@@ -114,7 +114,6 @@ static distac_status find_entry(void *arg, int32_t lane, int64_t index) {
     if (!di_entry_is_float(at) || run->factors[entry] == 0) return DISTAC_OK;
     double keep = keep_of(job->desc, (int32_t)t);
     int64_t rank = (int64_t)(keep * (double)at->numel);
-    if (rank < 1 && keep > 0 && at->numel > 0) rank = 1;
     job->ties->thresholds[place] = rank < 1 ? INFINITY : 0;
     job->ties->cuts[place] = at->numel;
     if (rank < 1 || rank >= at->numel) return DISTAC_OK;

@@ -106,7 +106,8 @@ static distac_status compute(int32_t op, int32_t dtype, const distac_tensor *a, 
     int64_t shape[DI_MAX_RANK], sa[DI_MAX_RANK], sb[DI_MAX_RANK];
     char ta[200], tb[200];
     if (!broadcast(a, b, &rank, shape, sa, sb))
-        return di_fail_at(DISTAC_ESHAPE, "distac_tensor_binary", "a is %s, b is %s",
+        return di_fail_at(DISTAC_ESHAPE, "distac_tensor_binary",
+                          "a is %s, b is %s; wanted sizes that are equal, counted from the last, or 1",
                           di_shape_text(a->rank, a->shape, ta, sizeof ta),
                           di_shape_text(b->rank, b->shape, tb, sizeof tb));
     const distac_tensor *real = a->data ? a : b; /* the other may be a number */

@@ -1,5 +1,6 @@
 -- Tensor: reading, indexing and reshaping. Indices, dimensions and ranges are 1-based here and become 0-based in
--- this file. tensor_math.lua adds arithmetic, reductions and linear algebra.
+-- this file. tensor_math.lua adds arithmetic, reductions and linear algebra, tensor_more.lua what is
+-- made of all these.
 local raw = require "distac.raw"
 local check = require "distac.check"
 local context = require "distac.context"
@@ -230,9 +231,12 @@ function methods.select(t, dim, index)
     return raw.tensor_select(t, d, position(t, "Tensor:select", "index", d, index))
 end
 
--- Two dimensions exchanged, a view.
+-- Two dimensions exchanged (default: the last two), a view.
 function methods.transpose(t, dim0, dim1)
     local fname = "Tensor:transpose"
+    if dim0 == nil and dim1 == nil then
+        dim0, dim1 = -2, -1
+    end
     return raw.tensor_transpose(t, dimension(t, fname, "dim0", dim0), dimension(t, fname, "dim1", dim1))
 end
 
@@ -374,6 +378,7 @@ for name, f in pairs(require "distac.tensor_make") do
     M[name] = f
 end
 require "distac.tensor_math"(M)
+require "distac.tensor_more"(M)
 check.methods.tensor = methods
 raw.set_metatable("tensor", methods, meta)
 

@@ -7,10 +7,21 @@ local format = require "distac.format"
 return function(M)
     local methods, meta = M.methods, M.meta
 
+    -- The core's result, or its error under the name that the caller wrote.
+    local function named(fname, good, result)
+        if good then
+            return result
+        end
+        if type(result) == "table" and result.message then
+            errors.raise(result.code, "%s: %s", fname, (result.message:gsub("^distac_[%w_]+: ", "")))
+        end
+        error(result, 0)
+    end
+
     local function binary(fname, op, a, b)
         local ta, tb = raw.type(a) == "tensor", raw.type(b) == "tensor"
         if ta and tb then
-            return raw.tensor_binary(op, a, b)
+            return named(fname, pcall(raw.tensor_binary, op, a, b))
         elseif ta and type(b) == "number" then
             return raw.tensor_binary_scalar(op, a, b, 0)
         elseif tb and type(a) == "number" then
@@ -160,28 +171,66 @@ return function(M)
         return out
     end
 
-    -- Over the last dimension.
-    function methods.softmax(t)
-        return raw.tensor_softmax(t, 0)
+    local function softmax(t, fname, dim, log)
+        check.tensor(fname, "self", t)
+        if type(dim) == "table" then
+            dim = dim.dim == nil and dim[1] or dim.dim
+        end
+        local last = raw.tensor_rank(t) - 1
+        local d = dim == nil and last or M.dimension(t, fname, "dim", dim)
+        if d == last then
+            return raw.tensor_softmax(t, log)
+        end
+        local turned = methods.contiguous(raw.tensor_transpose(t, d, last))
+        return raw.tensor_transpose(raw.tensor_softmax(turned, log), d, last)
     end
 
-    -- Logarithm of the softmax over the last dimension.
-    function methods.log_softmax(t)
-        return raw.tensor_softmax(t, 1)
+    -- Exponentials that sum to 1 along dim (default: the last).
+    function methods.softmax(t, dim)
+        return softmax(t, "Tensor:softmax", dim, 0)
     end
 
-    -- The product with b: [..,M,K] times [..,K,N].
+    -- Logarithm of the softmax along dim (default: the last).
+    function methods.log_softmax(t, dim)
+        return softmax(t, "Tensor:log_softmax", dim, 1)
+    end
+
+    -- Many matrices by one are one matrix by one; a vector is a column on the right and a row on the left.
+    local function matmul(fname, a, b)
+        local ra, rb = raw.tensor_rank(a), raw.tensor_rank(b)
+        if ra == rb and ra ~= 1 or rb > 2 and ra ~= 1 then
+            return named(fname, pcall(raw.tensor_matmul, a, b))
+        end
+        local sa, sb = methods.shape(a), methods.shape(b)
+        if ra == 0 or rb == 0 or sa[ra] ~= sb[math.max(rb - 1, 1)] then
+            errors.raise("ESHAPE", "%s: a is %s, b is %s; wanted [...,M,K] and [...,K,N], or [K] for either",
+                fname, format.shape(sa), format.shape(sb))
+        end
+        if ra == 1 and rb > 1 then
+            return matmul(fname, methods.transpose(b), a)
+        end
+        local rows = 1
+        for i = 1, ra - 1 do
+            rows = rows * sa[i]
+        end
+        sa[ra] = rb == 2 and sb[2] or nil
+        local product = named(fname, pcall(raw.tensor_matmul, methods.reshape(a, { rows, sb[1] }),
+            methods.reshape(b, { sb[1], rb == 2 and sb[2] or 1 })))
+        return methods.reshape(product, sa)
+    end
+
+    -- The product with b: [..,M,K] times [..,K,N] or [K,N]; either may be a vector [K].
     function methods.matmul(a, b)
         check.tensor("Tensor:matmul", "left operand", a)
         check.tensor("Tensor:matmul", "right operand", b)
-        return raw.tensor_matmul(a, b)
+        return matmul("Tensor:matmul", a, b)
     end
 
-    -- a [..,M,K] times b [..,K,N].
+    -- a [..,M,K] times b [..,K,N]; either may be a vector [K].
     function M.matmul(a, b)
         check.tensor("distac.matmul", "a", a)
         check.tensor("distac.matmul", "b", b)
-        return raw.tensor_matmul(a, b)
+        return matmul("distac.matmul", a, b)
     end
 
     local function matrix(t, fname)

@@ -156,8 +156,12 @@ function common.layout(name, also)
     return common.choice("--to", name, names)
 end
 
--- --dtype: nil where it is not given.
-function common.dtype(o) return o.dtype and common.choice("--dtype", o.dtype, { "f32", "f16", "bf16" }) end
+local LONG = { float32 = "f32", float16 = "f16", bfloat16 = "bf16" }
+
+-- --dtype, under either name: nil where it is not given.
+function common.dtype(o)
+    return o.dtype and common.choice("--dtype", LONG[o.dtype] or o.dtype, { "f32", "f16", "bf16" })
+end
 
 common.splits = { "train", "validation", "test" }
 
