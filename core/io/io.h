@@ -170,6 +170,10 @@ bool di_pt_recognise(const uint8_t *data, size_t bytes);
  * tensors or a whole module. Nothing that the file names is looked up or called. */
 distac_status di_pt_parse(distac_checkpoint *checkpoint, const uint8_t *data, size_t bytes);
 
+/* ---- foreign.c ---- */
+/* Refuses a file whose first bytes show that it is something else than a model, and says what. */
+distac_status di_check_foreign(const char *path, const uint8_t *data, size_t bytes);
+
 /* ---- writing (st_write.c) ---- */
 typedef struct di_st_item {
     const char *name;

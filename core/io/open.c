@@ -19,9 +19,9 @@ static distac_status read_file(distac_checkpoint *checkpoint, const char *path, 
     di_mapping *mapping;
     DI_TRY(di_mapping_open(path, &mapping));
     const di_map *map = &mapping->map;
-    distac_status status = DISTAC_OK;
+    distac_status status = di_check_foreign(path, map->data, map->bytes);
     if (!parse && di_pt_recognise(map->data, map->bytes)) parse = di_pt_parse;
-    if (!parse && (ends(path, ".pt") || ends(path, ".pth") || ends(path, ".bin")) &&
+    if (status == DISTAC_OK && !parse && (ends(path, ".pt") || ends(path, ".pth") || ends(path, ".bin")) &&
         (map->bytes < 9 || map->data[8] != '{'))
         status = di_fail_at(
             DISTAC_EFORMAT, "distac_checkpoint_open",

@@ -91,8 +91,8 @@ static distac_status check_names(archive *a) {
             return di_pt_fail(a->zip.path, m->header, "the member's name \"%s\" leaves its folder", shown);
         if (prefix == 0 || !is_known(m->name + prefix, m->name_bytes - prefix))
             return di_pt_fail(a->zip.path, m->header,
-                              "the member \"%s\" does not belong into a PyTorch archive (FOLDER/data.pkl, "
-                              "FOLDER/data/NUMBER, FOLDER/version)",
+                              "a zip archive whose member \"%s\" does not belong into a PyTorch archive "
+                              "(FOLDER/data.pkl, FOLDER/data/NUMBER, FOLDER/version)",
                               shown);
         if (i == 0) a->prefix = prefix;
         if (prefix != a->prefix || memcmp(m->name, first->name, prefix) != 0)

@@ -40,8 +40,9 @@ Usage.__index = Usage
 Usage.__tostring = function(self) return self.message end
 function cli.usage(message) error(setmetatable({ message = message }, Usage), 0) end
 
+-- Without the name of the function of the engine: who types a command has called none.
 local function message_of(err)
-    if type(err) == "table" and err.message then return tostring(err.message) end
+    if type(err) == "table" and err.message then return (tostring(err.message):gsub("^distac_[%l_]+: ", "")) end
     return tostring(err)
 end
 
@@ -52,7 +53,7 @@ local function configure(o)
     if ok then ok, err = pcall(distac.context) end
     if not ok then -- in the words of the command line
         cli.usage((message_of(err):gsub("^distac%.configure: (%a+):", "--%1:")
-            :gsub("^distac_context_create: no such device", "--device: no such device")))
+            :gsub("^no such device", "--device: no such device")))
     end
 end
 
