@@ -50,11 +50,12 @@ static bool is_npz(const uint8_t *data, size_t size) {
     return name > 4 && name <= size - 30 && memcmp(data + 30 + name - 4, ".npy", 4) == 0;
 }
 
+/* Fewer than 8 bytes may be the first of a length. */
 static bool is_text(const uint8_t *data, size_t size) {
     if (size > 512) size = 512;
     for (size_t i = 0; i < size; i++)
         if (data[i] == 0x7f || (data[i] < ' ' && !memchr("\t\n\f\r", data[i], 4))) return false;
-    return size > 0;
+    return size >= 8;
 }
 
 static const char *text_kind(const char *path, const uint8_t *data) {

@@ -130,6 +130,9 @@ local function inspect_text(file)
     return table.concat(lines, "\n")
 end
 
+-- Endings of files with weights.
+local WEIGHTS = { safetensors = true, pt = true, pth = true, bin = true }
+
 commands.inspect = {
     usage = "FILE|DIR", text = "layout, architecture, tensors, shapes, types, norms, non-finite values, metadata",
     run = function(o)
@@ -139,12 +142,14 @@ commands.inspect = {
         if fs.kind(path) == "folder" and not common.is_model_folder(path) then
             local files, lines = json.array {}, {}
             for _, name in ipairs(fs.list(path)) do
-                if name:find("%.safetensors$") then
+                if WEIGHTS[name:match "%.(%a+)$"] then
                     files[#files + 1] = inspect_file(path .. "/" .. name)
                     lines[#lines + 1] = inspect_text(files[#files])
                 end
             end
-            if #files == 0 then common.usage("'" .. path .. "' holds no .safetensors file") end
+            if #files == 0 then
+                common.usage("'" .. path .. "' holds no model: wanted .safetensors, .pt, .pth or .bin files in it")
+            end
             return { path = path, files = files }, table.concat(lines, "\n")
         end
         local file = inspect_file(common.weights(path, "FILE"))
