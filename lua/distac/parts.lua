@@ -63,14 +63,22 @@ function parts.adamw(...) return make("adamw", "adamw", ...) end
 -- distac.folder_suite { root =, model =, ... }: the user's own tasks as folders.
 function parts.folder_suite(...) return make("suite", "folder", ...) end
 
+local constructors = setmetatable({}, { __mode = "k" })
+
 local function family(part)
     return setmetatable({}, {
         __index = function(_, name)
             if type(name) ~= "string" then return nil end
-            return function(...) return make(part, name, ...) end
+            local function constructor(...) return make(part, name, ...) end
+            constructors[constructor] = true
+            return constructor
         end,
     })
 end
+
+-- distac.merge.tsvm without its braces is that operator with nothing said; anything else is itself.
+function parts.constructed(value) return type(value) == "function" and constructors[value] and value() or value end
+
 parts.loss = family "loss"
 parts.merge = family "merge"
 

@@ -104,8 +104,8 @@ end
 
 local function compile(text, env)
     -- A short chunk name of our own: Lua shortens long file names in its messages, which would lose the path.
+    if text:sub(1, 1) == "\27" then return nil, "recipe:1: a recipe is Lua text, not compiled code" end
     if setfenv then
-        if text:sub(1, 1) == "\27" then return nil, "recipe:1: a recipe is Lua text, not compiled code" end
         local chunk, why = loadstring(text, "=recipe")
         return chunk and setfenv(chunk, env), why
     end

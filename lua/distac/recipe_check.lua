@@ -83,7 +83,8 @@ function check.collector(file, map, sets)
     local list = { seen = {} }
     local function where(path)
         for set_path, label in pairs(sets or {}) do
-            if path == set_path or path:sub(1, #set_path + 1) == set_path .. "." then return label end
+            if path == set_path or path:sub(1, #set_path + 1):find("^[%.%[]", #set_path + 1)
+                and path:sub(1, #set_path) == set_path then return label end
         end
         local line = source.line(map, path) or map.call
         return file .. ":" .. json.number(line and line > 0 and line or 1)

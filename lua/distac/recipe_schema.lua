@@ -90,6 +90,7 @@ local method = schema.custom {
     parse = function(_, text) return text end,
     accept = function(value, path, report)
         if type(value) == "string" then value = parts.merge[value]() end
+        value = parts.constructed(value)
         if parts.is(value, "merge") then
             if parts.is_own(value) then -- made once here, so that its options are told wrong before any work
                 local ok, made = pcall(parts.real, value)
@@ -157,7 +158,7 @@ local kappa = schema.custom {
         if type(value) == "number" then return number({ min = 0, max = 1000 }):check(value, path, report), true end
         if type(value) == "function" then return value end
         if parts.is(value, "match_norm") then
-            if value.args.n ~= 1 or value.args[1] ~= "mean" then
+            if value.args.n > 1 or value.args[1] ~= nil and value.args[1] ~= "mean" then
                 return nil, "match_norm knows \"mean\" only, got " .. schema.show(value.args[1])
             end
             return value
@@ -220,8 +221,14 @@ local finetune_defaults = { steps = 2000, batch = 128, lr = 1e-5, weight_decay =
 local condition_defaults = { steps = 500, batch = 128, lr = 1e-5, weight_decay = 0, clip = 1 }
 
 local optimizer = schema.custom {
-    want = "distac.adamw { ... }",
+    want = "distac.adamw { ... }, or \"adamw\" or \"adam\" (decay by the gradient)",
+    parse = function(_, text)
+        if text == "adamw" then return parts.adamw {} end
+        if text == "adam" then return parts.adamw { coupled = true } end
+        return nil, "unknown optimizer '" .. text .. "'" .. schema.did_you_mean(text, { "adamw", "adam" })
+    end,
     accept = function(value, path, report)
+        if value == "adamw" or value == "adam" then value = parts.adamw { coupled = value == "adam" or nil } end
         if not parts.is(value, "adamw") then return nil end
         return checked_params(record {
             { "lr", number { min = 0, max = 10 } }, { "weight_decay", number { min = 0, max = 100 } },

@@ -21,7 +21,7 @@ end
 -- How a message shows a value that was not wanted.
 function schema.show(v)
     local kind = type(v)
-    if kind == "number" then return json.number(v) or tostring(v) end
+    if kind == "number" then return json.number(v) or v ~= v and "nan" or tostring(v) end
     if kind == "string" then return "'" .. (#v > 40 and v:sub(1, 37) .. "..." or v) .. "'" end
     if kind == "boolean" or kind == "nil" then return tostring(v) end
     return "a " .. kind
