@@ -1,4 +1,4 @@
-/* guest.h: the state of one script and what watches over it while it runs (guest.c). Private. */
+/* guest.h: one script: its Lua state, what watches over it while it runs, its errors, its globals. Private. */
 #ifndef DISTAC_GUEST_H
 #define DISTAC_GUEST_H
 
@@ -39,6 +39,26 @@ static inline void push_key(lua_State *L, const char *key) {
     lua_pushlightuserdata(L, (void *)(size_t)key);
 }
 
+/* ---- error.c ---- */
+/* The script's error from now on. Without memory for all of it the beginning stays. */
+void guest_set_error(distac_script *script, const char *text);
+/* The same for a call with wrong arguments, whose status is returned; script NULL: of distac_script_open. */
+distac_status guest_refuse(distac_script *script, distac_status status, const char *text);
+/* Status of the error value at index: the engine's code, ENOMEM for what the C library or Lua had no memory for, or
+ * EINVAL. */
+distac_status guest_error_status(lua_State *L, int index);
+/* Text of the error value on top without running Lua code that could fail. It lives as long as the value. */
+const char *guest_error_text(lua_State *L);
+
+/* ---- world.c ---- */
+/* Pushes the table of a script's globals. */
+void guest_push_world(lua_State *L, const distac_script *script);
+#if LUA_VERSION_NUM >= 504
+/* From here on the state is restricted, and its scripts have an environment of their own. */
+void guest_restrict(lua_State *L, const distac_script_desc *desc);
+#endif
+
+/* ---- guest.c ---- */
 /* lua_Alloc with the memory limit; ud is the script. */
 void *guest_allocate(void *ud, void *old, size_t old_bytes, size_t bytes);
 /* Allocates the reserve, where one is needed; 0 without memory. And frees it. */

@@ -1,31 +1,16 @@
-/* pattern.c: string.find, match, gmatch and gsub with a budget, for restricted Lua states. The patterns are Lua's (5.4
- * reference manual, 6.4.1); what differs is that a match which takes more steps than a linear one ever could is an
- * error: those of the standard library run in C, where no hook can stop them. */
-#define _GNU_SOURCE 1 /* memmem */
-#include "vm.h"
+/* pattern.c: Lua patterns with a budget (5.4 reference manual, 6.4.1). A match which takes more steps than a linear one
+ * ever could is an error: those of the standard library run in C, where no hook can stop them. */
+#include "pattern.h"
 #include <ctype.h>
-#include <stdint.h>
 #include <string.h>
 
 #if LUA_VERSION_NUM >= 504
 
-enum { CAPTURES = 32, DEEP = 200, STEPS = 1000000, STEPS_A_BYTE = 100, CHARGE = 1024, OPEN = -1, POSITION = -2 };
-
-typedef struct matching {
-    lua_State *L;
-    const char *subject, *end;         /* the text */
-    const char *pattern, *pattern_end; /* behind an anchor */
-    int64_t steps;
-    ds_charge charge;
-    int depth, level;
-    struct {
-        const char *at;
-        ptrdiff_t length; /* or OPEN, POSITION */
-    } capture[CAPTURES];
-} matching;
+enum { DEEP = 200, STEPS = 1000000, STEPS_A_BYTE = 100, CHARGE = 1024 };
+enum { OPEN = -1, POSITION = -2 }; /* in the place of a capture's length */
 
 /* The steps count as instructions of the script where a host limits these, and it can be cancelled here, too. */
-static void step(matching *m) {
+static void step(ds_matching *m) {
     if ((m->steps & (CHARGE - 1)) == 0 && m->charge) m->charge(m->L, CHARGE);
     if (--m->steps < 0) luaL_error(m->L, "the pattern takes too many steps on a text of %d bytes", (int)(m->end - m->subject));
 }
@@ -47,7 +32,7 @@ ds_charge ds_charge_of(lua_State *L) {
 
 /* ---- one character ---- */
 
-static const char *item_end(matching *m, const char *p) {
+static const char *item_end(ds_matching *m, const char *p) {
     char first = *p++;
     if (first == '%') {
         if (p == m->pattern_end) luaL_error(m->L, "malformed pattern (ends with '%%')");
@@ -104,7 +89,7 @@ static int in_set(int c, const char *p, const char *last) {
     return !wanted;
 }
 
-static int fits(matching *m, const char *s, const char *p, const char *after) {
+static int fits(ds_matching *m, const char *s, const char *p, const char *after) {
     step(m);
     if (s >= m->end) return 0;
     int c = (unsigned char)*s;
@@ -114,11 +99,11 @@ static int fits(matching *m, const char *s, const char *p, const char *after) {
     return (unsigned char)*p == c;
 }
 
-/* ---- matching from a place on ---- */
+/* ---- ds_matching from a place on ---- */
 
-static const char *go(matching *m, const char *s, const char *p);
+static const char *go(ds_matching *m, const char *s, const char *p);
 
-static const char *balanced(matching *m, const char *s, const char *p) {
+static const char *balanced(ds_matching *m, const char *s, const char *p) {
     if (p + 1 >= m->pattern_end) luaL_error(m->L, "malformed pattern (missing arguments to '%%b')");
     if (s >= m->end || *s != p[0]) return NULL;
     int depth = 1;
@@ -133,8 +118,8 @@ static const char *balanced(matching *m, const char *s, const char *p) {
     return NULL;
 }
 
-static const char *begin_capture(matching *m, const char *s, const char *p, ptrdiff_t kind) {
-    if (m->level == CAPTURES) luaL_error(m->L, "too many captures");
+static const char *begin_capture(ds_matching *m, const char *s, const char *p, ptrdiff_t kind) {
+    if (m->level == DS_CAPTURES) luaL_error(m->L, "too many captures");
     m->capture[m->level].at = s;
     m->capture[m->level++].length = kind;
     const char *end = go(m, s, p);
@@ -142,7 +127,7 @@ static const char *begin_capture(matching *m, const char *s, const char *p, ptrd
     return end;
 }
 
-static const char *end_capture(matching *m, const char *s, const char *p) {
+static const char *end_capture(ds_matching *m, const char *s, const char *p) {
     int i = m->level - 1;
     while (i >= 0 && m->capture[i].length != OPEN) i--;
     if (i < 0) luaL_error(m->L, "invalid pattern capture");
@@ -152,7 +137,7 @@ static const char *end_capture(matching *m, const char *s, const char *p) {
     return end;
 }
 
-static const char *same_again(matching *m, const char *s, int digit) {
+static const char *same_again(ds_matching *m, const char *s, int digit) {
     int i = digit - '1';
     if (i < 0 || i >= m->level || m->capture[i].length == OPEN) luaL_error(m->L, "invalid capture index %%%d", i + 1);
     size_t length = m->capture[i].length < 0 ? 0 : (size_t)m->capture[i].length;
@@ -161,7 +146,7 @@ static const char *same_again(matching *m, const char *s, int digit) {
     return s + length;
 }
 
-static const char *repeated(matching *m, const char *s, const char *p, const char *after) {
+static const char *repeated(ds_matching *m, const char *s, const char *p, const char *after) {
     char how = *after;
     if (how == '-') {
         for (;; s++) {
@@ -178,12 +163,12 @@ static const char *repeated(matching *m, const char *s, const char *p, const cha
     return NULL;
 }
 
-static int at_frontier(matching *m, const char *s, const char *p, const char *after) {
+static int at_frontier(ds_matching *m, const char *s, const char *p, const char *after) {
     int before = s == m->subject ? 0 : (unsigned char)s[-1], here = s < m->end ? (unsigned char)*s : 0;
     return !in_set(before, p, after - 1) && in_set(here, p, after - 1);
 }
 
-static const char *go(matching *m, const char *s, const char *p) {
+static const char *go(ds_matching *m, const char *s, const char *p) {
     if (++m->depth > DEEP) luaL_error(m->L, "pattern too complex");
     while (s && p < m->pattern_end) {
         step(m);
@@ -233,9 +218,27 @@ static const char *go(matching *m, const char *s, const char *p) {
     return s;
 }
 
-/* ---- captures ---- */
+/* ---- the whole ---- */
 
-static void push_capture(matching *m, int i, const char *s, const char *end) {
+ds_matching ds_match_start(lua_State *L, int text, int pattern) {
+    size_t length, pattern_length;
+    ds_matching m = {.L = L};
+    m.subject = luaL_checklstring(L, text, &length);
+    m.pattern = luaL_checklstring(L, pattern, &pattern_length);
+    m.end = m.subject + length;
+    m.pattern_end = m.pattern + pattern_length;
+    m.steps = STEPS + STEPS_A_BYTE * (int64_t)length;
+    m.charge = ds_charge_of(L);
+    return m;
+}
+
+const char *ds_match_at(ds_matching *m, const char *s) {
+    m->level = 0;
+    m->depth = 0;
+    return go(m, s, m->pattern);
+}
+
+void ds_push_capture(ds_matching *m, int i, const char *s, const char *end) {
     if (i >= m->level) {
         if (i != 0) luaL_error(m->L, "invalid capture index %%%d", i + 1);
         lua_pushlstring(m->L, s, (size_t)(end - s));
@@ -247,195 +250,11 @@ static void push_capture(matching *m, int i, const char *s, const char *end) {
     }
 }
 
-/* All captures; without any the whole match where s is given. */
-static int push_captures(matching *m, const char *s, const char *end) {
+int ds_push_captures(ds_matching *m, const char *s, const char *end) {
     int count = m->level == 0 && s ? 1 : m->level;
     luaL_checkstack(m->L, count, "too many captures");
-    for (int i = 0; i < count; i++) push_capture(m, i, s, end);
+    for (int i = 0; i < count; i++) ds_push_capture(m, i, s, end);
     return count;
-}
-
-static matching start(lua_State *L, int text, int pattern) {
-    size_t length, pattern_length;
-    matching m = {.L = L};
-    m.subject = luaL_checklstring(L, text, &length);
-    m.pattern = luaL_checklstring(L, pattern, &pattern_length);
-    m.end = m.subject + length;
-    m.pattern_end = m.pattern + pattern_length;
-    m.steps = STEPS + STEPS_A_BYTE * (int64_t)length;
-    m.charge = ds_charge_of(L);
-    return m;
-}
-
-static const char *try_at(matching *m, const char *s) {
-    m->level = 0;
-    m->depth = 0;
-    return go(m, s, m->pattern);
-}
-
-/* 0-based place of an init argument, larger than the text if it is behind it. */
-static size_t from(lua_State *L, int index, size_t length) {
-    lua_Integer at = luaL_optinteger(L, index, 1);
-    if (at > 0) return (lua_Unsigned)at - 1 > length ? length + 1 : (size_t)at - 1;
-    if (at == 0 || at < -(lua_Integer)length) return 0;
-    return length - (size_t)-at;
-}
-
-/* ---- the functions ---- */
-
-static int find_or_match(lua_State *L, int find) {
-    matching m = start(L, 1, 2);
-    size_t length = (size_t)(m.end - m.subject), pattern_length = (size_t)(m.pattern_end - m.pattern);
-    size_t init = from(L, 3, length);
-    if (init > length) {
-        luaL_pushfail(L);
-        return 1;
-    }
-    int plain = find && lua_toboolean(L, 4);
-    for (const char *c = m.pattern; find && !plain; c++) {
-        if (c == m.pattern_end)
-            plain = 1;
-        else if (*c && strchr("^$*+?.([%-", *c))
-            break;
-    }
-    if (plain) {
-        const char *found = memmem(m.subject + init, length - init, m.pattern, pattern_length);
-        if (!found) {
-            luaL_pushfail(L);
-            return 1;
-        }
-        lua_pushinteger(L, found - m.subject + 1);
-        lua_pushinteger(L, found - m.subject + (lua_Integer)pattern_length);
-        return 2;
-    }
-    int anchored = m.pattern < m.pattern_end && *m.pattern == '^';
-    m.pattern += anchored;
-    for (const char *s = m.subject + init; s <= m.end; s++) {
-        const char *end = try_at(&m, s);
-        if (end && !find) return push_captures(&m, s, end);
-        if (end) {
-            lua_pushinteger(L, s - m.subject + 1);
-            lua_pushinteger(L, end - m.subject);
-            return push_captures(&m, NULL, NULL) + 2;
-        }
-        if (anchored) break;
-    }
-    luaL_pushfail(L);
-    return 1;
-}
-
-static int str_find(lua_State *L) { return find_or_match(L, 1); }
-static int str_match(lua_State *L) { return find_or_match(L, 0); }
-
-/* Upvalues: text, pattern, where to go on, where the last match ended (-1: nowhere). */
-static int next_match(lua_State *L) {
-    matching m = start(L, lua_upvalueindex(1), lua_upvalueindex(2));
-    const char *last = m.subject + lua_tointeger(L, lua_upvalueindex(4));
-    for (const char *s = m.subject + lua_tointeger(L, lua_upvalueindex(3)); s <= m.end; s++) {
-        const char *end = try_at(&m, s);
-        if (!end || end == last) continue;
-        lua_pushinteger(L, end - m.subject);
-        lua_copy(L, -1, lua_upvalueindex(3));
-        lua_replace(L, lua_upvalueindex(4));
-        return push_captures(&m, s, end);
-    }
-    return 0;
-}
-
-static int str_gmatch(lua_State *L) {
-    matching m = start(L, 1, 2);
-    size_t init = from(L, 3, (size_t)(m.end - m.subject));
-    lua_settop(L, 2);
-    lua_pushinteger(L, (lua_Integer)init);
-    lua_pushinteger(L, -1);
-    lua_pushcclosure(L, next_match, 4);
-    return 1;
-}
-
-/* Appends what takes the place of the match; returns whether something did. */
-static int replace(matching *m, luaL_Buffer *b, const char *s, const char *end, int type) {
-    lua_State *L = m->L;
-    if (type == LUA_TFUNCTION) {
-        lua_pushvalue(L, 3);
-        int count = push_captures(m, s, end);
-        lua_call(L, count, 1);
-    } else if (type == LUA_TTABLE) {
-        push_capture(m, 0, s, end);
-        lua_gettable(L, 3);
-    } else {
-        size_t length;
-        const char *text = lua_tolstring(L, 3, &length);
-        for (const char *stop = text + length; text < stop; text++) {
-            if (*text != '%') {
-                luaL_addchar(b, *text);
-                continue;
-            }
-            text++;
-            if (text < stop && *text == '%') {
-                luaL_addchar(b, '%');
-            } else if (text < stop && *text == '0') {
-                luaL_addlstring(b, s, (size_t)(end - s));
-            } else if (text < stop && isdigit((unsigned char)*text)) {
-                push_capture(m, *text - '1', s, end);
-                luaL_tolstring(L, -1, NULL);
-                lua_remove(L, -2);
-                luaL_addvalue(b);
-            } else {
-                luaL_error(L, "invalid use of '%%' in replacement string");
-            }
-        }
-        return 1;
-    }
-    if (!lua_toboolean(L, -1)) {
-        lua_pop(L, 1);
-        luaL_addlstring(b, s, (size_t)(end - s));
-        return 0;
-    }
-    if (!lua_isstring(L, -1)) return luaL_error(L, "invalid replacement value (a %s)", luaL_typename(L, -1));
-    luaL_addvalue(b);
-    return 1;
-}
-
-static int str_gsub(lua_State *L) {
-    matching m = start(L, 1, 2);
-    int type = lua_type(L, 3);
-    luaL_argexpected(L, type == LUA_TNUMBER || type == LUA_TSTRING || type == LUA_TFUNCTION || type == LUA_TTABLE, 3,
-                     "string/function/table");
-    lua_Integer most = luaL_optinteger(L, 4, m.end - m.subject + 1), count = 0;
-    int anchored = m.pattern < m.pattern_end && *m.pattern == '^', changed = 0;
-    const char *s = m.subject, *last = NULL;
-    luaL_Buffer b;
-    m.pattern += anchored;
-    luaL_buffinit(L, &b);
-    while (count < most) {
-        const char *end = try_at(&m, s);
-        if (end && end != last) {
-            count++;
-            changed = replace(&m, &b, s, end, type) | changed;
-            s = last = end;
-        } else if (s < m.end) {
-            luaL_addchar(&b, *s++);
-        } else {
-            break;
-        }
-        if (anchored) break;
-    }
-    if (changed) {
-        luaL_addlstring(&b, s, (size_t)(m.end - s));
-        luaL_pushresult(&b);
-    } else {
-        luaL_pushresult(&b);
-        lua_pushvalue(L, 1);
-    }
-    lua_pushinteger(L, count);
-    return 2;
-}
-
-int ds_open_patterns(lua_State *L) {
-    static const luaL_Reg functions[] = {
-        {"find", str_find}, {"match", str_match}, {"gmatch", str_gmatch}, {"gsub", str_gsub}, {NULL, NULL}};
-    luaL_newlib(L, functions);
-    return 1;
 }
 
 #endif

@@ -51,7 +51,7 @@ void ds_search_in(lua_State *L, const char *folder);
 typedef void (*ds_charge)(lua_State *L, int64_t instructions);
 void ds_set_charge(lua_State *L, ds_charge charge);
 ds_charge ds_charge_of(lua_State *L);
-/* The table of bounded pattern functions (pattern.c). */
+/* The table of bounded pattern functions (strings.c). */
 int ds_open_patterns(lua_State *L);
 #endif
 
