@@ -1,17 +1,22 @@
 #!/usr/bin/env python3
 """The DisTaC step of bench_device.c, and TSVM, in PyTorch on a GPU. Needs torch 2 with CUDA. Prints JSON lines.
 
-  torch_gpu.py step SIZE PRODUCTS eager|compile [BATCH [SECONDS]]     SIZE: b32, l14; PRODUCTS: f32, tf32, bf16
-  torch_gpu.py tsvm SIZE [MODELS]                                     full SVDs in float32, the published formulation
+  torch_gpu.py step SIZE PRODUCTS WAY [BATCH [SECONDS]]   SIZE: b32, l14; PRODUCTS: f32, tf32, bf16; WAY: eager, or of
+                                                          torch.compile: compile, graphs (CUDA graphs), autotune
+  torch_gpu.py tsvm SIZE [MODELS [SECONDS]]               full SVDs in float32, the published formulation
+  torch_gpu.py startup                                    importing torch, a tensor on the device
 """
+import collections
 import json
 import sys
 import time
 
+begin = time.perf_counter()
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+imported = time.perf_counter() - begin
 SIZES = {"b32": (224, 32, 768, 12, 12, 512), "l14": (224, 14, 1024, 24, 16, 768)}
 
 
@@ -66,9 +71,12 @@ def step(size, products, mode, batch=128, seconds=20.0):
             reduction="batchmean")
         return kl + 0.5 * sum(((p - a) ** 2).sum() for p, a in zip(student.parameters(), anchor))
 
-    run = torch.compile(loss_of, mode="max-autotune-no-cudagraphs") if mode == "compile" else loss_of
+    modes = {"compile": None, "graphs": "reduce-overhead", "autotune": "max-autotune-no-cudagraphs"}
+    run = loss_of if mode == "eager" else torch.compile(loss_of, mode=modes[mode])
 
     def once():
+        if mode == "graphs":
+            torch.compiler.cudagraph_mark_step_begin()
         optimizer.zero_grad(set_to_none=True)
         loss = run(images)
         loss.backward()
@@ -92,25 +100,46 @@ def step(size, products, mode, batch=128, seconds=20.0):
                       "version": torch.__version__}))
 
 
-def tsvm(size, models=8):
-    """Every matrix of the encoder: the leading min(m,n)/T singular triplets of each task, joined and made orthogonal."""
+def tsvm(size, models=8, seconds=300.0):
+    """Every matrix of the encoder: the leading min(m,n)/T singular triplets of each task, joined and made orthogonal.
+    Of each shape at least one is merged; when the seconds are over, the rest count as the mean of their shape."""
     torch.manual_seed(0)
-    shapes = [tuple(p.shape) for p in Encoder(size).parameters() if p.dim() == 2]
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for m, n in shapes:
+    shapes = collections.Counter(tuple(p.shape) for p in Encoder(size).parameters() if p.dim() == 2)
+    torch.linalg.svd(torch.randn(64, 64, device="cuda"))  # the libraries are open then
+
+    def merge(m, n):
         keep = min(m, n) // models
+        tasks = [1e-3 * torch.randn(m, n, device="cuda") for _ in range(models)]
+        torch.cuda.synchronize()
+        start = time.perf_counter()
         us, ss, vs = [], [], []
-        for _ in range(models):
-            u, s, v = torch.linalg.svd(1e-3 * torch.randn(m, n, device="cuda"), full_matrices=False)
+        for task in tasks:
+            u, s, v = torch.linalg.svd(task, full_matrices=False)
             us.append(u[:, :keep]), ss.append(s[:keep]), vs.append(v[:keep])
         u, v = torch.cat(us, 1), torch.cat(vs, 0)
         pu, _, qu = torch.linalg.svd(u, full_matrices=False)
         pv, _, qv = torch.linalg.svd(v, full_matrices=False)
         (pu @ qu) @ torch.diag(torch.cat(ss)) @ (pv @ qv)
-    torch.cuda.synchronize()
-    print(json.dumps({"who": "torch", "what": "tsvm", "size": size, "models": models, "matrices": len(shapes),
-                      "seconds": round(time.perf_counter() - start, 3), "version": torch.__version__}))
+        torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    times = {shape: [] for shape in shapes}
+    start = time.perf_counter()
+    for turn in range(max(shapes.values())):
+        for shape, count in shapes.items():
+            if turn == 0 or (turn < count and time.perf_counter() - start < seconds):
+                times[shape].append(merge(*shape))
+    total = sum(count * sum(times[shape]) / len(times[shape]) for shape, count in shapes.items())
+    print(json.dumps({"who": "torch", "what": "tsvm", "size": size, "models": models, "matrices": sum(shapes.values()),
+                      "measured": sum(map(len, times.values())), "seconds": round(total, 3),
+                      "version": torch.__version__}))
+
+
+def startup():
+    start = time.perf_counter()
+    torch.zeros(1, device="cuda").item()
+    print(json.dumps({"who": "torch", "what": "startup", "import_s": round(imported, 3),
+                      "device_s": round(time.perf_counter() - start, 3), "version": torch.__version__}))
 
 
 if not torch.cuda.is_available():
@@ -119,5 +148,7 @@ if not torch.cuda.is_available():
 a = sys.argv[1:]
 if a[0] == "step":
     step(a[1], a[2], a[3], int(a[4]) if len(a) > 4 else 128, float(a[5]) if len(a) > 5 else 20.0)
+elif a[0] == "tsvm":
+    tsvm(a[1], int(a[2]) if len(a) > 2 else 8, float(a[3]) if len(a) > 3 else 300.0)
 else:
-    tsvm(a[1], int(a[2]) if len(a) > 2 else 8)
+    startup()
