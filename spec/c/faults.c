@@ -1,12 +1,11 @@
 /* faults.c: the calls that fail on demand (faults.h). They stand before those of the C library and of sanitizers,
  * and hand on to these what is not to fail. */
-#define _GNU_SOURCE 1 /* RTLD_NEXT, dl_iterate_phdr */
-#include "faults.h"
+#define _GNU_SOURCE 1 /* RTLD_NEXT, renameat2 */
+#include "faults_inside.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <link.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -20,41 +19,6 @@
 #define OURS __attribute__((visibility("default")))
 #define CALLER() ((uintptr_t)__builtin_extract_return_addr(__builtin_return_address(0)))
 
-/* ---- whose calls they are ---- */
-
-/* Of a matrix library, and of the compiler's library that is told of LuaJIT's compiled code, no call fails: they do not look
- * whether it did. */
-typedef enum { ANYONE, LINKER, MATRIX } owner;
-enum { RANGES = 256 };
-static struct {
-    uintptr_t from, to;
-    owner who;
-} ranges[RANGES];
-static int range_count;
-
-static int note_object(struct dl_phdr_info *info, size_t size, void *data) {
-    (void)size;
-    (void)data;
-    const char *name = info->dlpi_name;
-    owner who = strstr(name, "/ld-linux") || strstr(name, "/ld-musl") ? LINKER
-                : strstr(name, "blas") || strstr(name, "libgomp") || strstr(name, "libgcc_s") ? MATRIX
-                                                                      : ANYONE;
-    for (int i = 0; who != ANYONE && i < info->dlpi_phnum && range_count < RANGES; i++) {
-        if (info->dlpi_phdr[i].p_type != PT_LOAD) continue;
-        uintptr_t from = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
-        ranges[range_count].from = from;
-        ranges[range_count].to = from + info->dlpi_phdr[i].p_memsz;
-        ranges[range_count++].who = who;
-    }
-    return 0;
-}
-
-static owner owner_of(uintptr_t caller) {
-    for (int i = 0; i < range_count; i++)
-        if (caller >= ranges[i].from && caller < ranges[i].to) return ranges[i].who;
-    return ANYONE;
-}
-
 /* ---- the plan ---- */
 
 static atomic_uint planned; /* kinds; 0: none */
@@ -63,8 +27,8 @@ static int64_t fail_at;
 static bool fail_onward;
 static int fail_error;
 
-static _Thread_local bool
-    begun; /* this thread runs what it was made for: a sanitizer's own beginning is not swept */
+/* This thread runs what it was made for: a sanitizer's own beginning is not swept. */
+static _Thread_local bool begun;
 
 static bool fails(unsigned kind, uintptr_t caller) {
     if (!(atomic_load_explicit(&planned, memory_order_relaxed) & kind) || !begun) return false;
@@ -86,8 +50,7 @@ void faults_begin(unsigned kinds, int64_t at, bool onward, int error) {
     atomic_store(&counted, 0);
     atomic_store(&failures, 0);
     atomic_store(&matrix_calls, 0);
-    range_count = 0;
-    dl_iterate_phdr(note_object, NULL);
+    owners_note();
     atomic_store(&planned, kinds);
 }
 
@@ -99,89 +62,10 @@ int64_t faults_end(int64_t *failed) {
 
 int64_t faults_matrix(void) { return atomic_load(&matrix_calls); }
 
-/* ---- what lives ---- */
-
-enum { SLOTS = 1 << 19, BOOTSTRAP = 1 << 16 };
-typedef struct block {
-    uintptr_t at, caller;
-    size_t bytes;
-    uint32_t number, period; /* what is of an earlier period is an empty slot */
-    bool freed;
-} block;
-static block blocks[SLOTS];
-static uint32_t taken[SLOTS]; /* the slots of this period, so that not all have to be looked through */
-static uint32_t taken_count;
-static atomic_bool watching;
-static atomic_flag blocks_lock = ATOMIC_FLAG_INIT;
-static uint32_t block_number, period;
-
-static void lock_blocks(void) {
-    while (atomic_flag_test_and_set_explicit(&blocks_lock, memory_order_acquire)) sched_yield();
-}
-
-static void unlock_blocks(void) { atomic_flag_clear_explicit(&blocks_lock, memory_order_release); }
-
-static size_t slot_of(uintptr_t at) { return (size_t)((at >> 4) * 0x9e3779b97f4a7c15u >> 40) % SLOTS; }
-
-static void remember(void *memory, size_t bytes, uintptr_t caller) {
-    if (!memory || !atomic_load_explicit(&watching, memory_order_relaxed)) return;
-    uintptr_t at = (uintptr_t)memory;
-    lock_blocks();
-    size_t i = slot_of(at);
-    while (blocks[i].period == period && !blocks[i].freed) i = (i + 1) % SLOTS;
-    if (blocks[i].period != period) taken[taken_count++] = (uint32_t)i;
-    blocks[i] = (block){at, caller, bytes, ++block_number, period, false};
-    unlock_blocks();
-}
-
-static void forget(void *memory) {
-    if (!memory || !atomic_load_explicit(&watching, memory_order_relaxed)) return;
-    uintptr_t at = (uintptr_t)memory;
-    lock_blocks();
-    for (size_t i = slot_of(at); blocks[i].period == period; i = (i + 1) % SLOTS) {
-        if (blocks[i].at != at || blocks[i].freed) continue;
-        blocks[i].freed = true;
-        break;
-    }
-    unlock_blocks();
-}
-
-void faults_watch(void) {
-    lock_blocks();
-    period++;
-    block_number = taken_count = 0;
-    unlock_blocks();
-    atomic_store(&watching, true);
-}
-
-int64_t faults_watched(const char **where, size_t *bytes) {
-    static char text[512];
-    atomic_store(&watching, false);
-    int64_t count = 0;
-    size_t all = 0;
-    const block *oldest = NULL;
-    range_count = 0;
-    dl_iterate_phdr(note_object, NULL);
-    for (uint32_t k = 0; k < taken_count; k++) {
-        uint32_t i = taken[k];
-        if (blocks[i].freed || owner_of(blocks[i].caller) != ANYONE) continue;
-        count++;
-        all += blocks[i].bytes;
-        if (!oldest || blocks[i].number < oldest->number) oldest = &blocks[i];
-    }
-    Dl_info info = {0};
-    text[0] = 0;
-    if (oldest && dladdr((void *)oldest->caller, &info) != 0 && info.dli_fname)
-        snprintf(text, sizeof text, "%zu bytes asked for at %s+0x%zx (%s)", oldest->bytes, info.dli_fname,
-                 oldest->caller - (uintptr_t)info.dli_fbase, info.dli_sname ? info.dli_sname : "?");
-    if (where) *where = text;
-    if (bytes) *bytes = all;
-    return count;
-}
-
 /* ---- the real calls ---- */
 
 /* Before the first look-up is done, and while it allocates. */
+enum { BOOTSTRAP = 1 << 16 };
 static _Alignas(64) uint8_t bootstrap[BOOTSTRAP];
 static size_t bootstrap_used;
 
@@ -266,7 +150,7 @@ OURS void *malloc(size_t bytes) {
     if (!real_malloc) return early(bytes);
     if (fails(FAULT_MEMORY, CALLER())) return refused();
     void *memory = real_malloc(bytes);
-    remember(memory, bytes, CALLER());
+    blocks_remember(memory, bytes, CALLER());
     return memory;
 }
 
@@ -275,13 +159,13 @@ OURS void *calloc(size_t count, size_t bytes) {
     if (!real_malloc) return early(count * bytes);
     if (fails(FAULT_MEMORY, CALLER())) return refused();
     void *memory = real_calloc(count, bytes);
-    remember(memory, count * bytes, CALLER());
+    blocks_remember(memory, count * bytes, CALLER());
     return memory;
 }
 
 OURS void free(void *memory) {
     if (!memory || is_early(memory)) return;
-    forget(memory);
+    blocks_forget(memory);
     real_free(memory);
 }
 
@@ -293,33 +177,33 @@ OURS void *realloc(void *old, size_t bytes) {
         return memory;
     }
     if (bytes > 0 && fails(FAULT_MEMORY, CALLER())) return refused();
-    forget(old);
+    blocks_forget(old);
     void *memory = real_realloc(old, bytes);
     if (memory)
-        remember(memory, bytes, CALLER());
+        blocks_remember(memory, bytes, CALLER());
     else if (bytes > 0)
-        remember(old, 1, CALLER());
+        blocks_remember(old, 1, CALLER());
     return memory;
 }
 
 OURS void *aligned_alloc(size_t alignment, size_t bytes) {
     if (fails(FAULT_MEMORY, CALLER())) return refused();
     void *memory = real_aligned_alloc(alignment, bytes);
-    remember(memory, bytes, CALLER());
+    blocks_remember(memory, bytes, CALLER());
     return memory;
 }
 
 OURS void *memalign(size_t alignment, size_t bytes) {
     if (fails(FAULT_MEMORY, CALLER())) return refused();
     void *memory = real_memalign(alignment, bytes);
-    remember(memory, bytes, CALLER());
+    blocks_remember(memory, bytes, CALLER());
     return memory;
 }
 
 OURS int posix_memalign(void **out, size_t alignment, size_t bytes) {
     if (fails(FAULT_MEMORY, CALLER())) return ENOMEM;
     int error = real_posix_memalign(out, alignment, bytes);
-    if (error == 0) remember(*out, bytes, CALLER());
+    if (error == 0) blocks_remember(*out, bytes, CALLER());
     return error;
 }
 
