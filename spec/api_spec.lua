@@ -59,6 +59,13 @@ describe("the module", function()
         assert.truthy(err.message:find("there is 'cpu'", 1, true))
     end)
 
+    it("says what a value is", function()
+        assert.equal("Rng of seed 3, stream 0", tostring(distac.rng(3)))
+        assert.truthy(tostring(distac.devices()[1]):find("^Device cpu: ."))
+        local ds = distac.dataset.tensors(distac.zeros({ 5, 1, 2, 2 }, { dtype = "u8" }))
+        assert.equal("Loader of batches of 2 from 5 images", tostring(distac.loader(ds, { batch = 2 })))
+    end)
+
     it("finds numbers in a checkpoint that are not finite", function()
         local ck = distac.checkpoint { a = distac.tensor { 1, 2 },
             b = distac.tensor { { 1, 2 }, { 1 / 0, 0 / 0 } },

@@ -148,11 +148,17 @@ function M.cancel_clear()
     raw.cancel_clear(M.get())
 end
 
+local Device = { __name = "Device" }
+
+function Device.__tostring(d)
+    return string.format("Device %s: %s", d.name, d.text)
+end
+
 -- { { name =, text =, memory =, units = }, ... }
 function M.devices()
     local list = {}
     for i = 1, raw.device_count() do
-        list[i] = raw.device_get_info(i - 1)
+        list[i] = setmetatable(raw.device_get_info(i - 1), Device)
     end
     if #list == 0 then
         errors.raise("EDEVICE", "distac.devices: the engine lists no device")

@@ -6,7 +6,8 @@ local tensor = require "distac.tensor"
 local transform = require "distac.transform"
 
 local M = {}
-local methods = {}
+local methods, meta = {}, {}
+local texts = setmetatable({}, { __mode = "k" })
 local labelled = setmetatable({}, { __mode = "k" })
 local mapped = setmetatable({}, { __mode = "k" }) -- the functions that change batches
 
@@ -38,6 +39,7 @@ function M.loader(ds, options)
     if o.workers > 0 then
         raw.loader_workers(loader, o.workers, o.ahead)
     end
+    texts[loader] = string.format("Loader of batches of %.0f from %.0f images", o.batch, #ds)
     labelled[loader] = raw.dataset_labelled(ds) ~= 0
     mapped[loader] = o.map
     return loader
@@ -81,6 +83,10 @@ function methods.batches(loader, n, first)
     end
 end
 
-check.class("loader", methods)
+function meta.__tostring(loader)
+    return texts[loader] or "Loader"
+end
+
+check.class("loader", methods, meta)
 
 return M

@@ -4,13 +4,16 @@ local check = require "distac.check"
 local context = require "distac.context"
 
 local M = {}
-local methods = {}
+local methods, meta = {}, {}
+local texts = setmetatable({}, { __mode = "k" })
 
 -- rng([seed [, stream]])
 function M.rng(seed, stream)
     seed = seed == nil and context.seed() or check.integer("distac.rng", "seed", seed, 0)
     stream = stream == nil and 0 or check.integer("distac.rng", "stream", stream, 0)
-    return raw.rng_create(seed, stream)
+    local r = raw.rng_create(seed, stream)
+    texts[r] = string.format("Rng of seed %.0f, stream %.0f", seed, stream)
+    return r
 end
 
 -- In [0, 1).
@@ -28,6 +31,10 @@ function methods.below(r, n)
     return raw.rng_below(r, check.integer("Rng:below", "n", n, 1))
 end
 
-check.class("rng", methods)
+function meta.__tostring(r)
+    return texts[r] or "Rng"
+end
+
+check.class("rng", methods, meta)
 
 return M
