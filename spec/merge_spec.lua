@@ -61,6 +61,32 @@ describe("merge operators", function()
         raises("EINVAL", { "frozen_zeros", "distac" }, ties, { frozen_zeros = 3 })
     end)
 
+    it("take a dialect's name where they agree; the authors' tsvm averages text_projection", function()
+        for _, dialect in ipairs { "paper", "authors", "mergekit" } do
+            near(delta(distac.merge.average { dialect = dialect }), delta(distac.merge.average {}), 0)
+            local sum = delta(distac.merge.task_arithmetic { dialect = dialect })
+            near(sum, delta(distac.merge.task_arithmetic {}), 0)
+        end
+        near(delta(distac.merge.consensus_ta { dialect = "authors" }), delta(distac.merge.consensus_ta {}), 0)
+        raises("EINVAL", { "dialect", "mergekit" }, distac.merge.tsvm, { dialect = "mergekit" })
+        local function projections(dialect)
+            local function model(x)
+                local t = distac.tensor(x)
+                return distac.taskvector(distac.checkpoint { ["a.text_projection"] = t, ["b.weight"] = t })
+            end
+            local got = distac.merge.tsvm { dialect = dialect }:delta {
+                model { { 3, 0 }, { 0, 1 } }, model { { 0, 1.41421356 }, { 0, 1.41421356 } } }
+            return got["a.text_projection"], got["b.weight"]
+        end
+        local matrix = { { 2.77163860, 0.76536686 }, { -1.14805030, 1.84775907 } }
+        local text, weight = projections "paper"
+        near(text, matrix, 1e-6)
+        near(weight, matrix, 1e-6)
+        text, weight = projections "authors"
+        near(text, { { 1.5, 0.70710678 }, { 0, 1.20710678 } }, 1e-6)
+        near(weight, matrix, 1e-6)
+    end)
+
     it("mask for one task", function()
         local function masked(p)
             return delta(distac.merge.tall_mask(p))

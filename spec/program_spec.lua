@@ -55,6 +55,10 @@ describe("options", function()
         local said, status = distac "--help"
         assert.are.equal(0, status)
         assert.is_truthy(said:find("usage: distac", 1, true))
+        for _, name in ipairs(require("distac.cli").commands()) do
+            name = type(name) == "table" and name.name or name
+            assert.is_truthy(said:find("\n  " .. name .. " ", 1, true), name .. " is not listed")
+        end
         assert.is_truthy((distac "-v"):match("^distac %d"))
     end)
 end)

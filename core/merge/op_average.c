@@ -6,6 +6,7 @@ enum { WEIGHTS };
 
 static const di_merge_param params[] = {
     DI_NUMBERS("weights", "weight of each model; they are divided by their sum", 1, -1000, 1000),
+    DI_CHOICE("dialect", "whose implementation; they agree", 0, 3, "paper authors mergekit"),
 };
 
 /* Other methods give what they do not treat to this chunk: they have no weights, every model counts the same. */

@@ -13,6 +13,7 @@ static const di_merge_param params[] = {
     DI_CHOICE("multitask", "what is masked: the sum of the task vectors, or TIES with disjoint sum", 0, 2,
               "sum ties"),
     DI_NUMBER("keep", "share of the elements that multitask = ties keeps per model", 0.2, 0, 1),
+    DI_CHOICE("dialect", "whose implementation; they agree", 0, 2, "paper authors"),
 };
 
 static distac_status prepare(di_merge_run *run) {

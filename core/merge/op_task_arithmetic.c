@@ -5,6 +5,7 @@ enum { WEIGHTS };
 
 static const di_merge_param params[] = {
     DI_NUMBERS("weights", "factor of each model's task vector", 1, -1000, 1000),
+    DI_CHOICE("dialect", "whose implementation; they agree", 0, 3, "paper authors mergekit"),
 };
 
 /* Other methods may use this chunk; they have no weights. */

@@ -20,11 +20,12 @@
 enum { BLOCK = 384 }; /* columns of the result per task: fixed, so the bits do not depend on the threads */
 enum { FEW = 64 };    /* up to so many vectors all is done in double: there is no time to save */
 static const double loose = 0.1;  /* least ratio of singular values that a Gram matrix in float is trusted with */
-enum { PRECISION };
+enum { PRECISION, DIALECT };
 
 static const di_merge_param params[] = {
     DI_CHOICE("precision", "fast: by Gram matrices in double; exact: by singular value decompositions in double", 0, 2,
               "fast exact"),
+    DI_CHOICE("dialect", "authors: matrices named text_projection are averaged, too", 0, 2, "paper authors"),
 };
 
 /* The vectors of one side, [rows,T*r], then their polar factor. */
@@ -279,6 +280,12 @@ static int64_t need(const di_merge_run *run, const di_entry *entry) {
     return held(p, q, c, floats) * (int64_t)sizeof(double) + most(triplets, most(sides, blocks));
 }
 
+/* The authors' repository leaves the text tower's projection out. */
+static bool takes(const di_merge_run *run, const di_entry *entry) {
+    if (di_run_param(run, DIALECT, 0) == 1 && strstr(entry->name, "text_projection")) return false;
+    return di_whole_takes(run, entry);
+}
+
 static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     const di_entry *at = run->base->entries[entry];
     job j = {.run = run, .entry = entry, .p = at->shape[1], .q = at->shape[0], .out = out};
@@ -317,7 +324,7 @@ const di_method di_merge_tsvm = {
     .params = params,
     .param_count = sizeof params / sizeof params[0],
     .chunk = di_whole_mean,
-    .takes = di_whole_takes,
+    .takes = takes,
     .tensor = tensor,
     .need = need,
 };
