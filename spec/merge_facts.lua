@@ -101,4 +101,17 @@ function facts.some(name, list)
     return some
 end
 
+-- Task vectors of one tensor "w" each, of the rows given.
+function facts.vectors(...)
+    local distac, list = require "distac", {}
+    for i, rows in ipairs { ... } do
+        list[i] = distac.taskvector(distac.checkpoint { w = distac.tensor(rows) })
+    end
+    return list
+end
+
+-- The worked example of three models, each 2 x 3.
+facts.F3 = facts.vectors({ { 1, 2, -3 }, { 0.5, -0.1, 4 } }, { { -2, 1, -1.5 }, { 0.3, 0.2, -5 } },
+    { { 0.1, -4, 2 }, { -0.6, 0, 1 } })
+
 return facts

@@ -88,7 +88,7 @@ needs() {
 
 # ---- As many programs at once as there are processors. Their results are counted and told in the order of the list.
 # What measures time or is sent signals runs alone, afterwards.
-alone=" program_spec run_spec repl_spec repl_terminal_spec merge_safety_spec tokenizer_spec test_host_script "
+alone=" program_spec resume_spec repl_spec repl_terminal_spec merge_safety_spec tokenizer_spec test_host_script "
 lane="" queue=() told=0 tell=""
 
 # begin LANE HOW: a new list; HOW NAME LOG STATUS counts a result, and tells one that is not good

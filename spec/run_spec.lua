@@ -1,4 +1,4 @@
--- A whole recipe on a tiny suite: results, caching, edits, and runs that are killed and continued.
+-- A whole recipe on a tiny suite: results, what a second run and an edit redo, plans.
 local distac = require "distac"
 local json = require "distac.json"
 local tiny = require "spec.tiny"
@@ -7,39 +7,10 @@ local root
 
 local function run(words) return tiny.run(words, root) end
 
-local function results(folder) return json.decode(tiny.read(root .. "/" .. folder .. "/results.json")) end
+local function results(folder) return tiny.results(root .. "/" .. folder) end
 
 -- Names of the stages' files, and their bytes.
-local function stages(folder)
-    local out = {}
-    for _, name in ipairs(distac.fs.list(root .. "/" .. folder)) do
-        out[name] = tiny.read(root .. "/" .. folder .. "/" .. name)
-    end
-    return out
-end
-
-local function count(t)
-    local n = 0
-    for _ in pairs(t) do n = n + 1 end
-    return n
-end
-
--- Models of a run: every safetensors file of the folder and its stages.
-local function models(folder)
-    local out = {}
-    for _, part in ipairs { folder, folder .. "/stages" } do
-        for _, name in ipairs(distac.fs.list(root .. "/" .. part)) do
-            if name:find "%.safetensors$" then out[name] = tiny.read(root .. "/" .. part .. "/" .. name) end
-        end
-    end
-    return out
-end
-
-local function without_time(t)
-    t.timing = nil
-    t.models = nil
-    return json.encode(t)
-end
+local function stages(folder) return tiny.files(root .. "/" .. folder) end
 
 -- Reports what training asks the engine for.
 local listen = [[
@@ -183,7 +154,7 @@ describe("run", function()
         local after = stages "runs/stages"
         for name, bytes in pairs(before) do assert.equal(bytes, after[name]) end
         -- One conditioned model (2 files), its test and validation accuracy at most, two conditioned merges.
-        assert.is_true(count(after) - count(before) <= 6)
+        assert.is_true(tiny.count(after) - tiny.count(before) <= 6)
         status, _, err = run { "run", "tiny.lua", "--set", "merge=ties" }
         assert.equal(0, status)
         assert.is_nil(err:find("conditioning", 1, true))
@@ -192,7 +163,7 @@ describe("run", function()
     it("gives the same from a script", function()
         local loaded = require("distac.recipe").load(root .. "/tiny.lua")
         local r = loaded:run { out = root .. "/script", stages = root .. "/runs/stages", quiet = true }
-        assert.equal(without_time(results "runs/tiny"):match '"zero_shot".*', without_time(json.decode(
+        assert.equal(tiny.without_time(results "runs/tiny"):match '"zero_shot".*', tiny.without_time(json.decode(
             require("distac.report").json(r))):match '"zero_shot".*')
     end)
 
@@ -207,105 +178,6 @@ describe("run", function()
         assert.equal(0, status)
         assert.truthy(out:find("label_smoothing 0.1", 1, true))
         assert.truthy(out:find("steps left 0,", 1, true))
-    end)
-
-    it("continues a killed run bit for bit", function()
-        local words = { "run", "tiny.lua", "--quiet", "--set", "finetune.steps=400", "--set",
-                        "condition.steps=200" }
-        local function to(folder)
-            local list = { "--out", folder }
-            for i = #words, 1, -1 do table.insert(list, 1, words[i]) end
-            return list
-        end
-        local begun = distac.clock()
-        assert.equal(0, (run(to "whole")))
-        local length = distac.clock() - begun
-        local whole = models "whole"
-        assert.is_true(count(whole) >= 10)
-        local function compare()
-            assert.equal(without_time(results "whole"), without_time(results "cut"))
-            local cut = models "cut"
-            for name, bytes in pairs(whole) do assert.is_true(bytes == cut[name], name) end
-            for name in pairs(cut) do assert.is_nil(name:find("partial", 1, true)) end
-        end
-        -- Killed at random moments; a run that gets through is compared and begun again from nothing.
-        local command = tiny.command(to "cut", "", 'require("distac.training").save_every = 0.01')
-        local killed, tries, random = 0, 0, distac.rng(99)
-        while killed < 20 and tries < 60 do
-            tries = tries + 1
-            -- --foreground: the end of the killed one is waited for, no other process is hit
-            os.execute(string.format("cd %s && timeout --foreground -s KILL %.3f sh -c %s >/dev/null 2>&1; echo $? >rc",
-                tiny.quote(root), 0.03 + length * 0.6 * random:uniform(), tiny.quote("exec " .. command)))
-            if tonumber(tiny.read(root .. "/rc")) == 0 then
-                compare()
-                tiny.remove(root .. "/cut")
-            else
-                killed = killed + 1
-            end
-        end
-        assert.equal(20, killed)
-        assert.equal(0, (run(to "cut")))
-        compare()
-    end)
-
-    it("clears what a kill between the result and the end of a stage left behind", function()
-        local folder, left = root .. "/whole/stages", nil
-        for _, name in ipairs(distac.fs.list(folder)) do
-            left = left or name:match("^(%x+)%.safetensors$")
-        end
-        tiny.write(folder .. "/" .. left .. ".partial.safetensors", "stale")
-        assert.equal(0, (run { "run", "tiny.lua", "--quiet", "--set", "finetune.steps=400", "--set",
-                               "condition.steps=200", "--out", "whole" }))
-        assert.is_nil(distac.fs.kind(folder .. "/" .. left .. ".partial.safetensors"))
-        assert.is_not_nil(distac.fs.kind(folder .. "/" .. left .. ".safetensors"))
-    end)
-
-    it("gives the same bits on 1, 2, 3 and 8 threads", function()
-        local first
-        for _, threads in ipairs { 1, 2, 3, 8 } do
-            local folder = "threads" .. threads
-            local status, _, err = run { "run", "tiny.lua", "--quiet", "--out", folder, "--threads",
-                tostring(threads) }
-            assert.equal(0, status, err)
-            local found = models(folder)
-            assert.is_true(count(found) >= 10)
-            assert.is_not_nil(found["merged-ties.safetensors"])
-            first = first or found
-            assert.equal(count(first), count(found))
-            for name, bytes in pairs(first) do assert.is_true(bytes == found[name], name .. " on " .. folder) end
-            assert.equal(without_time(results "threads1"), without_time(results(folder)))
-        end
-    end)
-
-    it("saves its state when it is interrupted, and continues bit for bit", function()
-        local recipe = require "distac.recipe"
-        local sets = { { path = "finetune.loss", text = "mixup", label = "--set" } }
-        local function go(folder, stop_at)
-            local progress = require "distac.progress"
-            local new, steps = progress.new, 0
-            progress.new = function(options)
-                local bar = new(options)
-                bar.update = function()
-                    steps = steps + 1
-                    if steps == stop_at then distac.cancel() end
-                end
-                return bar
-            end
-            local ok, err = pcall(function()
-                return recipe.load(root .. "/tiny.lua", sets):run { out = root .. "/" .. folder, quiet = true }
-            end)
-            progress.new = new
-            distac.cancel_clear()
-            return ok, err
-        end
-        assert.is_true((go "calm"))
-        for _, stop_at in ipairs { 5, 20, 45, 100, 130 } do
-            local ok, err = go("stopped", stop_at)
-            if not ok then assert.equal("ECANCELED", type(err) == "table" and err.code, tostring(err)) end
-        end
-        assert.is_true((go "stopped"))
-        local calm, stopped = models "calm", models "stopped"
-        for name, bytes in pairs(calm) do assert.is_true(bytes == stopped[name], name) end
     end)
 
     it("refuses sources that do not fit the base before any work", function()
@@ -325,138 +197,5 @@ return distac.recipe {
         assert.truthy(err:find("misfit.lua:4: sources.alpha: ", 1, true), err)
         assert.truthy(err:find("visual.conv1.weight", 1, true))
         assert.is_nil(distac.fs.kind(root .. "/runs/misfit"))
-    end)
-end)
-
-describe("variants and scaling", function()
-    setup(function() root = tiny.suite({ "alpha", "beta" }, 8) end)
-    teardown(function() tiny.remove(root) end)
-
-    it("reports sources that are not finite, and what a merge function got wrong", function()
-        local base, sick = distac.load(root .. "/base.safetensors"), {}
-        for _, name in ipairs(base:names()) do sick[name] = base[name]:clone() end
-        sick["visual.proj"][{ 2, 1 }] = 1 / 0
-        distac.save(root .. "/sick.safetensors", sick, { metadata = base:metadata() })
-        local text = [[
-local distac = require "distac"
-return distac.recipe {
-    name = "sick", suite = distac.folder_suite { root = "data", model = "base.safetensors" },
-    sources = { alpha = "SOURCE.safetensors", beta = "base.safetensors" },
-    merge = { function(base, taus) return MERGED end }, lambda = 1,
-}
-]]
-        local function status_of(source, merged)
-            tiny.write(root .. "/sick.lua", (text:gsub("SOURCE", source):gsub("MERGED", merged)))
-            local status, _, err = tiny.run({ "run", "sick.lua", "--quiet", "--out", "sick" }, root)
-            return status, err
-        end
-        local status, err = status_of("sick", "taus[1]")
-        assert.equal(2, status)
-        assert.truthy(err:find("sick.lua:4: sources.alpha: sick.safetensors: visual.proj has 1 elements that are "
-            .. "not finite, the first at 16", 1, true), err)
-        assert.is_nil(distac.fs.kind(root .. "/sick"))
-        status, err = status_of("base", "taus[9]")
-        assert.equal(1, status)
-        assert.truthy(err:find("custom: the merge function must return", 1, true), err)
-        status, err = status_of("base", "taus.none.x")
-        assert.equal(1, status)
-        assert.truthy(err:find("sick.lua:5: attempt to index", 1, true), err)
-        assert.equal(0, (status_of("base", "0.5 * taus[1]")))
-        local models = distac.load(root .. "/sick/merged-custom.safetensors"):metadata("distac.models")
-        assert.same({ distac.hash.file(root .. "/base.safetensors") }, { json.decode(models)[2] })
-    end)
-
-    it("merges with functions of the recipe's own, over tensors and over elements", function()
-        local text = [[
-local distac = require "distac"
-local function sum(tau, out, n)
-    for i = 1, n do
-        local s = 0
-        for k = 1, #tau do s = s + tau[k][i] end
-        out[i] = s
-    end
-end
-return distac.recipe {
-    name = "own", suite = distac.folder_suite { root = "data", model = "base.safetensors" },
-    finetune = { steps = 3, batch = 8, lr = 1e-3 }, lambda = distac.grid(0.5, 1, 0.5),
-    merge = {
-        distac.merge.task_arithmetic { lambda = 0.5 },
-        distac.merge.elementwise(sum, { lambda = 0.5, chunk = 100 }),
-        distac.merge.elementwise(sum),
-        distac.merge.elementwise(function(tau, out, n, base, where)
-            for i = 1, n do out[i] = where.name == "visual.proj" and tau[1][i] or -base[i] end
-        end, { name = "blank", lambda = 1, except = "*.ln_1.*" }),
-        distac.merge.custom(function(_, taus) return taus[1] + taus[2] end, { name = "whole", lambda = 0.5 }),
-    },
-}
-]]
-        tiny.write(root .. "/own.lua", text)
-        local status, _, err = run { "run", "own.lua", "--quiet" }
-        assert.equal(0, status, err)
-        local r, names, points = results "runs/own", {}, {}
-        for i, merge in ipairs(r.merges) do names[i], points[i] = merge.method, #(merge.curve or { 1 }) end
-        assert.same({ "task_arithmetic", "elementwise", "elementwise-2", "blank", "whole" }, names)
-        assert.same({ 1, 1, 2, 1, 1 }, points)
-        local function merged(name) return distac.load(root .. "/runs/own/merged-" .. name .. ".safetensors") end
-        local want, base, blank = merged "task_arithmetic", distac.load(root .. "/base.safetensors"),
-            merged "blank"
-        local first = distac.load(root .. "/" .. r.models.alpha.source)
-        for _, name in ipairs(want:names()) do
-            for _, other in ipairs { "elementwise", "whole" } do
-                local far = (merged(other)[name] - want[name]):norm():item()
-                assert.is_true(far <= 1e-6 * want[name]:norm():item(), other .. " " .. name .. " " .. far)
-            end
-            assert.is_true(name == "logit_scale" or (want[name] - base[name]):norm():item() > 0, name)
-            local kept = name:find(".ln_1.", 1, true) and base[name] or name == "visual.proj" and first[name]
-            local far = (kept and blank[name] - kept or blank[name]):norm():item()
-            assert.is_true(far <= 1e-6, "blank " .. name .. " " .. far)
-        end
-        local before = stages "runs/own"
-        status, _, err = run { "run", "own.lua" }
-        assert.equal(0, status, err)
-        assert.same(before["results.json"], stages("runs/own")["results.json"])
-        for change, want_text in pairs {
-            [{ "chunk = 100", "chnk = 100" }] = 'did you mean "chunk"?',
-            [{ "elementwise%(sum, {", "elementwise(7, {" }] = "function",
-            [{ '"blank"', '"a/b"' }] = "files are called by it",
-        } do
-            tiny.write(root .. "/own.lua", (text:gsub(change[1], change[2])))
-            status, _, err = run { "plan", "own.lua" }
-            assert.equal(2, status)
-            assert.truthy(err:find("merge[", 1, true) and err:find(want_text, 1, true), err)
-        end
-    end)
-
-    it("runs the same recipe once per variant and gives the means", function()
-        tiny.recipe(root, function(text)
-            return (text:gsub("curves = 10,", [[scaling = distac.grid(0, 2, 1),
-    variants = { { name = "plain" }, { name = "long", set = { ["finetune.tasks.beta.lr"] = 1e-2 } } },]])
-                :gsub("kappa = 1,", 'kappa = distac.match_norm("mean"), also_scaled = true,')
-                :gsub("teacher = 1, student = 10", "teacher = 10, student = 10"))
-        end)
-        local status, _, err = run { "run", "tiny.lua" }
-        assert.equal(0, status, err)
-        local r = results "runs/tiny"
-        assert.equal(2, #r.variants)
-        assert.equal("long", r.variants[2].name)
-        -- alpha is trained once for both variants
-        local _, trained = err:gsub("fine%-tuning alpha", "")
-        assert.equal(1, trained)
-        assert.equal(6, #r.merges)
-        for i, merge in ipairs(r.merges) do
-            local a, b = r.variants[1].merges[i], r.variants[2].merges[i]
-            assert.equal(a.method, merge.method)
-            assert.is_true(math.abs((a.mean_accuracy + b.mean_accuracy) / 2 - merge.mean_accuracy) < 1e-12)
-        end
-        local long = r.variants[2]
-        assert.is_true(long.individual.norm.beta > long.individual.norm.alpha)
-        local norm = long.individual.norm
-        assert.is_true(math.abs(long.conditioned.kappa.beta - norm.alpha / norm.beta) < 1e-9)
-        assert.equal(1, long.conditioned.kappa.alpha)
-        assert.is_false(long.conditioned.distilled.alpha)
-        assert.equal(3, #long.scaling)
-        assert.equal(r.zero_shot.accuracy.alpha, long.scaling[1].accuracy.alpha)
-        assert.equal(long.individual.accuracy.beta, long.scaling[2].accuracy.beta)
-        assert.equal("file", distac.fs.kind(root .. "/runs/tiny/long/merged-ties.safetensors"))
     end)
 end)

@@ -1,13 +1,7 @@
 -- Operators on whole matrices: worked numbers, parameters, laws.
 local distac = require "distac"
 
-local function vectors(...)
-    local out = {}
-    for i, m in ipairs { ... } do
-        out[i] = distac.taskvector(distac.checkpoint { w = distac.tensor(m) })
-    end
-    return out
-end
+local vectors = require("spec.merge_facts").vectors
 
 local function merged(name, params, taus)
     return distac.merge[name](params):delta(taus):tensor("w"):table()

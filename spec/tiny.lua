@@ -121,4 +121,27 @@ function tiny.run(words, folder)
     return result[1], result[2], result[3]
 end
 
+-- The results of a run in a folder.
+function tiny.results(folder) return require("distac.json").decode(tiny.read(folder .. "/results.json")) end
+
+-- The same as text, without what differs from run to run.
+function tiny.without_time(results)
+    results.timing = nil
+    results.models = nil
+    return require("distac.json").encode(results)
+end
+
+-- Names in a folder and the bytes of its files.
+function tiny.files(folder)
+    local out = {}
+    for _, name in ipairs(distac.fs.list(folder)) do out[name] = tiny.read(folder .. "/" .. name) end
+    return out
+end
+
+function tiny.count(t)
+    local n = 0
+    for _ in pairs(t) do n = n + 1 end
+    return n
+end
+
 return tiny
