@@ -22,7 +22,7 @@
 --   int32_t|int64_t n_x, distac_KIND *const *x          an array of handles
 --   int64_t n_x, DISTAC_FILL double *x                  Lua gives the count and gets the array
 --   const distac_S *x                                   a table with the fields of the struct
---   void *x                                             memory: a light userdata, a string, in LuaJIT any cdata of ffi
+--   void *x                                             memory: light userdata, a string, or a cdata of ffi
 --   distac_KIND **x                                     result: a handle
 --   int32_t|int64_t|double *x, distac_S *x              result: a number, a table
 -- DISTAC_NULLABLE may stand before handles, strings, arrays and structs that are read.

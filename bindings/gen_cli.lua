@@ -1,7 +1,7 @@
 -- gen_cli.lua: the manual page and the completions of three shells from the command line's own tables:
 --   lua5.4 bindings/gen_cli.lua OUTDIR LUAFOLDER PAGE REGISTRY
--- PAGE is distac.1 with a line @COMMANDS@; REGISTRY is core/merge/registry.c, which names the merge methods. OUTDIR
--- receives distac.1, completion.bash, _distac (zsh) and distac.fish. The engine is not needed.
+-- PAGE is distac.1 with a line @COMMANDS@; REGISTRY is core/merge/registry.c, which names the merge methods.
+-- OUTDIR receives distac.1, completion.bash, _distac (zsh) and distac.fish. The engine is not needed.
 
 local here = arg[0]:match("^(.*)/[^/]*$") or "."
 local outdir, folder, page, registry = arg[1], arg[2], arg[3], arg[4]
@@ -16,7 +16,9 @@ local function write(name, text) files.write(outdir .. "/" .. name, text) end
 local cli, options = require "distac.cli", require "distac.cli_options"
 
 local methods = {}
-for name in read(registry):match("methods%[%] = {(.-)}"):gmatch "&di_merge_([%w_]+)" do methods[#methods + 1] = name end
+for name in read(registry):match("methods%[%] = {(.-)}"):gmatch "&di_merge_([%w_]+)" do
+    methods[#methods + 1] = name
+end
 for name in read(folder .. "/distac/methods/init.lua"):match("ipairs {(.-)}"):gmatch '"([%w_]+)"' do
     methods[#methods + 1] = name
 end
@@ -24,8 +26,9 @@ end
 -- What may follow an option: words, or "file", or nil where it is anyone's guess.
 local WORDS = {
     method = methods, device = { "cpu", "cuda" }, split = { "train", "validation", "test" },
-    kernels = { "auto", "scalar", "avx2", "avx512" }, products = { "f32", "bf16" }, dtype = { "f32", "f16", "bf16" },
-    activation = { "gelu", "quick_gelu" }, ["text-activation"] = { "gelu", "quick_gelu" }, suite = { "mini8", "clip8" },
+    kernels = { "auto", "scalar", "avx2", "avx512" }, products = { "f32", "bf16", "tf32" },
+    dtype = { "f32", "f16", "bf16" }, suite = { "mini8", "clip8" },
+    activation = { "gelu", "quick_gelu" }, ["text-activation"] = { "gelu", "quick_gelu" },
 }
 local function follows(option)
     if option[2] == "flag" then return nil end
@@ -83,7 +86,8 @@ _distac() {
             mapfile -t COMPREPLY < <(compgen -W "@LEADING@" -- "$current")
             return
         fi
-        mapfile -t COMPREPLY < <(compgen -W "@NAMES@ help" -- "$current"; compgen -f -X '!*.lua' -- "$current"; compgen -d -- "$current")
+        mapfile -t COMPREPLY < <(compgen -W "@NAMES@ help" -- "$current"; compgen -f -X '!*.lua' -- "$current"
+            compgen -d -- "$current")
         return
     fi
     case $before in
@@ -190,11 +194,12 @@ local function fish()
             local short = options.short_of(option[1])
             local value = option[2] == "flag" and "" or after == "file" and " -r -F"
                 or type(after) == "table" and (" -x -a '%s'"):format(table.concat(after, " ")) or " -x"
-            out[#out + 1] = ("complete -c distac -n %s%s -l %s%s -d '%s'"):format(when, short and " -s " .. short or "",
-                option[1], value, fish_text(option[4] or ""))
+            out[#out + 1] = ("complete -c distac -n %s%s -l %s%s -d '%s'"):format(when,
+                short and " -s " .. short or "", option[1], value, fish_text(option[4] or ""))
         end
         if SECOND[command.name] then
-            out[#out + 1] = ("complete -c distac -n %s -a '%s'"):format(when, table.concat(SECOND[command.name], " "))
+            out[#out + 1] = ("complete -c distac -n %s -a '%s'"):format(when,
+                table.concat(SECOND[command.name], " "))
         end
     end
     return table.concat(out, "\n") .. "\n"
@@ -216,7 +221,8 @@ local function manual()
         add(roff(option[4] or "") .. (option[2] == "list" and " (may be given several times)" or ""))
     end
     for _, command in ipairs(commands) do
-        add((".SS \"distac %s %s\""):format(command.name, roff((command.usage:gsub("%s*\n%s*", " | "):gsub('"', "")))))
+        local usage = command.usage:gsub("%s*\n%s*", " | "):gsub('"', "")
+        add((".SS \"distac %s %s\""):format(command.name, roff(usage)))
         add(roff(command.text:sub(1, 1):upper() .. command.text:sub(2) .. "."))
         for _, option in ipairs(command.options) do
             if common[option[1]] ~= option then entry(option) end

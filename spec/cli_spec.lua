@@ -103,10 +103,8 @@ describe("distac", function()
     it("refuses outputs that exist or are inputs, unless forced", function()
         model("there.safetensors", function() return 1 end)
         local before = tiny.read(root .. "/there.safetensors")
-        refused("exists", "merge", "--base", BASE, "--method", "average", "-o", "there.safetensors",
-            A)
-        refused("is an input", "merge", "--base", BASE, "--method", "average", "-o", "./a.safetensors",
-            A)
+        refused("exists", "merge", "--base", BASE, "--method", "average", "-o", "there.safetensors", A)
+        refused("is an input", "merge", "--base", BASE, "--method", "average", "-o", "./a.safetensors", A)
         assert.equal(before, tiny.read(root .. "/there.safetensors"))
         assert.equal(0, (run("merge", "--force", "--base", BASE, "--method", "average", "-o",
             "there.safetensors", A)))
@@ -200,8 +198,7 @@ describe("distac", function()
     end)
 
     it("tells norms and the kappa that each would need", function()
-        local status, out = run("norms", "--json", "--layers", "--base", BASE, A,
-            B)
+        local status, out = run("norms", "--json", "--layers", "--base", BASE, A, B)
         assert.equal(0, status)
         local list = json.decode(out).models
         local a = math.sqrt(4 * 1 + 4 * 0.25)
@@ -309,8 +306,7 @@ describe("distac with models", function()
     end)
 
     it("evaluates a recipe's suite", function()
-        local status, out, err = run("eval", "--suite", "tiny.lua", "--split", "validation", "--json",
-            BASE)
+        local status, out, err = run("eval", "--suite", "tiny.lua", "--split", "validation", "--json", BASE)
         assert.equal(0, status, err)
         local m = json.decode(out).models[1]
         assert.equal(18, m.tasks.alpha.count)

@@ -15,7 +15,8 @@ for _, entry in ipairs(require "distac.docs") do docs[entry.name] = entry end
 local RAW_ONLY = {
     last_error = "the bindings raise it", status_name = "error objects have it as code",
     abi_version = "the bindings check it", layout_text = "for hosts", checkpoint_part = "for hosts",
-    merge_files = "for hosts: the object layer streams", merge_stream_files = "for hosts: the object layer streams",
+    merge_files = "for hosts: the object layer streams",
+    merge_stream_files = "for hosts: the object layer streams",
     vit_linear_param = "for hosts",
 }
 
@@ -108,8 +109,7 @@ end
 -- Loads everything that gives objects their methods.
 local function methods()
     for _, module in ipairs { "model", "head", "tokenizer", "text", "optimizer", "steps", "image", "plot", "rng",
-        "merge",
-        "dataset", "recipe", "suites", "loss" } do
+        "merge", "dataset", "recipe", "suites", "loss" } do
         require("distac." .. module)
     end
     local check = require "distac.check"

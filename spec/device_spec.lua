@@ -108,7 +108,9 @@ describe("tensors on a device", function()
         end
         agree("half", distac.randn({ 9 }, { seed = 4 }):to "cuda":to "bf16" + 1,
             distac.randn({ 9 }, { seed = 4 }):to "bf16" + 1, 0)
-        raises("EDEVICE", "a is on cuda:0, b on cpu", function() return distac.ones { 2 }:to "cuda" + distac.ones { 2 } end)
+        raises("EDEVICE", "a is on cuda:0, b on cpu", function()
+            return distac.ones { 2 }:to "cuda" + distac.ones { 2 }
+        end)
     end)
 
     on_device("know the functions that the CPU knows", function()

@@ -105,8 +105,7 @@ describe("laws of methods that look at images:", function()
         near(merged["visual.proj"], p.base["visual.proj"] + 2 * l[1][at] * p.taus[1]["visual.proj"]
             + 2 * l[2][at] * p.taus[2]["visual.proj"], 1e-6)
         raises("ENOTFOUND", "no tensor matches", distac.merge.fisher { samples = 1, except = "nothing*" }, p.base,
-            p.taus,
-            input(p))
+            p.taus, input(p))
     end)
 
     it("the same bits on any number of threads, and again", function()
@@ -199,7 +198,8 @@ describe("recipes and the command line", function()
     end)
 
     it("say what is wrong before any work", function()
-        local path = recipe("driven", '{ distac.merge.fisher { samples = 1.5 }, distac.merge.adamerging { images = "tset" } }')
+        local path = recipe("driven",
+            '{ distac.merge.fisher { samples = 1.5 }, distac.merge.adamerging { images = "tset" } }')
         local status, _, err = tiny.run({ "run", path, "--out", root .. "/out" }, root)
         assert.is_true(status ~= 0)
         assert.truthy(err:find("samples", 1, true), err)

@@ -49,7 +49,7 @@ describe("a file that is no model", function()
             assert.is_false(ok, name)
             assert.equal("EFORMAT", err.code)
             refused(err.message, root .. "/" .. name, file[2])
-            if name ~= "some.zip" then refused(err.message, name, "Models are read from safetensors and PyTorch") end
+            if name ~= "some.zip" then refused(err.message, name, "read from safetensors and PyTorch files") end
         end
     end)
 

@@ -53,8 +53,7 @@ describe("the manual page", function()
             assert.truthy(where:find(option[4]:sub(1, 20), 1, true), name .. " --" .. option[1] .. ": its text")
         end)
         for _, word in ipairs { ".B distac", "\\-e", "\\-i", "\\-l", "\\-v", "EXIT STATUS", "THE PROMPT",
-            "job:pause()",
-            "job:cancel()", "history", "show(" } do
+            "job:pause()", "job:cancel()", "history", "show(" } do
             assert.truthy(page:find(word, 1, true), word)
         end
     end)

@@ -1,5 +1,5 @@
--- Merge operators as objects: the list of methods, parameters, operators of the user's own, files, rules by pattern,
--- plans.
+-- Merge operators as objects: the list of methods, parameters, operators of the user's own, files, rules by
+-- pattern, plans.
 local distac = require "distac"
 local facts = require "spec.merge_facts"
 local helper = require "spec.helper"

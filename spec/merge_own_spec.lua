@@ -1,4 +1,5 @@
--- Merging with functions of the user's own: over chunks of elements and per tensor, in memory and from file to file.
+-- Merging with functions of the user's own: over chunks of elements and per tensor, in memory and from file to
+-- file.
 local distac = require "distac"
 local raw = require "distac.raw"
 local helper = require "spec.helper"
@@ -49,8 +50,8 @@ describe("a user's operator", function()
             distac.merge.task_arithmetic(rules):files(base, list, other, { dtype = dtype or nil })
             for _, chunk in ipairs { 0, 1, 7, 4096, 100000 } do
                 if chunk ~= 1 or not dtype then
-                    local op = distac.merge.elementwise(sum, { lambda = 0.3, chunk = chunk, scale = { { "big", 0.5 } },
-                        except = "one" })
+                    local op = distac.merge.elementwise(sum,
+                        { lambda = 0.3, chunk = chunk, scale = { { "big", 0.5 } }, except = "one" })
                     op:files(base, list, out, { dtype = dtype or nil })
                     assert.truthy(bytes(out) == bytes(other), tostring(dtype) .. ", chunk " .. chunk)
                 end
@@ -153,7 +154,8 @@ describe("a user's operator", function()
         assert.equal(distac.merge.task_arithmetic {}:delta(taus):fingerprint(),
             distac.merge.custom(returning, { chunk = 1000 }):delta(taus):fingerprint())
         raises("ESHAPE", "big", function()
-            distac.merge.custom(function() return distac.ones { 2 } end, { chunk = 64, only = "big" }):files(base, list, out)
+            local two = distac.merge.custom(function() return distac.ones { 2 } end, { chunk = 64, only = "big" })
+            two:files(base, list, out)
         end)
         raises("EINVAL", { "chunk", "-1" }, distac.merge.custom, returning, { chunk = -1 })
     end)
@@ -188,10 +190,11 @@ describe("a user's operator", function()
 
     it("sees no input that is not finite", function()
         local base = models(1)
-        local bad = distac.checkpoint { big = base.big:clone(), half = base.half, wide = base.wide, none = base.none,
-            one = base.one, count = base.count }
+        local bad = distac.checkpoint { big = base.big:clone(), half = base.half, wide = base.wide,
+            none = base.none, one = base.one, count = base.count }
         bad.big[150][101] = 0 / 0
-        for _, op in ipairs { distac.merge.elementwise(sum), distac.merge.custom(function(_, t) return t[1] end) } do
+        local first = distac.merge.custom(function(_, t) return t[1] end)
+        for _, op in ipairs { distac.merge.elementwise(sum), first } do
             raises("ENUMERIC", { "big", "15149" }, function() op:files(base, { bad }, out) end)
         end
     end)

@@ -56,7 +56,8 @@ describe("too little memory", function()
                     "limit is 17.0 MiB" } do
                     assert.truthy(err.message:find(piece, 1, true), err.message)
                 end
-                local least = tonumber(err.message:match "(%d+)MiB is the least that would do %(%-%-memory %1MiB%)")
+                local least = tonumber(err.message:match(
+                    "(%d+)MiB is the least that would do %(%-%-memory %1MiB%)"))
                 assert.truthy(least, err.message)
                 assert.is_nil(distac.fs.kind(out))
                 fine, err = merge(string.format("%.0fMiB", least - 1))
@@ -94,8 +95,8 @@ describe("too little memory", function()
                 memory, "-o", "plain.safetensors", "m1.safetensors", "m2.safetensors" }, root)
             assert.equal(memory == "3MiB" and 1 or 0, status, err)
             if memory == "3MiB" then
-                assert.truthy(err:find("task_arithmetic wants 16.0 MiB, whatever the models; the memory limit is 3.0 MiB, "
-                    .. "17MiB is the least that would do (--memory 17MiB)", 1, true), err)
+                assert.truthy(err:find("task_arithmetic wants 16.0 MiB, whatever the models; the memory limit is "
+                    .. "3.0 MiB, 17MiB is the least that would do (--memory 17MiB)", 1, true), err)
                 assert.is_nil(distac.fs.kind(root .. "/plain.safetensors"))
             end
         end

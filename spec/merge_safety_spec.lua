@@ -161,8 +161,7 @@ describe("distac merge", function()
         save("m2.safetensors", { [2] = 2 })
         for _, method in ipairs { "average", "ties", "task_arithmetic" } do
             local status, _, err = run("merge", "--base", "n.safetensors", "--method", method, "-o",
-                "nan.safetensors",
-                "m1.safetensors", "m2.safetensors")
+                "nan.safetensors", "m1.safetensors", "m2.safetensors")
             assert.equal(1, status)
             for _, piece in ipairs { 'm1.safetensors: tensor "t02", element 0 is nan',
                 'm1.safetensors: tensor "t02": 2 not finite, the first is element 0',
@@ -177,8 +176,7 @@ describe("distac merge", function()
         for i = 1, 15 do all[i] = 1 end
         save("m3.safetensors", all)
         local status, _, err = run("merge", "--base", "n.safetensors", "--method", "average", "-o",
-            "nan.safetensors",
-            "m3.safetensors")
+            "nan.safetensors", "m3.safetensors")
         assert.equal(1, status)
         assert.truthy(err:find("and 3 more tensors", 1, true), err)
     end)

@@ -94,10 +94,12 @@ describe("recipe", function()
             (settings.condition(plain, "alpha", norms, tasks)) } do
             assert.same({}, { s.horizon, s.accumulate, s.optimizer })
         end
-        local v = assert(load("kappa = 1,", [[kappa = 1, warmup = 500, horizon = 5000, micro = 4, accumulate = "sum",]])).values
+        local v = assert(load("kappa = 1,",
+            [[kappa = 1, warmup = 500, horizon = 5000, micro = 4, accumulate = "sum",]])).values
         local s = settings.condition(v, "alpha", norms, tasks)
         assert.same({ 500, 5000, "sum", 4 }, { s.warmup, s.horizon, s.accumulate, s.micro })
-        v = assert(load("steps = 30,", [[steps = 30, optimizer = distac.adamw { coupled = true, weight_decay = 0.2 },]])).values
+        v = assert(load("steps = 30,",
+            [[steps = 30, optimizer = distac.adamw { coupled = true, weight_decay = 0.2 },]])).values
         s = settings.finetune(v, "alpha")
         assert.same({ true, 0.2 }, { s.optimizer.coupled, s.weight_decay })
     end)

@@ -1,5 +1,5 @@
--- repl_spec.lua: the prompt through a pipe: results, help, completion, errors, Ctrl-C, history as a script, pictures,
--- background jobs.
+-- repl_spec.lua: the prompt through a pipe: results, help, completion, errors, Ctrl-C, history as a script,
+-- pictures, background jobs.
 local tiny = require "spec.tiny"
 
 local build = os.getenv("DISTAC_BUILD") or "build"
@@ -36,7 +36,8 @@ describe("the prompt's results", function()
 
     it("are models and task vectors, readable", function()
         local said = typed([[
-m = distac.vit { image = 8, patch = 4, channels = 1, width = 8, layers = 1, heads = 2, dim = 4, activation = "gelu" }
+small = { image = 8, patch = 4, channels = 1, width = 8, layers = 1, heads = 2, dim = 4, activation = "gelu" }
+m = distac.vit(small)
 m
 c = m:checkpoint()
 c - c
@@ -60,7 +61,8 @@ end)
 
 describe("errors", function()
     it("show the user's frames and none of the prompt's, and the session goes on", function()
-        local said, status = typed("function f(n)\nlocal t\nreturn t.x\nend\nfunction g() local x = f(1) return x end\ng()\n5")
+        local said, status = typed("function f(n)\nlocal t\nreturn t.x\nend\n"
+            .. "function g() local x = f(1) return x end\ng()\n5")
         assert.are.equal(0, status)
         has(said, "stdin:3: attempt to index", "    stdin:3: in ", "\n5\n")
         lacks(said, "repl/")
@@ -112,7 +114,8 @@ describe("completion", function()
     it("knows globals, fields, methods and keywords", function()
         assert.are.equal("load\nload_head\nloader\nloss\n", (typed ":complete x = distac.lo"))
         assert.are.equal("svd\n", (typed "t = distac.ones{1}\n:complete t:sv"))
-        assert.are.equal("names\n", (typed "a = {b = {distac.checkpoint{x = distac.ones{1}}}}\n:complete a.b[1]:nam"))
+        assert.are.equal("names\n",
+            (typed "a = {b = {distac.checkpoint{x = distac.ones{1}}}}\n:complete a.b[1]:nam"))
         assert.are.equal("while\n", (typed ":complete whi"))
         assert.are.equal("ties\n", (typed ":complete distac.merge.ti"))
         assert.are.equal("upper\n", (typed "s = 'x'\n:complete s:upp"))
@@ -131,7 +134,8 @@ describe("completion", function()
     end)
 
     it("runs none of the user's code", function()
-        local said = typed "t = setmetatable({}, {__index = function() print 'ran' end})\n:complete t.x.y\n:complete t:a\n1"
+        local said = typed("t = setmetatable({}, {__index = function() print 'ran' end})\n"
+            .. ":complete t.x.y\n:complete t:a\n1")
         assert.are.equal("1\n", said)
     end)
 
@@ -153,7 +157,8 @@ printf '%%s\n' %s >&5; sleep 0.7
 a=$(date +%%s%%N); kill -INT $p; printf '%%s\n' "print('ba' .. 'ck')" >&5
 i=0; until grep -q back out || [ $i -gt 400 ]; do sleep 0.02; i=$((i + 1)); done
 b=$(date +%%s%%N); exec 5>&-; kill -0 $p && [ $i -gt 400 ] && kill -KILL $p; wait $p
-cat out; echo " ms=$(( (b - a) / 1000000 ))"]], quote(folder), quote(program), quote(before or "x = 1"), quote(line))
+cat out; echo " ms=$(( (b - a) / 1000000 ))"]],
+            quote(folder), quote(program), quote(before or "x = 1"), quote(line))
         local pipe = io.popen("bash -c " .. quote(script) .. " 2>/dev/null")
         local text = pipe:read "*a"
         pipe:close()
@@ -181,9 +186,11 @@ cat out; echo " ms=$(( (b - a) / 1000000 ))"]], quote(folder), quote(program), q
 
     it("ends a training loop, and what was trained so far is there", function()
         local ms, said = interrupt([[while true do n = n + 1 s(images, labels, 1e-3) end]], [[
-m = distac.vit { image = 32, patch = 4, channels = 1, width = 64, layers = 4, heads = 2, dim = 16, activation = "gelu" }
+a = "gelu"
+m = distac.vit { image = 32, patch = 4, channels = 1, width = 64, layers = 4, heads = 2, dim = 16, activation = a }
 h = distac.head(distac.randn({10, 16}, {seed = 1}))
-s = distac.finetune_step { model = m, head = h, loss = distac.loss.cross_entropy{}, optimizer = distac.adamw{lr = 1e-3} }
+o = distac.adamw { lr = 1e-3 }
+s = distac.finetune_step { model = m, head = h, loss = distac.loss.cross_entropy {}, optimizer = o }
 n, images, labels = 0, distac.randn({32, 1, 32, 32}, {seed = 2}), distac.zeros({32}, {dtype = "i64"})]])
         assert.is_true(ms < 500, ms .. " ms")
         lacks(said, "attempt to")
@@ -255,12 +262,14 @@ show(p, "p.png")]]
         local pixels = drawn("blocks", [[
 i = distac.image.from_tensor(distac.tensor({{{255, 0, 0}, {0, 255, 0}}, {{0, 0, 255}, {9, 8, 7}}}, {dtype = "u8"}))
 show(i, "p.png")]])
-        has(pixels, "\27[38;2;255;0;0m\27[48;2;0;0;255m\226\150\128\27[38;2;0;255;0m\27[48;2;9;8;7m\226\150\128\27[0m\n")
+        has(pixels, "\27[38;2;255;0;0m\27[48;2;0;0;255m\226\150\128"
+            .. "\27[38;2;0;255;0m\27[48;2;9;8;7m\226\150\128\27[0m\n")
     end)
 
     it("draws by sixels: an image of two colours, letter by letter", function()
         local said = drawn("sixel", [[
-i = distac.image.from_tensor(distac.tensor({{{255, 0, 0}, {0, 0, 255}}, {{255, 0, 0}, {255, 0, 0}}}, {dtype = "u8"}))
+pixels = distac.tensor({{{255, 0, 0}, {0, 0, 255}}, {{255, 0, 0}, {255, 0, 0}}}, {dtype = "u8"})
+i = distac.image.from_tensor(pixels)
 show(i, "p.png")]])
         has(said, '\27Pq"1;1;2;2#0;2;100;0;0#1;2;0;0;100#0BA$#1?@-\27\\')
     end)
@@ -301,9 +310,15 @@ job:results().suite
 #jobs()]], nil, root)
         has(said, "Job 1 tiny: finished, results in runs/tiny", "\nfinished\n", "\nfolders\n", "\n1\n")
         local results = tiny.read(root .. "/runs/tiny/results.json")
-        os.execute("cd " .. quote(root) .. " && " .. quote(program) .. " run job.lua --quiet --out again >/dev/null 2>&1")
-        local function body(text) return (text:gsub('"timing".-}', ""):gsub('"seconds"[^,}]*', ""):gsub("runs/tiny", "")
-            :gsub("runs/stages", ""):gsub("again/stages", ""):gsub("again", "")) end
+        os.execute("cd " .. quote(root) .. " && " .. quote(program)
+            .. " run job.lua --quiet --out again >/dev/null 2>&1")
+        local function body(text)
+            for _, part in ipairs { '"timing".-}', '"seconds"[^,}]*', "runs/tiny", "runs/stages", "again/stages",
+                "again" } do
+                text = text:gsub(part, "")
+            end
+            return text
+        end
         assert.are.equal(body(results), body(tiny.read(root .. "/again/results.json")))
     end)
 

@@ -97,7 +97,8 @@ describe("the prompt in a terminal", function()
     end)
 
     case("stops what runs by Ctrl-C within half a second", function()
-        for _, line in ipairs { "while true do end", "local t = distac.ones{64,64} while true do u = t:matmul(t) end" } do
+        for _, line in ipairs { "while true do end",
+            "local t = distac.ones{64,64} while true do u = t:matmul(t) end" } do
             enter("print('we' .. 'nt') " .. line)
             see "went"
             os.execute "sleep 0.5"

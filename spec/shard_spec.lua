@@ -156,8 +156,7 @@ describe("a merge into several files", function()
     it("is made again bit for bit from what it says of itself", function()
         for _, more in ipairs { {}, { "--to", "hf" }, { "--dtype", "bf16" } } do
             local words = { "merge", "--base", "base-hf.safetensors", "--method", "ties", "-o", "again", "--shard",
-                "300kB",
-                "--force", "--seed", "3", "a.safetensors", "b-hf.safetensors" }
+                "300kB", "--force", "--seed", "3", "a.safetensors", "b-hf.safetensors" }
             for _, word in ipairs(more) do words[#words + 1] = word end
             done((table.unpack or unpack)(words))
             local record = assert(provenance.read(distac.load(at "again", { layout = "file" }):metadata()))
@@ -193,16 +192,14 @@ describe("a merge into several files", function()
         assert.same({ "config.json", "model.safetensors" }, distac.fs.list(at "configured"))
         assert.equal('{"model_type": "mine", "torch_dtype": "float32"}', tiny.read(at "configured/config.json"))
         done("merge", "--base", "folder", "--method", "average", "-o", "configured", "--shard", "1kB", "--dtype",
-            "f16",
-            "--force", "p-a.safetensors")
+            "f16", "--force", "p-a.safetensors")
         assert.equal("float16", json.decode(tiny.read(at "configured/config.json")).torch_dtype)
         assert.is_nil(distac.fs.kind(at "configured/model.safetensors"))
         done("merge", "--replay", "configured")
         distac.save(at "told.safetensors", encoder(1), { metadata = { ["vit.activation"] = "gelu",
             ["vit.heads"] = "2" } })
         done("merge", "--base", "told.safetensors", "--method", "average", "-o", "told", "--to", "hf", "--shard",
-            "1GB",
-            "a.safetensors")
+            "1GB", "a.safetensors")
         assert.same({ "config.json", "model.safetensors" }, distac.fs.list(at "told"))
         assert.equal(160, json.decode(tiny.read(at "told/config.json")).hidden_size)
         assert.equal("gelu", distac.load(at "told"):metadata "vit.activation")

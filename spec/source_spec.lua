@@ -49,9 +49,9 @@ local function set(text)
     return names
 end
 
-local never = set [[printf fprintf vprintf vfprintf puts fputs putchar perror dprintf exit _exit _Exit quick_exit abort
-    assert atexit signal sigaction raise setlocale chdir umask putenv setenv unsetenv srand rand strtok system
-    popen fork gets sprintf vsprintf strcpy strcat]]
+local never = set [[printf fprintf vprintf vfprintf puts fputs putchar perror dprintf exit _exit _Exit quick_exit
+    abort assert atexit signal sigaction raise setlocale chdir umask putenv setenv unsetenv srand rand strtok
+    system popen fork gets sprintf vsprintf strcpy strcat]]
 local memory = set "malloc calloc realloc reallocarray aligned_alloc posix_memalign memalign strdup strndup alloca"
 
 local function sources()
@@ -69,7 +69,8 @@ end
 
 describe("the engine's text", function()
     it("is searched for calls, not for words in comments and quotes", function()
-        local text = "/* printf(1) */ \"exit(\" 'x'\n// abort()\nx = abort (2); my_exit(1); \"\\\"\" exit(1);\n\nassert(x);"
+        local text = "/* printf(1) */ \"exit(\" 'x'\n// abort()\nx = abort (2); my_exit(1); "
+            .. "\"\\\"\" exit(1);\n\nassert(x);"
         assert.same({ "abort:3", "exit:3", "assert:5" }, calls(text, never))
     end)
 
@@ -114,8 +115,8 @@ describe("the built libraries", function()
         function()
         if instrumented then return pending "sanitizers bring functions of their own" end
         local forbidden = {}
-        for name in ([[abort exit _exit quick_exit atexit printf __printf_chk vprintf __vprintf_chk puts putchar perror
-            stdout stderr signal sigaction raise setlocale system fork setenv putenv chdir umask srand rand
+        for name in ([[abort exit _exit quick_exit atexit printf __printf_chk vprintf __vprintf_chk puts putchar
+            perror stdout stderr signal sigaction raise setlocale system fork setenv putenv chdir umask srand rand
             fesetenv feenableexcept __assert_fail longjmp]]):gmatch "%S+" do
             forbidden[name] = true
         end

@@ -61,20 +61,22 @@ describe("The text encoder", function()
     it("is read from a whole CLIP", function()
         local expected = distac.load(clip .. "expected_quick_gelu.safetensors")
         for _, path in ipairs { "open_clip.safetensors", "hf", "openai.pt" } do
-            local text = distac.text(distac.load(clip .. path), { activation = "quick_gelu", heads = 2, dtype = "f64" })
+            local text = distac.text(distac.load(clip .. path),
+                { activation = "quick_gelu", heads = 2, dtype = "f64" })
             local features = text:features(expected.tokens)
             assert.is_true(furthest(unit(features), unit(expected.text_features)) <= 1e-9, path)
             assert.is_true(math.abs(text:logit_scale() - math.exp(4.6052)) < 0.5)
         end
-        local config = distac.text(distac.load(clip .. "open_clip.safetensors"), { activation = "gelu", heads = 2 })
-            :config()
+        local whole = distac.load(clip .. "open_clip.safetensors")
+        local config = distac.text(whole, { activation = "gelu", heads = 2 }):config()
         assert.same({ context = 9, vocabulary = 40, width = 12, layers = 2, heads = 2, mlp = 24, dim = 6,
             activation = "gelu" }, config)
     end)
 
     it("takes activation and heads from the metadata, never from a guess", function()
         local ck = distac.load(dir .. "clip.safetensors")
-        helper.raises("EINVAL", { "activation is not given", "text.activation", "vit.activation" }, distac.text, ck)
+        helper.raises("EINVAL", { "activation is not given", "text.activation", "vit.activation" },
+            distac.text, ck)
         local function with(metadata)
             local copy = {}
             for _, name in ipairs(ck:names()) do
@@ -198,7 +200,9 @@ describe("A zero-shot head", function()
 
     it("is saved and loaded with what it is made of", function()
         local path = helper.path "head.safetensors"
-        local head = distac.zero_shot_head { text = encoder("f32", "gelu"), tokenizer = tokenizer, dataset = "mnist" }
+        local head = distac.zero_shot_head {
+            text = encoder("f32", "gelu"), tokenizer = tokenizer, dataset = "mnist",
+        }
         head:save(path)
         local loaded = distac.load_head(path)
         helper.same(head:weight(), loaded:weight())
@@ -230,7 +234,8 @@ describe("A zero-shot head", function()
         local folder = helper.path "classes"
         for i, name in ipairs { "0", "one", "two" } do
             distac.fs.make(folder .. "/" .. name)
-            distac.image.from_tensor(distac.full({ 4, 4 }, i, { dtype = "u8" })):save(folder .. "/" .. name .. "/a.png")
+            local grey = distac.full({ 4, 4 }, i, { dtype = "u8" })
+            distac.image.from_tensor(grey):save(folder .. "/" .. name .. "/a.png")
         end
         local head, notes = distac.zero_shot_head { text = text, tokenizer = tokenizer, dataset = "mnist",
             data = distac.dataset.folder(folder, { size = 4 }) }
@@ -250,10 +255,12 @@ describe("A zero-shot head", function()
         helper.raises("EINVAL", "wanted dataset (one of cars, dtd", make, {})
         helper.raises("EINVAL", "classes is an empty list", make, { classes = {} })
         helper.raises("EINVAL", "classes[2]", make, { classes = { "a", 2 } })
-        helper.raises("EINVAL", { "templates[1]", "no {}" }, make, { classes = { "a" }, templates = { "a photo" } })
+        helper.raises("EINVAL", { "templates[1]", "no {}" }, make,
+            { classes = { "a" }, templates = { "a photo" } })
         helper.raises("EINVAL", "positions", make, { classes = { ("cat "):rep(60) } })
         helper.raises("EINVAL", "unknown option", make, { classes = { "a" }, template = {} })
-        helper.raises("EINVAL", "text is missing", distac.zero_shot_head, { tokenizer = tokenizer, classes = { "a" } })
+        helper.raises("EINVAL", "text is missing", distac.zero_shot_head,
+            { tokenizer = tokenizer, classes = { "a" } })
         local other = distac.text(distac.load(clip .. "open_clip.safetensors"), { activation = "gelu", heads = 2 })
         helper.raises("EINVAL", "the tokenizer has 634 symbols, the text encoder 40 ids", distac.zero_shot_head,
             { text = other, tokenizer = tokenizer, classes = { "a" } })
@@ -262,8 +269,12 @@ end)
 
 describe("Prompts", function()
     it("name the classes of the eight data sets", function()
-        local sizes = { cars = 196, dtd = 47, eurosat = 10, gtsrb = 43, mnist = 10, resisc45 = 45, sun397 = 397, svhn = 10 }
-        local templates = { cars = 8, dtd = 8, eurosat = 3, gtsrb = 3, mnist = 1, resisc45 = 18, sun397 = 2, svhn = 1 }
+        local sizes = {
+            cars = 196, dtd = 47, eurosat = 10, gtsrb = 43, mnist = 10, resisc45 = 45, sun397 = 397, svhn = 10,
+        }
+        local templates = {
+            cars = 8, dtd = 8, eurosat = 3, gtsrb = 3, mnist = 1, resisc45 = 18, sun397 = 2, svhn = 1,
+        }
         assert.equal(8, #distac.prompts.names())
         for _, name in ipairs(distac.prompts.names()) do
             local set = distac.prompts[name]
@@ -339,8 +350,8 @@ describe("distac head", function()
     end)
 
     it("writes what zero_shot_head makes", function()
-        local status, out = tiny.run({ "head", "--model", "clip.safetensors", "--classes", "classes.txt", "--templates",
-            "templates.txt", "--activation", "gelu", "-o", "head.safetensors", "--json",
+        local status, out = tiny.run({ "head", "--model", "clip.safetensors", "--classes", "classes.txt",
+            "--templates", "templates.txt", "--activation", "gelu", "-o", "head.safetensors", "--json",
             "--device", os.getenv "DISTAC_TEST_DEVICE" or "cpu" }, root)
         assert.equal(0, status)
         assert.equal(2, distac.json.decode(out).classes)
@@ -366,8 +377,8 @@ describe("distac head", function()
         refused("has no lines", "--model", "clip.safetensors", "--classes", "empty.txt", "-o", "x.safetensors")
         refused("wanted gelu", "--model", "clip.safetensors", "--dataset", "mnist", "--activation", "relu", "-o",
             "x.safetensors")
-        refused("there is no 'nowhere'", "--model", "clip.safetensors", "--dataset", "mnist", "--tokenizer", "nowhere",
-            "-o", "x.safetensors")
+        refused("there is no 'nowhere'", "--model", "clip.safetensors", "--dataset", "mnist",
+            "--tokenizer", "nowhere", "-o", "x.safetensors")
         refused("-o OUT is missing", "--model", "clip.safetensors", "--dataset", "mnist")
         refused("is an input", "--model", "clip.safetensors", "--dataset", "mnist", "-o", "clip.safetensors")
     end)

@@ -100,8 +100,7 @@ describe("The tokenizer", function()
         -- exactly full, and one too many
         assert.equal(633, tiny:rows("a cat", { length = #ids + 2 }):table()[1][#ids + 2])
         fails("EINVAL", "a text needs " .. #ids + 2 .. " positions, there are " .. #ids + 1 .. ": 'a cat'",
-            tiny.rows,
-            tiny, "a cat", { length = #ids + 1 })
+            tiny.rows, tiny, "a cat", { length = #ids + 1 })
         local cut = tiny:rows("a cat", { length = #ids + 1, truncate = true }):table()[1]
         assert.equal(#ids + 1, #cut)
         assert.equal(633, cut[#cut])

@@ -31,7 +31,8 @@ local golden = {
     { "task_arithmetic, normalised", lines("base_model: base", "merge_method: task_arithmetic", "models:",
         "- { model: a, parameters: { weight: 1 } }", "- { model: b, parameters: { weight: 3 } }",
         "parameters: { normalize: true }", "dtype: float32"),
-      "distac merge --base base --method task_arithmetic --weights 0.25,0.75 --dtype f32 -o merged.safetensors a b",
+      "distac merge --base base --method task_arithmetic --weights 0.25,0.75 --dtype f32 "
+          .. "-o merged.safetensors a b",
       "divided by their sum, 4" },
     { "task_arithmetic with filters", lines("base_model: base", "merge_method: task_arithmetic",
         "models: [ a, b ]",
@@ -61,8 +62,8 @@ local golden = {
     { "dare_ties", lines("models:", "- model: a", "  parameters: { density: 0.53, weight: 0.4 }", "- model: b",
         "  parameters: { density: 0.53, weight: 0.4 }", "merge_method: dare_ties", "base_model: base",
         "parameters: { int8_mask: yes }", "dtype: bfloat16"),
-      "distac merge --base base --method dare_ties --combine sum --lambda 0.4 --p 0.47 --rescale norm --dtype bf16 "
-          .. "-o merged.safetensors a b", "which elements are dropped" },
+      "distac merge --base base --method dare_ties --combine sum --lambda 0.4 --p 0.47 --rescale norm "
+          .. "--dtype bf16 -o merged.safetensors a b", "which elements are dropped" },
     { "dare_linear", lines("models:", "- model: a", "  parameters: { density: 0.5 }", "- model: b",
         "  parameters: { density: 0.75 }", "merge_method: dare_linear", "base_model: base",
         "parameters: { weight: 0.5, rescale: false }", "dtype: float32"),
@@ -83,16 +84,15 @@ local golden = {
           .. "--dtype f32 -o merged.safetensors a b" },
     { "breadcrumbs_ties", lines("models: [ a, b ]", "merge_method: breadcrumbs_ties", "base_model: base",
         "parameters: { weight: 0.4, density: 0.9, gamma: 0.3, rescale: true }", "dtype: float32"),
-      "distac merge --base base --method breadcrumbs --beta 0.9 --combine sum --elect sum --gamma 0.3 --lambda 0.4 "
-          .. "--rescale norm --scope tensor --dtype f32 -o merged.safetensors a b" },
+      "distac merge --base base --method breadcrumbs --beta 0.9 --combine sum --elect sum --gamma 0.3 "
+          .. "--lambda 0.4 --rescale norm --scope tensor --dtype f32 -o merged.safetensors a b" },
     { "model_stock", lines("models:", "  - model: a", "  - model: b", "base_model: base",
         "merge_method: model_stock", "dtype: float32", "tokenizer_source: union"),
       "distac merge --base base --method model_stock --dtype f32 -o merged.safetensors a b",
       "line 7: tokenizer_source is not done" },
     { "slerp", lines("slices:", "  - sources:", "      - model: base", "        layer_range: [0, 32]",
         "      - model: a", "        layer_range: [0, 32]", "merge_method: slerp", "base_model: base",
-        "parameters:",
-        "  t: 0.25", "dtype: float32"),
+        "parameters:", "  t: 0.25", "dtype: float32"),
       "distac merge --base base --method slerp --t 0.25 --dtype f32 -o merged.safetensors base a" },
     { "slerp, the base last", lines("models: [ a, base ]", "merge_method: slerp", "base_model: base",
         "parameters: { t: [0.25] }", "dtype: float32"),
@@ -106,15 +106,16 @@ local golden = {
     { "nuslerp by columns", lines("models:", "- {model: a, parameters: {weight: 1}}",
         "- {model: b, parameters: {weight: 1}}", "merge_method: nuslerp", "base_model: base",
         "parameters: { nuslerp_row_wise: true, nuslerp_flatten: false }", "dtype: float32"),
-      "distac merge --base base --method nuslerp --angle column --weights 1 --dtype f32 -o merged.safetensors a b" },
+      "distac merge --base base --method nuslerp --angle column --weights 1 --dtype f32 "
+          .. "-o merged.safetensors a b" },
     { "model_stock by filters", lines("models: [ a, b ]", "base_model: base", "merge_method: model_stock",
         "parameters: { filter_wise: true }", "dtype: float32"),
       "distac merge --base base --method model_stock --filter_wise yes --dtype f32 -o merged.safetensors a b" },
     { "ties with weights and densities", lines("models:", "- {model: a, parameters: {weight: 1, density: 0.5}}",
         "- {model: b, parameters: {weight: 0.25, density: 0.2}}", "merge_method: ties", "base_model: base",
         "dtype: float32"),
-      "distac merge --base base --method ties --combine mean --dialect mergekit --keep 0.5,0.2 --weights 1,0.25 --dtype f32 "
-          .. "-o merged.safetensors a b" },
+      "distac merge --base base --method ties --combine mean --dialect mergekit --keep 0.5,0.2 --weights 1,0.25 "
+          .. "--dtype f32 -o merged.safetensors a b" },
 }
 
 describe("mergekit configurations", function()
@@ -184,11 +185,12 @@ describe("mergekit configurations", function()
         wrong(3, "'flaot16' is not one of", "merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}]\n"
             .. "dtype: flaot16\n")
         wrong(3, "the adapter behind '+'", "merge_method: ties\nbase_model: b\nmodels: [a+lora]\n")
-        wrong(5, "model 'a' has no weight", "merge_method: task_arithmetic\nbase_model: b\nmodels:\n\n- model: a\n")
+        wrong(5, "model 'a' has no weight",
+            "merge_method: task_arithmetic\nbase_model: b\nmodels:\n\n- model: a\n")
         wrong(4, "--layers N", "merge_method: task_arithmetic\nbase_model: b\nmodels: [a]\n"
             .. "parameters: {weight: [0, 1]}\n")
-        wrong(3, "epsilon differs", "merge_method: della\nbase_model: x\nmodels: [{model: a, parameters: {epsilon: 0.1, "
-            .. "weight: 1}}, {model: b, parameters: {epsilon: 0.2, weight: 1}}]\n")
+        wrong(3, "epsilon differs", "merge_method: della\nbase_model: x\nmodels: [{model: a, parameters: "
+            .. "{epsilon: 0.1, weight: 1}}, {model: b, parameters: {epsilon: 0.2, weight: 1}}]\n")
         wrong(3, "weight differs between models and by layer", "merge_method: task_arithmetic\nbase_model: x\n"
             .. "models: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {weight: [0, 1]}}]\n")
         wrong(7, "several slices", "merge_method: slerp\nbase_model: a\nslices:\n- sources:\n"

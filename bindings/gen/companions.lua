@@ -26,8 +26,7 @@ function companions.names(api)
         end
         local releases = fn.releases and ('"%s"'):format(fn.releases) or "nil"
         out[#out + 1] = ('        { name = "%s", result = "%s", releases = %s, outs = %d,'):format(fn.name,
-            fn.result,
-            releases, #fn.outs)
+            fn.result, releases, #fn.outs)
         out[#out + 1] = ("          args = { %s } },"):format(table.concat(args, ", "))
     end
     out[#out + 1] = "    },\n    constants = {"
@@ -59,8 +58,8 @@ end
 
 function companions.docs(api)
     local out = { "# distac: reference of the C interface and of `distac.raw`\n",
-                  "Made from core/distac.h. Each entry shows the C declaration and how Lua calls it; functions that",
-                  "return a status raise an error object `{code, message}` in Lua instead.\n" }
+                  "Made from core/distac.h. Each entry shows the C declaration and how Lua calls it; functions",
+                  "that return a status raise an error object `{code, message}` in Lua instead.\n" }
     local function add(text) out[#out + 1] = text end
     for _, section in ipairs(api.sections) do
         add("## " .. section.title .. "\n")

@@ -192,7 +192,9 @@ function docs.collect(api, files)
         local m = by_module[module]
         local of = {}
         for kind, variable in m.text:gmatch 'check%.class%("([%w_]+)", ([%w_]+)' do of[variable] = kinds[kind] end
-        for kind, variable in m.text:gmatch 'raw%.set_metatable%("([%w_]+)", ([%w_]+)' do of[variable] = kinds[kind] end
+        for kind, variable in m.text:gmatch 'raw%.set_metatable%("([%w_]+)", ([%w_]+)' do
+            of[variable] = kinds[kind]
+        end
         if module:find "^tensor_" then of.methods = kinds.tensor end
         if module == "checkpoint_inside" then of.methods = kinds.checkpoint end
         for variable, name in m.text:gmatch 'local (%u[%w_]*) = { __name = "([%w_]+)"' do of[variable] = name end
@@ -248,8 +250,7 @@ function docs.collect(api, files)
         local args = {}
         for i, arg in ipairs(fn.args) do args[i] = arg.name .. (arg.nullable and "?" or "") end
         add("raw." .. fn.name, "raw." .. fn.name .. "(" .. table.concat(args, ", ") .. ")",
-            fn.declaration:gsub("DISTAC_%u+ ", "") .. ";" .. (fn.text ~= "" and "\n" .. fn.text or ""),
-            "distac.h")
+            fn.declaration:gsub("DISTAC_%u+ ", "") .. ";" .. (fn.text ~= "" and "\n" .. fn.text or ""), "distac.h")
     end
     return list
 end
@@ -259,8 +260,7 @@ function docs.module(list)
     local out = { "-- docs.lua: written by bindings/gen_docs.lua from the sources; do not edit.", "return {" }
     for _, e in ipairs(list) do
         out[#out + 1] = ("    { name = %q, call = %q, where = %q,\n      text = %q },"):format(e.name, e.call,
-            e.where,
-            e.text):gsub("\\\n", "\\n")
+            e.where, e.text):gsub("\\\n", "\\n")
     end
     out[#out + 1] = "}\n"
     return table.concat(out, "\n")
@@ -269,8 +269,8 @@ end
 -- The Lua part of the reference.
 function docs.page(list)
     local out = { "# distac: reference of the Lua interface\n",
-                  "Made from the comments of the Lua sources; the same texts as `help` at the prompt. The functions of",
-                  "`distac.raw` and of C are in api.md.\n" }
+                  "Made from the comments of the Lua sources; the same texts as `help` at the prompt. Those",
+                  "of `distac.raw` and of C are in api.md.\n" }
     for _, e in ipairs(list) do
         if not e.name:find "^raw%." then
             out[#out + 1] = "### " .. e.name .. "\n"

@@ -1,8 +1,9 @@
 -- parse.lua: the fenced block of distac.h -> a description of the API (see the grammar in gen.lua).
 --
 -- Result: { abi, constants = {{name, value, text}}, kinds = {"tensor", ...}, structs = {{name, fields, text}},
---   functions = {{name, tags, text, result, cparams, args, outs}}, sections, block }. `args` are the Lua arguments,
--- `outs` the extra Lua results, `cparams` what the C call receives, in order, each pointing to its arg or out.
+--   functions = {{name, tags, text, result, cparams, args, outs}}, sections, block }. `args` are the Lua
+-- arguments, `outs` the extra Lua results, `cparams` what the C call receives, in order, each pointing to its
+-- arg or out.
 
 local integers = { int32_t = true, int64_t = true, uint64_t = true }
 local numbers = { int32_t = true, int64_t = true, uint64_t = true, double = true }

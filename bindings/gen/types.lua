@@ -64,13 +64,13 @@ local RESULTS = {
     ["Suite:base"] = "distac.Checkpoint", ["Rng:uniform"] = "number", ["Rng:normal"] = "number",
 }
 -- These give tensors, all of them.
-for name in ("zeros ones full randn rand arange eye matmul cat tensor tensor.zeros tensor.ones tensor.full tensor.randn "
-    .. "tensor.rand tensor.arange tensor.eye tensor.matmul tensor.cat tensor.adopt"):gmatch "%S+" do
+for name in ("zeros ones full randn rand arange eye matmul cat tensor tensor.zeros tensor.ones tensor.full "
+    .. "tensor.randn tensor.rand tensor.arange tensor.eye tensor.matmul tensor.cat tensor.adopt"):gmatch "%S+" do
     RESULTS["distac." .. name] = "distac.Tensor"
 end
 for name in ("add sub mul div pow eq lt le gt ge maximum minimum neg abs sqrt exp log tanh sign sigmoid erf gelu "
-    .. "quick_gelu isfinite sum mean max min norm argmax softmax log_softmax matmul rows reshape view narrow select "
-    .. "transpose t clone to fill copy contiguous"):gmatch "%S+" do
+    .. "quick_gelu isfinite sum mean max min norm argmax softmax log_softmax matmul rows reshape view narrow "
+    .. "select transpose t clone to fill copy contiguous"):gmatch "%S+" do
     RESULTS["Tensor:" .. name] = "distac.Tensor"
 end
 
@@ -87,14 +87,16 @@ local CLASSES = {
                    "---@operator mul(number): distac.Checkpoint",
                    "---@field [string] distac.Tensor" },
     MergeOperator = { "---@overload fun(base: distac.Checkpoint, taus: distac.Checkpoint[]): distac.Checkpoint" },
-    FinetuneStep = { "---@overload fun(images: distac.Tensor, labels: distac.Tensor|integer[], lr?: number): number" },
+    FinetuneStep = {
+        "---@overload fun(images: distac.Tensor, labels: distac.Tensor|integer[], lr?: number): number",
+    },
     KDStep = { "---@overload fun(images: distac.Tensor, options?: table): number" },
     ["distac.merge"] = { "---@field [string] fun(options?: table): distac.MergeOperator" },
 }
 
 local KEYWORDS = {}
-for word in ("and break do else elseif end false for function goto if in local nil not or repeat return then true until "
-    .. "while"):gmatch "%a+" do KEYWORDS[word] = true end
+for word in ("and break do else elseif end false for function goto if in local nil not or repeat return then "
+    .. "true until while"):gmatch "%a+" do KEYWORDS[word] = true end
 
 -- The parameters of a call as names: from "f(a, b [, c])" a, b, c with c optional; "{ ... }" is one table.
 local function parameters(call)
@@ -112,7 +114,8 @@ end
 
 -- The file: entries as docs.collect gives them.
 function types.file(list)
-    local out = { "---@meta distac", "-- distac.d.lua: written by bindings/gen_docs.lua from the sources; do not edit.",
+    local out = { "---@meta distac",
+                  "-- distac.d.lua: written by bindings/gen_docs.lua from the sources; do not edit.",
                   "", "---@class distac", "---@field version string",
                   "---@field runtime \"lua54\"|\"luajit\"" }
     local made, bodies = { distac = true }, {}

@@ -12,9 +12,10 @@ local modules = {
     norms = "inspect", inspect = "inspect", convert = "convert", head = "head", data = "data",
     version = "inspect", doctor = "doctor", translate = "translate",
 }
-local listed = { "run", "plan", "merge", "translate", "condition", "eval", "finetune", "norms", "inspect",
-    "convert",
-                 "head", "data", "doctor", "version" }
+local listed = {
+    "run", "plan", "merge", "translate", "condition", "eval", "finetune", "norms", "inspect", "convert", "head",
+    "data", "doctor", "version",
+}
 
 function cli.command(name)
     return modules[name] and require("distac.commands." .. modules[name])[name]

@@ -16,7 +16,8 @@ options.common = {
     { "memory", "text", "SIZE", "limit, such as 512MB or 1GiB" },
     { "seed", "integer", "N", "initialisation, batches and augmentation" },
     { "kernels", "text", "NAME", "auto, scalar, avx2 or avx512" },
-    { "products", "text", "TYPE", "factors of a model's matrix products: f32, bf16 (sums and weights stay f32), or tf32 on CUDA" },
+    { "products", "text", "TYPE", "factors of a model's matrix products: f32, bf16 (sums and weights stay "
+        .. "f32), or tf32 on CUDA" },
     { "json", "flag", nil, "print the result as JSON and nothing else" },
     { "quiet", "flag", nil, "no progress" },
     { "help", "flag", nil, "this text" },

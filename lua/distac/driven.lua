@@ -123,8 +123,8 @@ local HOW = "{ data = { { dataset =, head = }, ... } }, an entry per task vector
 local function check_data(fname, data, count, code)
     check.table(fname, "data", data)
     if #data ~= count then
-        errors.raise("EINVAL", "%s: data: wanted %.0f entries { dataset =, head = }, one per task vector, got %.0f",
-            fname, count, #data)
+        errors.raise("EINVAL", "%s: data: wanted %.0f entries { dataset =, head = }, one per task "
+            .. "vector, got %.0f", fname, count, #data)
     end
     local out = {}
     for i, entry in ipairs(data) do

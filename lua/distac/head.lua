@@ -32,8 +32,8 @@ function M.load(path)
     local ck = checkpoint.load(check.string("distac.head.load", "path", path))
     local bias = ck:has "bias" and ck:tensor("bias"):norm():item() or 0
     if bias ~= 0 then
-        errors.raise("EUNSUPPORTED", "distac.load_head: %s: the bias is not zero (norm %g); a head here is a weight alone",
-            path, bias)
+        errors.raise("EUNSUPPORTED", "distac.load_head: %s: the bias is not zero (norm %g); a head here is a "
+            .. "weight alone", path, bias)
     end
     local metadata = ck:metadata()
     return M.head(ck:tensor "weight", { normalize = metadata["head.normalize"] ~= "0", metadata = metadata })

@@ -95,8 +95,8 @@ end
 -- distac.tensor{...} makes a tensor of a table; its fields make others.
 local makers = strict("distac.tensor", {
     zeros = tensor.zeros, ones = tensor.ones, full = tensor.full, randn = tensor.randn, rand = tensor.rand,
-    arange = tensor.arange, eye = tensor.eye, matmul = tensor.matmul, cat = tensor.cat, stack = tensor.stack, adopt = adopt.adopt,
-    npy = function(path) return tensor.npy(path) end,
+    arange = tensor.arange, eye = tensor.eye, matmul = tensor.matmul, cat = tensor.cat, stack = tensor.stack,
+    adopt = adopt.adopt, npy = function(path) return tensor.npy(path) end,
 })
 getmetatable(makers).__call = function(_, ...) return tensor.tensor(...) end
 

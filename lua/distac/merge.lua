@@ -11,7 +11,8 @@ local format = require "distac.format"
 local merge_own = require "distac.merge_own"
 local methods = require "distac.merge_methods"
 
--- distac.merge.methods(): all methods as a list of { name =, text =, params = { { name =, default =, min =, max =, text = } } }.
+-- distac.merge.methods(): all methods as a list of
+-- { name =, text =, params = { { name =, default =, min =, max =, text = } } }.
 local M = { methods = methods.list }
 
 local Operator = { __name = "MergeOperator" }
@@ -60,27 +61,28 @@ local function own(fname, wanted, fn, options, elementwise)
     return setmetatable(operator, Operator)
 end
 
--- custom(fn [, { name =, lambda =, only =, except =, scale =, chunk = }]): fn(base_tensor, { tau_tensor, ... }, name)
--- returns the merged change of one tensor, before lambda. Tensors come in f32 (f64 where all are). Merging files holds
--- one tensor of every model at a time, two where there are threads. With chunk, for functions of elements alone:
--- fn(base, taus, name, out) gets flat f64 tensors of at most so many elements (8192 stay in the processor's caches), and
--- may fill and return `out`; they last until it returns.
+-- custom(fn [, { name =, lambda =, only =, except =, scale =, chunk = }]): fn(base_tensor, { tau_tensor, ... },
+-- name) returns the merged change of one tensor, before lambda. Tensors come in f32 (f64 where all are). Merging
+-- files holds one tensor of every model at a time, two where there are threads. With chunk, for functions of
+-- elements alone: fn(base, taus, name, out) gets flat f64 tensors of at most so many elements (8192 stay in the
+-- processor's caches), and may fill and return `out`; they last until it returns.
 function M.custom(fn, options)
     return own("distac.merge.custom", "a function(base_tensor, taus, name)", fn, options, false)
 end
 
 -- elementwise(fn [, { name =, lambda =, only =, except =, scale =, chunk = }]): fn(tau, out, n, base, where) fills
--- out[1] ... out[n] with the merged change of n elements: tau[k][i] is element i of model k's task vector, base[i] of
--- the base (base is nil for task vectors without one); where.name is the tensor, where.first the first element's
--- index in it. All are doubles: under LuaJIT pointers into the engine's memory (an index out of 1 ... n is not caught),
--- read ahead and rounded on all threads; under Lua 5.4 tables, which cost about a hundred times the arithmetic.
+-- out[1] ... out[n] with the merged change of n elements: tau[k][i] is element i of model k's task vector,
+-- base[i] of the base (base is nil for task vectors without one); where.name is the tensor, where.first the
+-- first element's index in it. All are doubles: under LuaJIT pointers into the engine's memory (an index out of
+-- 1 ... n is not caught), read ahead and rounded on all threads; under Lua 5.4 tables, which cost about a
+-- hundred times the arithmetic.
 function M.elementwise(fn, options)
     return own("distac.merge.elementwise", "a function(tau, out, n, base, where)", fn, options, true)
 end
 
--- LiNeS on top of any method: the rules for `scale` that weigh a checkpoint's tensors by depth, a + b*l/(L-1) in block
--- l of L, a outside the blocks: distac.merge.ties { scale = distac.merge.by_depth(base, { a = 0.3, b = 0.5 }) }. Blocks
--- are told as by the method lines. A factor of 0 leaves tensors as the base has them.
+-- LiNeS on top of any method: the rules for `scale` that weigh a checkpoint's tensors by depth, a + b*l/(L-1) in
+-- block l of L, a outside the blocks. Blocks are told as by the method lines. A factor of 0 leaves tensors as the
+-- base has them: distac.merge.ties { scale = distac.merge.by_depth(base, { a = 0.3, b = 0.5 }) }.
 function M.by_depth(ck, options)
     local fname = "distac.merge.by_depth"
     check.handle(fname, "checkpoint", ck, "checkpoint")
@@ -170,14 +172,15 @@ local function taus_of(fname, v)
     return v
 end
 
--- slerp or nuslerp of the models themselves, which are base + tau: their interpolation as vectors, less the base; then the
--- rules.
+-- slerp or nuslerp of the models themselves, which are base + tau: their interpolation as vectors, less the
+-- base; then the rules.
 local function between_models(op, taus, base)
     local models = {}
     for i, tau in ipairs(taus) do
         models[i] = checkpoint.taskvector(checkpoint.add_scaled(base, 1, tau))
     end
-    local plain = build(op.method, { t = op.values.t, weights = op.values.weights, angle = op.values.angle, of = "vectors" })
+    local v = op.values
+    local plain = build(op.method, { t = v.t, weights = v.weights, angle = v.angle, of = "vectors" })
     local change = checkpoint.taskvector(checkpoint.taskvector(raw.merge_delta(plain.handle, models)), base)
     local rules = build("task_arithmetic",
         { only = op.values.only, except = op.values.except, scale = op.values.scale })
@@ -210,9 +213,9 @@ function Operator.__call(op, base, taus)
     return checkpoint.add_scaled(base, op.values.lambda, op:delta(taus, base))
 end
 
--- What op:files would do, from headers alone: { tensors =, merged =, whole =, looks =, input_bytes =, cached_bytes =,
--- output_bytes =, memory_bytes =, bottleneck = "reading files" | "memory and writing" | "whole matrices" }. Everything
--- that does not fit is told at once. Options as of op:files.
+-- What op:files would do, from headers alone: { tensors =, merged =, whole =, looks =, input_bytes =,
+-- cached_bytes =, output_bytes =, memory_bytes =, bottleneck = }; the bottleneck is "reading files", "memory and
+-- writing" or "whole matrices". Everything that does not fit is told at once. Options as of op:files.
 function Operator.plan(op, base, models, options)
     local fname = "distac.merge." .. op.method
     check.handle(fname, "base", base, "checkpoint")
@@ -244,19 +247,19 @@ local function unknown(n)
 end
 
 -- Merges whole models and streams the result to a file or folder, which appears under its name when it is whole:
--- op:files(base, { model, ... }, path [, { dtype =, metadata =, layout =, shard =, config =, prints = }]). layout: CLIP's
--- names in the output; the models may come in any. shard = "5GB": path is a folder of files of at most so many bytes
--- with their index, and config.json of the text config. prints: checkpoints (the models as files, say) whose fingerprints
--- are taken while they are read for the merge; metadata is then a function that gets the list of them, twice, and
--- returns texts of the same lengths.
+-- op:files(base, { model, ... }, path [, { dtype =, metadata =, layout =, shard =, config =, prints = }]).
+-- layout: CLIP's names in the output; the models may come in any. shard = "5GB": path is a folder of files of at
+-- most so many bytes with their index, and config.json of the text config. prints: checkpoints (the models as
+-- files, say) whose fingerprints are taken while they are read for the merge; metadata is then a function that
+-- gets the list of them, twice, and returns texts of the same lengths.
 function Operator.files(op, base, models, path, options)
     local fname = "distac.merge." .. op.method
     check.handle(fname, "base", base, "checkpoint")
     checkpoints(fname, "models", models)
     check.string(fname, "path", path)
     local o = check.options(fname, options, {
-        dtype = { "string" }, metadata = { "any" }, layout = { "string" }, shard = { "any" }, config = { "string" },
-        prints = { "table" },
+        dtype = { "string" }, metadata = { "any" }, layout = { "string" }, shard = { "any" },
+        config = { "string" }, prints = { "table" },
     })
     if o.dtype then
         dtype.code(fname, o.dtype)

@@ -105,8 +105,8 @@ local function patterns(fname, key, v)
     return list
 end
 
--- A method's parameters, complete: the defaults, and what is given instead, checked; take(p, v), if given, is called with
--- each of those. Rules are not among them.
+-- A method's parameters, complete: the defaults, and what is given instead, checked; take(p, v), if given, is
+-- called with each of those. Rules are not among them.
 function M.values(fname, entry, given, take)
     if given ~= nil and type(given) ~= "table" then
         check.wanted(fname, "parameters", "a table", given)

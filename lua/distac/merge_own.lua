@@ -236,8 +236,7 @@ function M.files(op, fname, base, models, path, target, metadata)
         end
         base, models = checkpoint.convert(base, "open_clip"), canonical
     end
-    local stream = raw.merge_stream_target(op.handle, base, models, path, target, metadata,
-        chunk_of(op))
+    local stream = raw.merge_stream_target(op.handle, base, models, path, target, metadata, chunk_of(op))
     with(stream, function()
         if op.elementwise then
             over_chunks(op, fname, stream, #models, true)

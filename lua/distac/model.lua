@@ -78,8 +78,7 @@ local function images_for(m, fname, images)
     end
     if not fits then
         errors.raise("ESHAPE", "%s: images: wanted a Tensor [B,%.0f,%.0f,%.0f], got a %s", fname, c.channels,
-            c.image,
-            c.image, format.head(images))
+            c.image, c.image, format.head(images))
     end
     local code = raw.tensor_dtype(raw.vit_params(m))
     if raw.tensor_dtype(images) ~= code then

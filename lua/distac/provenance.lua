@@ -2,8 +2,8 @@
 -- inputs again, proving that they are the same tensors.
 --
 -- The record stands in the metadata under "distac.merge", as canonical JSON:
---   { method, params, custom, base = { path, fingerprint }, models = { { path, fingerprint }, ... }, dtype, layout,
---     missing_from_base, seed, engine }
+--   { method, params, custom, base = { path, fingerprint }, models = { { path, fingerprint }, ... }, dtype,
+--     layout, missing_from_base, seed, engine }
 -- params holds every parameter, defaults included, with only, except and scale; a number that is not finite is a
 -- word ("inf"). custom = { file, sha256 } when the method is a Lua file: its text is never run from the metadata.
 
@@ -74,7 +74,9 @@ function provenance.read(metadata)
         return nil, KEY .. " in its metadata lacks the method, its parameters or the inputs"
     end
     for _, model in ipairs(record.models) do
-        if not is_input(model) then return nil, KEY .. " in its metadata names an input without its fingerprint" end
+        if not is_input(model) then
+            return nil, KEY .. " in its metadata names an input without its fingerprint"
+        end
     end
     record.params = decodable(record.params)
     return record

@@ -203,15 +203,15 @@ local function training_fields(defaults)
         { "lr", with(number { min = 0, max = 10, doc = "peak learning rate" }, defaults.lr) },
         { "weight_decay", with(number { min = 0, max = 100, doc = "decoupled" }, defaults.weight_decay) },
         { "warmup", integer { min = 0, max = 1e7, doc = "steps of linear warm-up; without it a tenth" } },
-        { "horizon", integer { min = 1, max = 1e9, doc = "steps over which the rate falls to 0; without it steps. The "
-            .. "published distillation's is longer than its run" } },
+        { "horizon", integer { min = 1, max = 1e9, doc = "steps over which the rate falls to 0; without it "
+            .. "steps. The published distillation's is longer than its run" } },
         { "clip", with(number { min = 0, max = 1e6, doc = "largest gradient norm; 0: off" }, defaults.clip) },
         { "micro", integer { min = 0, max = 1e6, doc = "images per micro-batch; 0: the batch; without it what "
             .. "fits the memory" } },
         { "recompute", schema.boolean { doc = "activations are computed again in the backward pass: less memory, "
             .. "the same bits; without it where the memory asks for it" } },
-        { "accumulate", schema.enum({ "mean", "sum" }, { doc = "of micro-batches; sum: as the published code, which "
-            .. "shows in clip and eps alone. It needs micro" }) },
+        { "accumulate", schema.enum({ "mean", "sum" }, { doc = "of micro-batches; sum: as the published code, "
+            .. "which shows in clip and eps alone. It needs micro" }) },
         { "lr_times", number { above = 0, max = 1e6, doc = "multiplies lr" } },
         { "crops", crops },
     }

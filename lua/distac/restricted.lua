@@ -268,8 +268,8 @@ end
 function M.enter(options)
     local patterns = package.preload["distac.patterns"]
     if not patterns then
-        error("distac.restricted: Lua 5.4 in the host library or in the program distac is needed; LuaJIT has no restricted"
-            .. " mode, its FFI reaches everything", 0)
+        error("distac.restricted: Lua 5.4 in the host library or in the program distac is needed; LuaJIT has no "
+            .. "restricted mode, its FFI reaches everything", 0)
     end
     if M.env then
         error("distac.restricted: this state is restricted already", 0)

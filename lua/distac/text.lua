@@ -84,8 +84,9 @@ end
 
 function meta.__tostring(t)
     local c = methods.config(t)
-    return string.format("TextEncoder of %.0f positions, %.0f ids, width %.0f, %.0f layers, %.0f heads, mlp %.0f, " ..
-        "features %.0f, %s", c.context, c.vocabulary, c.width, c.layers, c.heads, c.mlp, c.dim, c.activation)
+    return string.format("TextEncoder of %.0f positions, %.0f ids, width %.0f, %.0f layers, %.0f heads, "
+        .. "mlp %.0f, features %.0f, %s", c.context, c.vocabulary, c.width, c.layers, c.heads, c.mlp, c.dim,
+        c.activation)
 end
 
 check.class("text", methods, meta)

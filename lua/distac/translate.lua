@@ -1,9 +1,9 @@
--- distac.translate: a mergekit configuration as the merge of this engine that means the same, with every difference in
--- meaning named. The meanings are those of mergekit 0.1.5 (merge_methods/generalized_task_arithmetic.py, linear.py,
--- slerp.py, nuslerp.py, model_stock.py, config.py).
+-- distac.translate: a mergekit configuration as the merge of this engine that means the same, with every
+-- difference in meaning named. The meanings are those of mergekit 0.1.5
+-- (merge_methods/generalized_task_arithmetic.py, linear.py, slerp.py, nuslerp.py, model_stock.py, config.py).
 --
--- translate.mergekit(text [, { layers = N }]) -> { base =, method =, params =, models =, dtype =, differences =, notes = }
--- or raises { line =, message = } where it cannot be read or has no equivalent.
+-- translate.mergekit(text [, { layers = N }]) -> { base =, method =, params =, models =, dtype =,
+-- differences =, notes = } or raises { line =, message = } where it cannot be read or has no equivalent.
 
 local Reader = require "distac.translate.sources"
 local build = require "distac.translate.methods"
@@ -19,7 +19,9 @@ local translate = { command = print_as.command, script = print_as.script, text =
 local function convert(text, options)
     local root, why, line = yaml.read(text)
     if not root then fail(line, "%s", why) end
-    local reader = setmetatable({ differences = {}, notes = {}, layers = options and options.layers, params = {} }, Reader)
+    local reader = setmetatable({
+        differences = {}, notes = {}, layers = options and options.layers, params = {},
+    }, Reader)
     reader:known(root, known.TOP, "the configuration")
     if root.at.modules then fail(root.at.modules.key_line, "modules: merging parts of several architectures") end
     if not root.at.merge_method then fail(root.line, "there is no merge_method") end
@@ -28,9 +30,10 @@ local function convert(text, options)
         local names = {}
         for name in pairs(known.METHODS) do names[#names + 1] = name end
         table.sort(names)
-        local near = not known.contains(known.OTHERS, reader.method) and nearest(reader.method, names)
-        fail(root.at.merge_method.line, "merge_method: %s '%s'%s; those are %s", known.contains(known.OTHERS, reader.method)
-            and "this engine has no equivalent of" or "mergekit has no", reader.method,
+        local real = known.contains(known.OTHERS, reader.method)
+        local near = not real and nearest(reader.method, names)
+        fail(root.at.merge_method.line, "merge_method: %s '%s'%s; those are %s",
+            real and "this engine has no equivalent of" or "mergekit has no", reader.method,
             near and "; did you mean '" .. near .. "'?" or "", table.concat(names, ", "))
     end
     local base_node = root.at.base_model
@@ -43,7 +46,8 @@ local function convert(text, options)
     end
     local changed = {}
     for _, model in ipairs(models) do
-        model.parameters = reader:parameters(model.node and model.node.at.parameters, "parameters of " .. model.path)
+        local node = model.node and model.node.at.parameters
+        model.parameters = reader:parameters(node, "parameters of " .. model.path)
         if model.path ~= reader.base then changed[#changed + 1] = model end
     end
     local free = reader.method == "linear" or reader.method == "nuslerp" or reader.method == "slerp"
@@ -51,7 +55,8 @@ local function convert(text, options)
     if not free and #changed < 1 then fail(root.line, "there is no model beside the base") end
     for name in pairs(reader.common) do
         if name == "int8_mask" then
-            reader:note("int8_mask saves memory in mergekit and has no effect on the numbers; nothing is needed here")
+            reader:note("int8_mask saves memory in mergekit and has no effect on the numbers; nothing is needed "
+                .. "here")
         end
     end
     local method, merged = build[reader.method](reader, models, changed)
@@ -64,8 +69,8 @@ local function convert(text, options)
     if out.params.lambda == 1 then out.params.lambda = nil end
     for _, key in ipairs { "tokenizer_source", "tokenizer", "chat_template" } do
         if root.at[key] then
-            reader:differ("line %d: %s is not done: tensors are merged, tokenizers and templates are copied by you",
-                root.at[key].key_line, key)
+            reader:differ("line %d: %s is not done: tensors are merged, tokenizers and templates are copied "
+                .. "by you", root.at[key].key_line, key)
         end
     end
     for _, path in ipairs { reader.base, (table.unpack or unpack)(out.models) } do

@@ -1,8 +1,9 @@
--- A merge operator as a Lua loop beside the engine's own, the sum of task vectors: end to end from warm files to a file,
--- and a thread in memory.
---   luajit spec/bench/lua_operator.lua FOLDER OUT [THREADS [REPEATS]]     FOLDER: base.safetensors, m1 … m8.safetensors
--- Prints seconds and the share of the engine's speed, medians of REPEATS (5) rounds. LUA_PATH as for any script, or
--- distac spec/bench/lua_operator.lua with the program built for LuaJIT. The three files must be the same.
+-- A merge operator as a Lua loop beside the engine's own, the sum of task vectors: end to end from warm files to
+-- a file, and a thread in memory.
+--   luajit spec/bench/lua_operator.lua FOLDER OUT [THREADS [REPEATS]]
+-- FOLDER holds base.safetensors and m1 … m8.safetensors.
+-- Prints seconds and the share of the engine's speed, medians of REPEATS (5) rounds. LUA_PATH as for any script,
+-- or distac spec/bench/lua_operator.lua with the program built for LuaJIT. The three files must be the same.
 local distac = require "distac"
 local folder, out, threads, repeats = arg[1], arg[2], tonumber(arg[3] or 2), tonumber(arg[4] or 5)
 distac.configure { threads = threads }
@@ -53,8 +54,8 @@ local function seconds(f)
     return distac.clock() - start
 end
 
--- One after the other in each round, so that a slow spell of the machine is everybody's; after a first round that warms
--- the files. Prints medians of seconds and of the rounds' shares of the first one's speed.
+-- One after the other in each round, so that a slow spell of the machine is everybody's; after a first round
+-- that warms the files. Prints medians of seconds and of the rounds' shares of the first one's speed.
 local function compare(list)
     local shares, times = {}, {}
     for i = 1, #list do shares[i], times[i] = {}, {} end

@@ -33,8 +33,7 @@ local here = io.popen("cd " .. build .. " && pwd"):read "*l"
 for _, lua in ipairs { { "lua5.4", "5.4" }, { "luajit", "5.1" } } do
     local tree = here .. "/lua/" .. lua[2]
     local set = ("exec env LUA_PATH='%s/?.lua;%s/?/init.lua;;' LUA_CPATH='%s/?.so;;' %s -e "):format(tree, tree,
-        tree,
-        lua[1])
+        tree, lua[1])
     local with, own = time(set .. [['local s = os.clock() require "distac" io.write((os.clock() - s) * 1000)']])
     local without = time(set .. [['local s = os.clock() io.write(s)']])
     print(("%-34s %6.1f ms   at most 10 (%.1f of the processor)"):format('require "distac", ' .. lua[1],

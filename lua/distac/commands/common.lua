@@ -49,14 +49,15 @@ end
 function common.file(path, what)
     local kind = fs().kind(path)
     if kind == "file" then return path end
-    usage(what .. ": " .. (kind and "'" .. path .. "' is " .. (kind == "folder" and "a folder" or "no regular file")
-        .. ", a file is wanted" or nothing_at(path, "file")))
+    if not kind then usage(what .. ": " .. nothing_at(path, "file")) end
+    usage(what .. ": wanted a file, '" .. path .. "' is "
+        .. (kind == "folder" and "a folder" or "no regular file"))
 end
 
 function common.folder(path, what)
     local kind = fs().kind(path)
     if kind == "folder" then return path end
-    usage(what .. ": " .. (kind and "'" .. path .. "' is no folder" or nothing_at(path, "folder")))
+    usage(what .. ": " .. (kind and "wanted a folder, '" .. path .. "' is a file" or nothing_at(path, "folder")))
 end
 
 function common.is_model_folder(path)

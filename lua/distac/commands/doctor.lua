@@ -52,8 +52,8 @@ local function tasks_of(o, suite)
             if stem:lower():find(task:lower(), 1, true) and (not name or #task > #name) then name = task end
         end
         if suite and name == nil then
-            common.usage(string.format("'%s' names none of the suite's tasks (%s); --tasks A,B,... gives each model's",
-                path, table.concat(suite.tasks, ", ")))
+            common.usage(string.format("'%s' names none of the suite's tasks (%s); --tasks A,B,... gives each "
+                .. "model's", path, table.concat(suite.tasks, ", ")))
         end
         if suite then
             local known = false
@@ -78,7 +78,8 @@ local function suite_text(o, suite, tasks, base)
     local function folder_suite(root, more)
         local names = {}
         for i, task in ipairs(tasks) do names[i] = quote(task) end
-        return string.format("distac.folder_suite {\n        root = %s, model = %s,\n        tasks = { %s },%s\n    }",
+        return string.format(
+            "distac.folder_suite {\n        root = %s, model = %s,\n        tasks = { %s },%s\n    }",
             quote(root), quote(base), table.concat(names, ", "), more or "")
     end
     if suite and suite.params and suite.params.root then
@@ -150,8 +151,7 @@ local function overview(report, lines)
     for _, r in ipairs(report.models) do wide = math.max(wide, #r.task) end
     local row = "%-" .. wide .. "s %10s %9s %8s %9s %6s %9s %8s %8s"
     lines[#lines + 1] = string.format(row, "task", "norm", "/ base", "cosine", "moved", "rank", "accuracy%",
-        "entropy",
-        "ECE")
+        "entropy", "ECE")
     for _, r in ipairs(report.models) do
         local c = r.confidence or {}
         lines[#lines + 1] = string.format(row, r.task, cell(r.norm, "%.4g"), cell(r.relative, "%.4f"),
@@ -213,8 +213,8 @@ commands.doctor = {
         common.model_options[1], common.model_options[2],
     },
     more = function()
-        return "Exit status: 0 nothing wrong, 1 something was found. Without models: is everything there that the\n"
-            .. "embedded benchmark needs?"
+        return "Exit status: 0 nothing wrong, 1 something was found. Without models: is everything there\n"
+            .. "that the embedded benchmark needs?"
     end,
     run = function(o)
         if not o.base then

@@ -27,8 +27,8 @@ local function vocabulary(o, model)
     for _, name in ipairs { "vocab.json", "bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt" } do
         if fs.kind(folder .. "/" .. name) == "file" then return folder .. "/" .. name end
     end
-    common.usage("--tokenizer is missing, and there is no vocabulary beside the model: bpe_simple_vocab_16e6.txt.gz, "
-        .. "or a folder with vocab.json and merges.txt")
+    common.usage("--tokenizer is missing, and there is no vocabulary beside the model: "
+        .. "bpe_simple_vocab_16e6.txt.gz, or a folder with vocab.json and merges.txt")
 end
 
 commands.head = {
@@ -36,10 +36,13 @@ commands.head = {
     text = "a zero-shot head: class names and templates through the text tower",
     options = {
         { "model", "text", "FILE", "a whole CLIP: file or folder" },
-        { "tokenizer", "text", "PATH", "bpe_simple_vocab_16e6.txt.gz, or vocab.json with merges.txt (default: beside it)" },
-        { "dataset", "text", "NAME", "class names and templates of cars, dtd, eurosat, gtsrb, mnist, resisc45, sun397, svhn" },
+        { "tokenizer", "text", "PATH", 
+            "bpe_simple_vocab_16e6.txt.gz, or vocab.json with merges.txt (default: beside the model)" },
+        { "dataset", "text", "NAME", 
+            "class names and templates of cars, dtd, eurosat, gtsrb, mnist, resisc45, sun397 or svhn" },
         { "classes", "text", "FILE", "class names, one a line" },
-        { "templates", "text", "FILE", "templates, one a line, with {} for the class (default: a photo of a {}.)" },
+        { "templates", "text", "FILE",
+            "templates, one a line, with {} for the class (default: a photo of a {}.)" },
         { "activation", "text", "NAME", "gelu or quick_gelu, where the file does not say" },
         { "text-heads", "integer", "N", "attention heads, where the file does not say" },
         { "output", "text", "OUT", "the head, a safetensors file" },
@@ -72,8 +75,7 @@ commands.head = {
             output = out, classes = head:classes(), dim = text:config().dim, hash = metadata["head.hash"],
             logit_scale = tonumber(metadata["head.logit_scale"]),
         }, string.format("%s: %.0f classes over %.0f features, logit scale %s", out, head:classes(),
-            text:config().dim,
-            metadata["head.logit_scale"])
+            text:config().dim, metadata["head.logit_scale"])
     end,
 }
 

@@ -14,8 +14,8 @@ local function config_of(job, base, layout)
     local fs, json_of = require("distac").fs, require("distac.hf").config_text
     local folder = fs.kind(job.base) == "folder" and job.base or job.base:match("^(.*)/[^/]*$") or "."
     local path = folder:gsub("(.)/+$", "%1") .. "/config.json"
-    local own = base:layout()
-    if layout == (own ~= "plain" and own or nil) and common.is_model_folder(folder) and fs.kind(path) == "file" then
+    local same_names = layout == (base:layout() ~= "plain" and base:layout() or nil)
+    if same_names and common.is_model_folder(folder) and fs.kind(path) == "file" then
         local text = fs.read(path)
         local fine, config = pcall(json.decode, text)
         if not job.dtype or not fine or type(config) ~= "table" then return text end
@@ -66,9 +66,9 @@ local function told(job, result, written)
     result.bytes = 0
     for _, file in ipairs(written) do result.bytes = result.bytes + require("distac").fs.bytes(file) end
     if job.shard then result.files = json.array(written) end
+    local files = job.shard and string.format(" in %d files", #written) or ""
     return string.format("%s of %d models written to %s (%s%s, %.1f s)", result.method, #job.models, job.output,
-        require("distac.plan").bytes_text(result.bytes), job.shard and string.format(" in %d files", #written) or "",
-        result.seconds)
+        require("distac.plan").bytes_text(result.bytes), files, result.seconds)
 end
 
 -- Does a job, or plans it with dry_run. prints: fingerprints of the inputs, where they have been proven already;

@@ -61,7 +61,8 @@ local function numbers(p, option, text, n_models)
     if #values == 1 then return values[1] end
     if not p.list then common.usage(option .. ": wanted one number, got '" .. text .. "'") end
     if #values ~= n_models then
-        common.usage(string.format("%s: wanted one number or one per model (%d), got %d", option, n_models, #values))
+        common.usage(string.format("%s: wanted one number or one per model (%d), got %d", option, n_models,
+            #values))
     end
     return values
 end
@@ -77,7 +78,8 @@ local function parameter(method, key, text, n_models)
         if p.name == key and not p.ours then return numbers(p, "--" .. key, text, n_models) end
         if not p.ours then names[#names + 1] = p.name end
     end
-    common.usage("unknown option '--" .. key .. "' for the method " .. method.name .. common.did_you_mean(key, names))
+    common.usage("unknown option '--" .. key .. "' for the method " .. method.name
+        .. common.did_you_mean(key, names))
 end
 
 -- What the command line gives of a method's parameters, by name.

@@ -38,13 +38,14 @@ local function remove_model(path)
 end
 
 -- The file says all that these would.
-local ELSEWHERE = { "base", "method", "only", "except", "scale", "dtype", "to", "missing_from_base", "seed", "shard" }
+local ELSEWHERE = { "base", "method", "only", "except", "scale", "dtype", "to", "missing_from_base", "seed",
+    "shard" }
 
 local function check_alone(o)
     for _, key in ipairs(ELSEWHERE) do
         if o[key] ~= nil then
-            common.usage("--" .. key:gsub("_", "-") .. " and --replay do not go together: the file says how it was "
-                .. "made")
+            common.usage("--" .. key:gsub("_", "-") .. " and --replay do not go together: the file says how it "
+                .. "was made")
         end
     end
     if #o.args > 0 or #o.extra_order > 0 then

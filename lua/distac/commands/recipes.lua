@@ -66,8 +66,8 @@ commands.run = {
     usage = "RECIPE [options]", recipe = true,
     text = "run a recipe; run again to continue one that was interrupted",
     options = {
-        { "restricted", "flag", nil, "the recipe reads its own folder and those of --read, writes --out, and has no other"
-            .. " files, processes or modules (Lua 5.4)" },
+        { "restricted", "flag", nil, "the recipe reads its own folder and those of --read, writes --out, and has "
+            .. "no other files, processes or modules (Lua 5.4)" },
         { "read", "list", "PATH", "a file or folder that a restricted recipe may read" },
     },
     run = function(o)

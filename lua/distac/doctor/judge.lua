@@ -18,37 +18,38 @@ local LIMITS = {
 local TEXTS = {
     nonfinite = "%.0f numbers are NaN or infinite, in %s (the first: element %.0f); they were left out of what "
         .. "follows, and no merge will take the model",
-    tensors = "%.0f tensors of the base are missing (%s), %.0f have another shape (%s): another architecture, or a "
-        .. "part of a model",
+    tensors = "%.0f tensors of the base are missing (%s), %.0f have another shape (%s): another architecture, or "
+        .. "a part of a model",
     extra = "%.0f tensors are not in the base (%s); merges leave them out",
     equal = "the model is the base itself: nothing moved",
-    activation = "the model says %s, the base %s: one of them computes with the wrong activation; set --activation "
-        .. "when it is evaluated, and save it again with the right metadata",
-    base = "this does not look like a model fine-tuned from this base: its difference is %.2f times as long as the "
-        .. "base itself (fine-tuning gives some hundredths), its cosine with the base %.2f. Which checkpoint was it "
-        .. "trained from?",
+    activation = "the model says %s, the base %s: one of them computes with the wrong activation; set "
+        .. "--activation when it is evaluated, and save it again with the right metadata",
+    base = "this does not look like a model fine-tuned from this base: its difference is %.2f times as long as "
+        .. "the base itself (fine-tuning gives some hundredths), its cosine with the base %.2f. Which checkpoint "
+        .. "was it trained from?",
     same = "the same change as %s: merging both counts it twice",
-    common = "its change has a cosine of %.2f or more with those of all other models; independent tasks give about "
-        .. "0. They may all come from another base, such as this one trained further: give that as --base",
-    frozen = "%.0f tensors outside the image tower moved (%s): they are frozen when tasks are fine-tuned with fixed "
-        .. "heads; --only 'visual.*' merges the image tower alone",
+    common = "its change has a cosine of %.2f or more with those of all other models; independent tasks give "
+        .. "about 0. They may all come from another base, such as this one trained further: give that as --base",
+    frozen = "%.0f tensors outside the image tower moved (%s): they are frozen when tasks are fine-tuned with "
+        .. "fixed heads; --only 'visual.*' merges the image tower alone",
     alone = "%.0f tensors moved here and in no other model (%s)",
     rank = "its changes have a low rank: %.0f %% of their square lies in %.0f directions (the median of %.0f "
-        .. "matrices), as a merged LoRA's does. Methods made for full updates by sign and size (ties, breadcrumbs) "
-        .. "see it as dense; knots and the spectral methods suit it",
+        .. "matrices), as a merged LoRA's does. Methods made for full updates by sign and size (ties, "
+        .. "breadcrumbs) see it as dense; knots and the spectral methods suit it",
     unsure = "its answers are less sure than they are right: accuracy %.1f %%, mean entropy %.3f of at most %.2f, "
-        .. "and dividing the logits by %.2f would calibrate it (below 1: underconfident, as label smoothing, Mixup "
-        .. "and focal loss make models)",
+        .. "and dividing the logits by %.2f would calibrate it (below 1: underconfident, as label smoothing, "
+        .. "Mixup and focal loss make models)",
     unlabelled = "its answers are unsure: the mean entropy is %.3f of at most %.2f (there are no labels to say "
         .. "whether rightly so)",
-    norm = "its task vector is %.1f times as long as the mean of the others (%.4g): it would drown them in a merge",
+    norm = "its task vector is %.1f times as long as the mean of the others (%.4g): it would drown them in a "
+        .. "merge",
 }
 
 -- Why a model is conditioned as it is.
 local WHY = {
     both = "shortened to the mean norm of the others and taught to be sure, in one distillation",
-    long = "shortened to the mean norm of the others (shrinking keeps accuracy where stretching loses it), at equal "
-        .. "temperatures: what shrinking lost is distilled back",
+    long = "shortened to the mean norm of the others (shrinking keeps accuracy where stretching loses it), at "
+        .. "equal temperatures: what shrinking lost is distilled back",
     unsure = "length is fine; a student at a higher temperature than its teacher becomes surer than it",
     fine = "length and confidence are fine: merge it as it is",
     unknown = "length is fine; confidence is not known without data",

@@ -82,7 +82,8 @@ local function direction(job)
         if cancelled then context.cancel() end
         saved = raw.clock()
     end
-    local grads, dlambdas = raw.tensor_create_beside(raw.vit_params(job.vit), job.code, { job.size }), matrix(count, columns)
+    local grads = raw.tensor_create_beside(raw.vit_params(job.vit), job.code, { job.size })
+    local dlambdas = matrix(count, columns)
     for k = first, v.iterations - 1 do
         local ok, err = pcall(function()
             job:poll()
@@ -119,7 +120,8 @@ return {
     params = {
         { name = "coefficients", text = "layer: for each task and tensor; task: for each task",
             default = "layer", choices = { "layer", "task" } },
-        { name = "vectors", text = "plain: task vectors as they are; ties: trimmed, without conflicts (AdaMerging++)",
+        { name = "vectors",
+            text = "plain: task vectors as they are; ties: trimmed, without conflicts (AdaMerging++)",
             default = "plain", choices = { "plain", "ties" } },
         { name = "keep", text = "share of the elements that vectors = ties keeps", default = 0.2, min = 0,
             max = 1 },

@@ -65,8 +65,8 @@ function write(v, path)
             return "distac.merge." .. v.method .. "(" .. write(v.values, path) .. ")"
         end
     end
-    error(string.format("start: %s holds a %s, which another process cannot be given; write the recipe to a file and "
-        .. 'use start "FILE.lua"', path, kind), 0)
+    error(string.format("start: %s holds a %s, which another process cannot be given; write the recipe to a file "
+        .. 'and use start "FILE.lua"', path, kind), 0)
 end
 
 -- The recipe's file: its own, or one written beside the job's log.

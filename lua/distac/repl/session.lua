@@ -61,8 +61,8 @@ function session.script()
     for _, s in ipairs(session.good) do
         random = random or s.text:find("math.random", 1, true)
         if s.draws ~= drawn then
-            body[#body + 1] = string.format('require("distac.context").draws(%d) -- lines that failed drew up to here',
-                s.draws)
+            body[#body + 1] = string.format(
+                'require("distac.context").draws(%d) -- lines that failed drew up to here', s.draws)
         end
         drawn = s.after
         if s.expression then

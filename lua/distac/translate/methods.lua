@@ -85,8 +85,8 @@ local function weigh_elected(reader, has, models, normalize)
     if normalize then -- one weight for all goes into sum and divisor alike
         reader.params.lambda, reader.params.weights = lambda_of(reader), not equal(weights) and weights or nil
         if equal(weights) and (weights[1] ~= 1 or spec) then
-            reader:note("normalize: the changes that agree are divided by the sum of their weights, so that one weight "
-                .. "for all models has no effect")
+            reader:note("normalize: the changes that agree are divided by the sum of their weights, so that one "
+                .. "weight for all models has no effect")
         end
     else
         weigh(reader, has, models, false)
@@ -108,8 +108,8 @@ function build.linear(reader, models)
     if spec then fail(spec.line, "linear with weights by layer or filter: average takes one per model here") end
     local total = sum(weights)
     if not flag(reader.common.normalize, true, "normalize") and math.abs(total - 1) > 1e-9 then
-        fail(reader.common.normalize.line, "linear without normalize scales the whole model by the sum of the weights, %s: "
-            .. "merging around a base cannot", json.number(total))
+        fail(reader.common.normalize.line, "linear without normalize scales the whole model by the sum of the "
+            .. "weights, %s: merging around a base cannot", json.number(total))
     end
     if not reader.base then
         reader.base = models[1].path
@@ -129,8 +129,8 @@ function build.ties(reader, _, changed)
     local has = reader:needs("ties", 1)
     reader.params.keep = shares(reader, "density", changed, 1)
     reader.params.dialect = "mergekit"
-    reader:note("dialect = mergekit trims every tensor on its own; the paper trims the whole vector at one threshold "
-        .. "(--dialect paper)")
+    reader:note("dialect = mergekit trims every tensor on its own; the paper trims the whole vector at one "
+        .. "threshold (--dialect paper)")
     weigh_elected(reader, has, changed, flag(reader.common.normalize, true, "normalize"))
     return "ties", changed
 end
@@ -145,8 +145,8 @@ local function drop(reader, changed, name)
     end
     reader.params[name] = p
     reader.params.rescale = flag(reader.common.rescale, true, "rescale") and "norm" or "no"
-    reader:differ("which elements are dropped: mergekit draws from one generator without a fixed seed, here the choice "
-        .. "depends on --seed, tensor, model and element alone")
+    reader:differ("which elements are dropped: mergekit draws from one generator without a fixed seed, here the "
+        .. "choice depends on --seed, tensor, model and element alone")
 end
 
 function build.dare_linear(reader, _, changed)
@@ -226,8 +226,8 @@ function build.slerp(reader, models)
     if not node then fail(1, "slerp wants t") end
     local t = setting(node, "t")
     if type(t) ~= "number" then
-        fail(node.line, "t by layer or filter: slerp takes one t for all tensors here; merge with several t and --only, "
-            .. "each output the --base of the next")
+        fail(node.line, "t by layer or filter: slerp takes one t for all tensors here; merge with several t and "
+            .. "--only, each output the --base of the next")
     end
     reader.params.t = t
     return "slerp", pair(reader, models)

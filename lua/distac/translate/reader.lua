@@ -43,8 +43,8 @@ function Reader:parameters(node, where)
                     self.method)
             else
                 local near = nearest(key, mine)
-                self:differ("line %d: there is no parameter '%s'%s mergekit ignores it without a word, and so does this",
-                    line, key, near and "; did you mean '" .. near .. "'?" or ":")
+                self:differ("line %d: there is no parameter '%s'%s mergekit ignores it without a word, "
+                    .. "and so does this", line, key, near and "; did you mean '" .. near .. "'?" or ":")
             end
         end
     end
@@ -74,8 +74,7 @@ function Reader:model(node, what)
     end
     if path:find("+", 1, true) then
         fail(node.line, "%s: '%s': mergekit applies the adapter behind '+' first; apply it and name the result",
-            what,
-            path)
+            what, path)
     end
     return path
 end

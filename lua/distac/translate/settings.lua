@@ -72,8 +72,8 @@ function Reader:rules(value, pattern, rules)
             self:rules(filter[2], filter[1] and "*" .. filter[1] .. "*" or pattern, rules)
         end
         if value.filters[#value.filters][1] then
-            self:differ("line %d: tensors that no filter fits have no value: mergekit stops there, here they have factor 1",
-                value.line)
+            self:differ("line %d: tensors that no filter fits have no value: mergekit stops there, here they "
+                .. "have factor 1", value.line)
         end
     else
         if pattern ~= "*" then
@@ -87,8 +87,8 @@ function Reader:rules(value, pattern, rules)
             local t = self.layers > 1 and layer / (self.layers - 1) or 1
             rules[#rules + 1] = { string.format("*layers.%d.*", layer), at_layer(value.gradient, t) }
         end
-        self:differ("tensors outside the layers take the gradient's first value; mergekit gives those behind the last "
-            .. "layer (norm, head) its last")
+        self:differ("tensors outside the layers take the gradient's first value; mergekit gives those behind the "
+            .. "last layer (norm, head) its last")
     end
     return rules
 end

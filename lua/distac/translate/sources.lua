@@ -28,8 +28,8 @@ function Reader:sources(root)
     local slices = root.at.slices
     if not slices or slices.kind ~= "list" or #slices == 0 then fail(root.line, "there are no models") end
     if #slices > 1 then
-        fail(slices[2].line, "several slices stack layers of models to a new architecture; here models of the same "
-            .. "shapes are merged")
+        fail(slices[2].line, "several slices stack layers of models to a new architecture; here models of the "
+            .. "same shapes are merged")
     end
     local slice = slices[1]
     self:known(slice, { "sources", "parameters", "base_model" }, "a slice")
@@ -43,7 +43,8 @@ function Reader:sources(root)
             fail(item.line, "a source without layer_range: [first, end]")
         end
         if range and (range[1] ~= r[1] or range[2] ~= r[2]) then
-            fail(item.line, "the sources' layer_range differ: layers are merged with layers of the same number here")
+            fail(item.line, "the sources' layer_range differ: layers are merged with layers of the same "
+                .. "number here")
         end
         if r[1] ~= 0 then
             fail(item.line, "layer_range begins at %s: leaving layers out is no merge of equal models",
