@@ -9,8 +9,8 @@
  *
  * The library prints nothing, installs no signal handlers, never ends the process: `print` collects text for
  * distac_script_output, os.exit raises an error. Only text is run, never compiled code. Scripts see the standard
- * libraries, so they are as trusted as the host, and limits protect from mistakes alone, unless the script is opened
- * as restricted, which LuaJIT cannot.
+ * libraries, so they are as trusted as the host, and limits protect from mistakes alone, unless the script is
+ * opened as restricted, which LuaJIT cannot.
  *
  * One thread at a time per script, except distac_script_cancel. Several scripts never meet. */
 #ifndef DISTAC_SCRIPT_H
@@ -26,19 +26,19 @@ typedef struct distac_script distac_script;
 
 typedef struct distac_script_desc {
     const char *lua_path;      /* folder that holds distac/init.lua; NULL: found from where this library lies */
-    int64_t memory_limit;      /* bytes of Lua objects (tensors count in the engine's limit); 0: none. On LuaJIT it may be
-                                * passed by 256 KiB, which it lives on until an error can be raised */
+    int64_t memory_limit; /* bytes of Lua objects (tensors count in the engine's limit); 0: none. On LuaJIT it may
+                           * be passed by 256 KiB, which it lives on until an error can be raised */
     int64_t instruction_limit; /* Lua instructions of one run; 0: none. On LuaJIT it turns the compiler off */
     const distac_context_desc *engine; /* settings of the engine's default context; NULL: defaults */
-    /* 1: scripts compute, and read and write only the files below, lists that end in NULL (NULL: none): no other files,
-     * processes, environment, modules or compiled code. For the recipes of colleagues; what strangers wrote belongs into
-     * a process of its own. Limits that are 0 are then 64 MiB and 10^9 instructions. Lua 5.4 only: on LuaJIT, whose FFI
-     * reaches all memory, opening fails with EUNSUPPORTED. */
+    /* 1: scripts compute, and read and write only the files below, lists that end in NULL (NULL: none): no other
+     * files, processes, environment, modules or compiled code. For the recipes of colleagues; what strangers wrote
+     * belongs into a process of its own. Limits that are 0 are then 64 MiB and 10^9 instructions. Lua 5.4 only: on
+     * LuaJIT, whose FFI reaches all memory, opening fails with EUNSUPPORTED. */
     int32_t restricted;
     const char *const *readable; /* files, and folders with all that is in them */
     const char *const *writable; /* may be read, too */
-    /* Where the memory of Lua's objects and of the engine's tensors and workspaces comes from; copied, its `user` has to
-     * outlive the script. All is given back by distac_script_close. NULL: the C library and the system. */
+    /* Where the memory of Lua's objects and of the engine's tensors and workspaces comes from; copied, its `user`
+     * has to outlive the script. All is given back by distac_script_close. NULL: the C library and the system. */
     const distac_allocator *allocator;
 } distac_script_desc;
 

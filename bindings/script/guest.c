@@ -1,4 +1,5 @@
-/* guest.c: what watches over a script while it runs: memory and instruction limits, cancelling, its output, progress. */
+/* guest.c: what watches over a script while it runs: memory
+ * and instruction limits, cancelling, its output, progress. */
 #include "guest.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,14 +31,15 @@ enum { RESERVE = 256 << 10, RESERVE_MOST = 32 << 10 /* of it for one request */ 
 enum { RESERVE = 0, RESERVE_MOST = 0 };
 #endif
 
-/* Lua makes blocks smaller and does not expect that to fail, so one may be longer than Lua says: before a block of the
- * host's is written how long it is. */
+/* Lua makes blocks smaller and does not expect that to fail, so one may be longer than Lua says: before a block of
+ * the host's is written how long it is. */
 enum { BEFORE = sizeof(max_align_t) };
 
 static void *host_take(const distac_script *script, size_t bytes) {
     const distac_allocator *host = &script->allocator;
     if (!host->allocate) return malloc(bytes);
-    char *memory = bytes > SIZE_MAX - BEFORE ? NULL : host->allocate(host->user, BEFORE + bytes, _Alignof(max_align_t));
+    if (bytes > SIZE_MAX - BEFORE) return NULL;
+    char *memory = host->allocate(host->user, BEFORE + bytes, _Alignof(max_align_t));
     if (!memory) return NULL;
     memcpy(memory, &bytes, sizeof bytes);
     return memory + BEFORE;
@@ -149,14 +151,15 @@ void guest_charge(lua_State *L, int64_t instructions) {
         lua_sethook(L, guest_hook, LUA_MASKCOUNT, 1); /* a pcall of the script cannot go on */
         if (atomic_load(&script->watch.cancelled)) luaL_error(L, "the script was cancelled");
         if (script->stopped == DISTAC_ENOMEM && script->refused <= REFUSED) luaL_error(L, "not enough memory");
-        if (script->stopped == DISTAC_ENOMEM) luaL_error(L, "the script ran over its memory limit again and again");
+        if (script->stopped == DISTAC_ENOMEM)
+            luaL_error(L, "the script ran over its memory limit again and again");
         luaL_error(L, "the script ran over its limit of %f instructions", (lua_Number)script->instruction_limit);
     }
 }
 
 #if LUA_VERSION_NUM >= 504
-/* A message handler runs where the error was raised, so for the hook's own errors with hooks off: nothing would stop one
- * that does not end. It is left out then. */
+/* A message handler runs where the error was raised, so for the hook's own errors with hooks off: nothing would
+ * stop one that does not end. It is left out then. */
 static int handle(lua_State *L) {
     if (script_of(L)->stopped != DISTAC_OK) return 1;
     lua_pushvalue(L, lua_upvalueindex(1));

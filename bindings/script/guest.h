@@ -8,8 +8,8 @@
 #define REFUSED    100  /* requests beyond the memory limit that a run may survive: each costs a full collection */
 #define HOOK_COUNT 1000 /* instructions between two looks at flag and budget */
 
-/* What LuaJIT lives on where it cannot do without memory: while it makes its state and its FFI, inside compiled code (it
- * crashes there when nothing is left), and to let go of everything at the end. Lua 5.4 needs none. */
+/* What LuaJIT lives on where it cannot do without memory: while it makes its state and its FFI, inside compiled
+ * code (it crashes there when nothing is left), and to let go of everything at the end. Lua 5.4 needs none. */
 typedef struct guest_reserve {
     char *memory;
     size_t used;   /* bytes from the beginning that are taken; 0 again when nothing of them lives */
@@ -44,8 +44,8 @@ static inline void push_key(lua_State *L, const char *key) {
 void guest_set_error(distac_script *script, const char *text);
 /* The same for a call with wrong arguments, whose status is returned; script NULL: of distac_script_open. */
 distac_status guest_refuse(distac_script *script, distac_status status, const char *text);
-/* Status of the error value at index: the engine's code, ENOMEM for what the C library or Lua had no memory for, or
- * EINVAL. */
+/* Status of the error value at index: the engine's code, ENOMEM
+ * for what the C library or Lua had no memory for, or EINVAL. */
 distac_status guest_error_status(lua_State *L, int index);
 /* Text of the error value on top without running Lua code that could fail. It lives as long as the value. */
 const char *guest_error_text(lua_State *L);

@@ -1,5 +1,5 @@
-/* pattern.c: Lua patterns with a budget (5.4 reference manual, 6.4.1). A match which takes more steps than a linear one
- * ever could is an error: those of the standard library run in C, where no hook can stop them. */
+/* pattern.c: Lua patterns with a budget (5.4 reference manual, 6.4.1). A match which takes more steps than a
+ * linear one ever could is an error: those of the standard library run in C, where no hook can stop them. */
 #include "pattern.h"
 #include <ctype.h>
 #include <string.h>
@@ -12,7 +12,8 @@ enum { OPEN = -1, POSITION = -2 }; /* in the place of a capture's length */
 /* The steps count as instructions of the script where a host limits these, and it can be cancelled here, too. */
 static void step(ds_matching *m) {
     if ((m->steps & (CHARGE - 1)) == 0 && m->charge) m->charge(m->L, CHARGE);
-    if (--m->steps < 0) luaL_error(m->L, "the pattern takes too many steps on a text of %d bytes", (int)(m->end - m->subject));
+    if (--m->steps < 0)
+        luaL_error(m->L, "the pattern takes too many steps on a text of %d bytes", (int)(m->end - m->subject));
 }
 
 static const char charge_key = 0; /* its address is a registry key */
@@ -139,7 +140,8 @@ static const char *end_capture(ds_matching *m, const char *s, const char *p) {
 
 static const char *same_again(ds_matching *m, const char *s, int digit) {
     int i = digit - '1';
-    if (i < 0 || i >= m->level || m->capture[i].length == OPEN) luaL_error(m->L, "invalid capture index %%%d", i + 1);
+    if (i < 0 || i >= m->level || m->capture[i].length == OPEN)
+        luaL_error(m->L, "invalid capture index %%%d", i + 1);
     size_t length = m->capture[i].length < 0 ? 0 : (size_t)m->capture[i].length;
     m->steps -= (int64_t)length;
     if ((size_t)(m->end - s) < length || memcmp(m->capture[i].at, s, length) != 0) return NULL;

@@ -24,7 +24,8 @@ typedef struct ds_matching {
 
 /* The text and the pattern at these indices of the stack; they have to stay there. */
 ds_matching ds_match_start(lua_State *L, int text, int pattern);
-/* Where a match that begins at s ends, NULL: none does. Raises an error for a malformed pattern and beyond the bound. */
+/* Where a match that begins at s ends, NULL: none does. Raises
+ * an error for a malformed pattern and beyond the bound. */
 const char *ds_match_at(ds_matching *m, const char *s);
 /* Capture i (0-based) of the match from s to end, which is the whole match if there are no captures. */
 void ds_push_capture(ds_matching *m, int i, const char *s, const char *end);

@@ -107,7 +107,8 @@ static void collect(distac_script *script) {
     script->memory_limit = limit;
 }
 
-/* Lua writes and reads numbers as text, which comes back only when rounded to nearest; a host may have another mode. */
+/* Lua writes and reads numbers as text, which comes back only
+ * when rounded to nearest; a host may have another mode. */
 static int protected_to_nearest(lua_State *L, lua_CFunction f, void *ud) {
     const int mode = fegetround();
     if (mode != FE_TONEAREST) fesetround(FE_TONEAREST);
@@ -151,7 +152,8 @@ static distac_status run(distac_script *script, running *r) {
 }
 
 distac_status distac_script_run_file(distac_script *script, const char *path) {
-    if (!script || !path) return guest_refuse(script, DISTAC_EINVAL, "distac_script_run_file: an argument is NULL");
+    if (!script || !path)
+        return guest_refuse(script, DISTAC_EINVAL, "distac_script_run_file: an argument is NULL");
     running r = {path, NULL, NULL, 0, 0, script};
     return run(script, &r);
 }
@@ -159,7 +161,8 @@ distac_status distac_script_run_file(distac_script *script, const char *path) {
 distac_status distac_script_run_string(distac_script *script, const char *text, int64_t bytes,
                                        const char *chunk_name) {
     if (!script || !text || bytes < 0) {
-        return guest_refuse(script, DISTAC_EINVAL, "distac_script_run_string: an argument is NULL, or bytes negative");
+        return guest_refuse(script, DISTAC_EINVAL,
+                            "distac_script_run_string: an argument is NULL, or bytes negative");
     }
     running r = {NULL, text, chunk_name ? chunk_name : "=script", (size_t)bytes, 0, script};
     return run(script, &r);

@@ -1,5 +1,6 @@
-/* search.c: finds distac's own Lua files for `require`. Lua's searcher takes every file that it cannot open for one that
- * is not there, also when memory or descriptors ran out; this one knows the folder and tells these apart. */
+/* search.c: finds distac's own Lua files for `require`. Lua's searcher takes
+ * every file that it cannot open for one that is not there, also when memory
+ * or descriptors ran out; this one knows the folder and tells these apart. */
 #define _GNU_SOURCE
 #include "vm.h"
 #include <errno.h>
@@ -25,7 +26,8 @@ static const char *read_on(lua_State *L, void *ud, size_t *bytes) {
     return n > 0 ? s->buffer : NULL;
 }
 
-/* What the file of this module could be called: "distac.a.b" is FOLDER/distac/a/b.lua or FOLDER/distac/a/b/init.lua. */
+/* What the file of this module could be called: "distac.a.b" is FOLDER/distac/a/b.lua or
+ * FOLDER/distac/a/b/init.lua. */
 static int path_of(char *out, const char *folder, const char *name, const char *end) {
     int n = snprintf(out, PATH_MAX, "%s/%s%s", folder, name, end);
     if (n < 0 || n >= PATH_MAX) return 0;

@@ -94,8 +94,8 @@ distac_status distac_script_open(const distac_script_desc *desc, distac_script *
 #if LUA_VERSION_NUM < 504
     if (desc && desc->restricted)
         return guest_refuse(NULL, DISTAC_EUNSUPPORTED,
-                            "distac_script_open: LuaJIT has no restricted mode: its FFI reaches all memory; build with "
-                            "Lua 5.4");
+                            "distac_script_open: LuaJIT has no restricted mode: its FFI reaches all memory; "
+                            "build with Lua 5.4");
 #endif
     distac_script *script = calloc(1, sizeof *script);
     if (!script) return guest_refuse(NULL, DISTAC_ENOMEM, "distac_script_open: out of memory");

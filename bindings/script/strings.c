@@ -1,5 +1,5 @@
-/* strings.c: string.find, match, gmatch and gsub of restricted Lua states: what the standard library has, by patterns
- * with a budget. */
+/* strings.c: string.find, match, gmatch and gsub of restricted Lua
+ * states: what the standard library has, by patterns with a budget. */
 #define _GNU_SOURCE 1 /* memmem */
 #include "pattern.h"
 #include <ctype.h>
@@ -131,8 +131,8 @@ static int replace(ds_matching *m, luaL_Buffer *b, const char *s, const char *en
 static int str_gsub(lua_State *L) {
     ds_matching m = ds_match_start(L, 1, 2);
     int type = lua_type(L, 3);
-    luaL_argexpected(L, type == LUA_TNUMBER || type == LUA_TSTRING || type == LUA_TFUNCTION || type == LUA_TTABLE, 3,
-                     "string/function/table");
+    luaL_argexpected(L, type == LUA_TNUMBER || type == LUA_TSTRING || type == LUA_TFUNCTION || type == LUA_TTABLE,
+                     3, "string/function/table");
     lua_Integer most = luaL_optinteger(L, 4, m.end - m.subject + 1), count = 0;
     int anchored = m.pattern < m.pattern_end && *m.pattern == '^', changed = 0;
     const char *s = m.subject, *last = NULL;

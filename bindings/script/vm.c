@@ -101,8 +101,8 @@ static int find_lua(char *out, size_t bytes, int program) {
     return 0;
 }
 
-/* The module distac.host: what Lua files may know of the program they run in. LuaJIT's binding learns from it which
- * library the host already has. */
+/* The module distac.host: what Lua files may know of the program they run in. LuaJIT's binding learns from it
+ * which library the host already has. */
 static int open_host(lua_State *L) {
     lua_newtable(L);
 #if LUA_VERSION_NUM < 504

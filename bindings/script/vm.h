@@ -47,7 +47,8 @@ void ds_prepare(lua_State *L, ds_watch *watch, const char *lua_path, int program
 void ds_search_in(lua_State *L, const char *folder);
 
 #if LUA_VERSION_NUM >= 504
-/* What ends a script that has used up its instructions or is cancelled: asked by C code that works long. NULL: none. */
+/* What ends a script that has used up its instructions or is
+ * cancelled: asked by C code that works long. NULL: none. */
 typedef void (*ds_charge)(lua_State *L, int64_t instructions);
 void ds_set_charge(lua_State *L, ds_charge charge);
 ds_charge ds_charge_of(lua_State *L);

@@ -6,7 +6,8 @@
 
 static void add(distac_watch *base, void *context) {
     ds_watch *watch = (ds_watch *)(void *)base;
-    if (watch->allocator.allocate) distac_context_set_allocator(context, &watch->allocator); /* a new one holds nothing */
+    if (watch->allocator.allocate)
+        distac_context_set_allocator(context, &watch->allocator); /* a new one holds nothing */
     pthread_mutex_lock(&watch->lock);
     for (int i = 0; i < DS_CONTEXTS; i++) {
         if (!atomic_load(&watch->contexts[i])) {

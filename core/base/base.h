@@ -90,7 +90,8 @@ void di_cache_trim(di_cache *cache, size_t keep);
 void di_cache_destroy(di_cache *cache);
 /* Small bookkeeping (structs, names): plain libc memory, not counted. NULL sets the error. */
 #define di_new(bytes) di_new_at(__func__, (bytes)) /* zeroed; free() it */
-/* The list of di_new with another size, what is new in it not zeroed; NULL with the error set, then it is as it was. */
+/* The list of di_new with another size, what is new in it not
+ * zeroed; NULL with the error set, then it is as it was. */
 #define di_grow(list, bytes) di_grow_at(__func__, (list), (bytes))
 #define di_strdup(text)      di_strdup_at(__func__, (text))
 void *di_new_at(const char *function, size_t bytes);
@@ -174,8 +175,8 @@ void di_leftovers(int folder_fd, const char *name);
 /* ---- bundle.c ---- */
 /* A folder of files that appears under its final name only when whole. */
 typedef struct di_bundle di_bundle;
-/* A folder at path is replaced at the commit if it holds nothing but a model's files; fails with EIO before anything is
- * done if it holds others. */
+/* A folder at path is replaced at the commit if it holds nothing but a model's files; fails with EIO before
+ * anything is done if it holds others. */
 distac_status di_bundle_open(const char *path, di_bundle **out);
 /* Where the files are to be written until then. */
 const char *di_bundle_path(const di_bundle *folder);

@@ -1,8 +1,8 @@
 /* bundle.c: folders of files that appear under their final name only when whole: a model in several files.
  *
- * The files go to a folder beside the final one, which is locked while its writer lives. When all of them are durable
- * the two change places, and the older one is removed. A killed process leaves its folder, which the next writer in
- * the place removes (writer.c). */
+ * The files go to a folder beside the final one, which is locked while its writer lives. When all of them are
+ * durable the two change places, and the older one is removed. A killed process leaves its folder, which the next
+ * writer in the place removes (writer.c). */
 #define _GNU_SOURCE 1 /* AT_REMOVEDIR, strndup */
 #include "base.h"
 
@@ -56,7 +56,8 @@ void di_bundle_clear(int folder_fd, const char *name) {
 /* ---- opening ---- */
 
 static void destroy(di_bundle *folder) {
-    if (folder->temporary && !folder->kept && folder->parent_fd >= 0) di_bundle_clear(folder->parent_fd, folder->name);
+    if (folder->temporary && !folder->kept && folder->parent_fd >= 0)
+        di_bundle_clear(folder->parent_fd, folder->name);
     if (folder->fd >= 0) close(folder->fd);
     if (folder->parent_fd >= 0) close(folder->parent_fd);
     free(folder->target);
@@ -84,7 +85,8 @@ static distac_status check_target(const di_bundle *folder) {
         if (path.failed)
             status = di_fail(DISTAC_ENOMEM, "out of memory");
         else if (!di_bundle_is_model_file(name) || distac_path_kind(path.bytes) != 1)
-            status = di_fail_at(DISTAC_EIO, "write", "'%s' holds '%s', which is no part of a model: it is not replaced",
+            status = di_fail_at(DISTAC_EIO, "write",
+                                "'%s' holds '%s', which is no part of a model: it is not replaced",
                                 folder->target, name);
         di_text_free(&path);
     }
@@ -114,7 +116,8 @@ static distac_status make_temporary(di_bundle *folder) {
             folder->name = path.bytes + parent;
             folder->fd = openat(folder->parent_fd, folder->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
             if (folder->fd < 0) return refuse(folder, "write", errno);
-            (void)flock(folder->fd, LOCK_EX | LOCK_NB); /* some file systems have none; the process number remains */
+            (void)flock(folder->fd,
+                        LOCK_EX | LOCK_NB); /* some file systems have none; the process number remains */
             return DISTAC_OK;
         }
         error = errno;

@@ -22,7 +22,8 @@ static int32_t processors(void) {
 
 static distac_status check_threads(const char *function, int32_t threads) {
     if (threads >= 0 && threads <= THREADS_MAX) return DISTAC_OK;
-    return di_fail_at(DISTAC_EINVAL, function, "threads is %d, wanted 0 (one per core) to %d", threads, THREADS_MAX);
+    return di_fail_at(DISTAC_EINVAL, function, "threads is %d, wanted 0 (one per core) to %d", threads,
+                      THREADS_MAX);
 }
 
 static distac_status check_limit(const char *function, int64_t bytes) {
@@ -63,8 +64,10 @@ distac_status distac_context_create(const distac_context_desc *desc, distac_cont
     context->cache = di_cache_create();
     context->events = di_events_create();
     distac_status status = DISTAC_ENOMEM; /* whoever could not be made has set the text */
-    const char *kernels = desc->kernels ? desc->kernels : "auto", *products = desc->products ? desc->products : "f32";
-    bool cpu = backend == &di_backend_cpu; /* which every context has; its products are the device's own, if it has one */
+    const char *kernels = desc->kernels ? desc->kernels : "auto";
+    const char *products = desc->products ? desc->products : "f32";
+    /* Every context has the CPU; products are the device's own, if it has one. */
+    bool cpu = backend == &di_backend_cpu;
     if (context->pool && context->cache && context->events)
         status = di_backend_cpu.open(context, cpu ? index : 0, kernels, cpu ? products : "f32");
     if (status == DISTAC_OK) status = di_lapack_open(context->threads);

@@ -1,6 +1,6 @@
-/* json.c: a strict JSON reader (RFC 8259), because a reader that is told that there is no memory has to say so: jansson
- * 2.14 then drops a byte of a name, writes past its buffer or ends the process. Beyond the RFC it refuses names that
- * stand twice, the character NUL, integers beyond 64 bits and nesting beyond 64 levels. */
+/* json.c: a strict JSON reader (RFC 8259), because a reader that is told that there is no memory has to say so:
+ * jansson 2.14 then drops a byte of a name, writes past its buffer or ends the process. Beyond the RFC it refuses
+ * names that stand twice, the character NUL, integers beyond 64 bits and nesting beyond 64 levels. */
 #include "json.h"
 
 #include <math.h>
@@ -63,7 +63,10 @@ static char here(const parser *p) { return p->at < p->bytes ? p->text[p->at] : 0
 /* ---- texts ---- */
 
 static int hex_digit(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 /* The four digits behind \u; -1 where they are none. */
@@ -139,8 +142,8 @@ static size_t digits(parser *p) {
     return p->at - from;
 }
 
-/* Digits and powers of ten that a double holds exactly give the nearest double; others are right to a unit in the last
- * place. No locale has a say. */
+/* Digits and powers of ten that a double holds exactly give the nearest double; others are right to a unit in the
+ * last place. No locale has a say. */
 static double scaled(uint64_t mantissa, long exponent) {
     static const double exact[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                    1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -281,7 +284,9 @@ static bool read_value(parser *p, di_json *out, int depth) {
     }
     if (p->at == p->bytes) return broken(p, p->at, "not JSON: it ends where a value is expected");
     const char *rest = p->text + p->at;
-    return broken(p, p->at, di_utf8_wrong(rest, p->bytes - p->at) == rest ? "not valid UTF-8" : "not JSON: a value is expected");
+    return broken(p, p->at,
+                  di_utf8_wrong(rest, p->bytes - p->at) == rest ? "not valid UTF-8"
+                                                                : "not JSON: a value is expected");
 }
 
 distac_status di_json_read(const char *text, size_t bytes, di_json_document *out, size_t *at, const char **rule) {

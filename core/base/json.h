@@ -4,8 +4,16 @@
 
 #include "base.h"
 
-typedef enum { DI_JSON_NULL, DI_JSON_FALSE, DI_JSON_TRUE, DI_JSON_INTEGER, DI_JSON_REAL, DI_JSON_TEXT, DI_JSON_LIST,
-               DI_JSON_OBJECT } di_json_kind;
+typedef enum {
+    DI_JSON_NULL,
+    DI_JSON_FALSE,
+    DI_JSON_TRUE,
+    DI_JSON_INTEGER,
+    DI_JSON_REAL,
+    DI_JSON_TEXT,
+    DI_JSON_LIST,
+    DI_JSON_OBJECT
+} di_json_kind;
 
 typedef struct di_json {
     di_json_kind kind;
@@ -28,8 +36,8 @@ typedef struct di_json_document {
     _Alignas(16) unsigned char room[DI_JSON_ROOM];
 } di_json_document;
 
-/* Reads exactly one value. On failure nothing has to be freed: ENOMEM with its text set, or EFORMAT without one: *at is
- * the offset and *rule what is wrong there. */
+/* Reads exactly one value. On failure nothing has to be freed: ENOMEM with its text set, or EFORMAT without one:
+ * *at is the offset and *rule what is wrong there. */
 distac_status di_json_read(const char *text, size_t bytes, di_json_document *out, size_t *at, const char **rule);
 void di_json_free(di_json_document *document);
 /* The member of an object, NULL if there is none (or no object). */

@@ -102,8 +102,8 @@ di_cache *di_cache_create(void) {
     return cache;
 }
 
-/* A thread that reads ahead may have held the lock while another one forked. The child, which has one thread, begins
- * with an empty cache and a lock of its own; what the blocks hold is lost to it. */
+/* A thread that reads ahead may have held the lock while another one forked. The child, which has one thread,
+ * begins with an empty cache and a lock of its own; what the blocks hold is lost to it. */
 static void cache_lock(di_cache *cache) {
     pid_t pid = getpid();
     if (cache->pid != pid) {
@@ -189,8 +189,9 @@ static bool charge(distac_context *context, size_t bytes) {
 }
 
 static void over_limit(const char *function, distac_context *context, size_t bytes) {
-    di_fail_at(DISTAC_ENOMEM, function, "out of memory: %zu bytes wanted, %lld in use, limit %lld (0: none)", bytes,
-               (long long)atomic_load(&context->memory_used), (long long)atomic_load(&context->memory_limit));
+    di_fail_at(DISTAC_ENOMEM, function, "out of memory: %zu bytes wanted, %lld in use, limit %lld (0: none)",
+               bytes, (long long)atomic_load(&context->memory_used),
+               (long long)atomic_load(&context->memory_limit));
 }
 
 bool di_memory_charge(distac_context *context, size_t bytes) {
@@ -245,7 +246,9 @@ distac_status distac_context_set_allocator(distac_context *context, const distac
         DI_REQUIRE(allocator->release, "release is NULL");
     }
     long long used = atomic_load(&context->memory_used);
-    if (used != 0) return di_fail(DISTAC_ESTATE, "the context holds %lld bytes already: they would be given back elsewhere", used);
+    if (used != 0)
+        return di_fail(DISTAC_ESTATE, "the context holds %lld bytes already: they would be given back elsewhere",
+                       used);
     di_cache_trim(context->cache, 0);
     context->cache->host = *allocator;
     return DISTAC_OK;

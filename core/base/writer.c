@@ -37,7 +37,8 @@ struct di_writer {
 };
 
 static distac_status refuse(const di_writer *writer, const char *what, int error) {
-    return di_fail_at(di_system_status(error), "write", "cannot %s '%s': %s", what, writer->target, strerror(error));
+    return di_fail_at(di_system_status(error), "write", "cannot %s '%s': %s", what, writer->target,
+                      strerror(error));
 }
 
 /* ---- leftovers ---- */
@@ -77,8 +78,8 @@ void di_leftovers(int folder_fd, const char *name) {
         bool same = false;
         long pid = owner_of(entry->d_name, name, &same);
         if (pid <= 0) continue;
-        /* The process number says little: it may be used again, or be of another container. The lock decides; where
-         * there are none, nothing is removed. */
+        /* The process number says little: it may be used again, or be of another container. The lock decides;
+         * where there are none, nothing is removed. */
         int left = openat(folder_fd, entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         if (left < 0) continue;
         bool gone = same && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
@@ -199,8 +200,8 @@ distac_status di_writer_reserve(di_writer *writer, int64_t bytes) {
     if (bytes <= 0 || fallocate(writer->fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0) return DISTAC_OK;
     if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG) return DISTAC_OK; /* not every system can */
     writer->failed = true;
-    return di_fail_at(DISTAC_EIO, "write", "no room for the %lld bytes of '%s': %s", (long long)bytes, writer->target,
-                      strerror(errno));
+    return di_fail_at(DISTAC_EIO, "write", "no room for the %lld bytes of '%s': %s", (long long)bytes,
+                      writer->target, strerror(errno));
 #else
     (void)writer;
     (void)bytes;

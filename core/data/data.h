@@ -178,7 +178,8 @@ distac_status di_dataset_floats(const distac_dataset *dataset, int64_t start, in
 /* n images that are there as bytes, normalised. */
 distac_status di_dataset_normalized(const distac_dataset *dataset, int64_t n, const uint8_t *planes, float *out);
 
-/* ---- where models compute (there.c): [new] images, NULL (and OK) where the way over the host has to be taken ---- */
+/* ---- where models compute (there.c): [new] images, NULL (and
+ * OK) where the way over the host has to be taken ---- */
 /* Of samples whose pixels lie in memory, and from then on on the device. list as for di_dataset_bytes. */
 distac_status di_images_held(const distac_dataset *dataset, int64_t start, int64_t n, const int64_t *list,
                              distac_tensor **out);
@@ -204,8 +205,8 @@ distac_status di_prefetch_create(distac_context *context, int32_t workers, int32
                                  di_batch_plan plan, void *arg, di_prefetch **out);
 /* Planes [n][bytes] of batch `step`, valid until the next call. */
 distac_status di_prefetch_get(di_prefetch *prefetch, int64_t step, const uint8_t **planes);
-/* What takes batch `step`, just got, to the device that models are computed on; NULL: there is none, or no room for it.
- * Its start is given as early as its samples are there, for the batch after it too. */
+/* What takes batch `step`, just got, to the device that models are computed on; NULL: there is none, or no room
+ * for it. Its start is given as early as its samples are there, for the batch after it too. */
 distac_status di_prefetch_sending(di_prefetch *prefetch, int64_t step, void **sending);
 /* Forgets what was read ahead: the plan has changed. */
 void di_prefetch_reset(di_prefetch *prefetch);

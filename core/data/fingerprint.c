@@ -31,7 +31,8 @@ distac_status distac_dataset_fingerprint(const distac_dataset *dataset, distac_s
     char text[48];
     for (int64_t i = 0; i < dataset->size; i++) {
         int64_t at = dataset->order ? dataset->order[i] : i;
-        int n = snprintf(text, sizeof text, "%lld %lld ", (long long)at, s->labels ? (long long)s->labels[at] : -1LL);
+        long long label = s->labels ? (long long)s->labels[at] : -1LL;
+        int n = snprintf(text, sizeof text, "%lld %lld ", (long long)at, label);
         di_sha256_update(&hash, text, (size_t)n);
         if (s->files) add_file(&hash, s->files[at]);
     }

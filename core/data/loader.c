@@ -150,7 +150,8 @@ distac_status distac_loader_images(distac_loader *loader, int64_t step, distac_t
         if (sending) DI_TRY(di_images_sent(loader->dataset, loader->batch, sending, out));
         else DI_TRY(di_images_of_planes(loader->dataset, loader->batch, planes, out));
     }
-    if (!loader->prefetch && !loader->cropped) DI_TRY(di_images_held(loader->dataset, 0, loader->batch, list, out));
+    if (!loader->prefetch && !loader->cropped)
+        DI_TRY(di_images_held(loader->dataset, 0, loader->batch, list, out));
     if (*out) return DISTAC_OK;
     int64_t shape[4] = {loader->batch, s->channels, s->height, s->width};
     distac_tensor *images;

@@ -2,10 +2,11 @@
  * them; workers, and the asking thread while it waits, take one sample after the other, the oldest batch first.
  * What a batch holds is a function of its number, so neither the number of threads nor their luck can be seen.
  *
- * Threads start with the first batch, block all signals (they are the host's), end with the object, and are not
- * there after a fork: the child starts its own. Memory: `ahead` batches of bytes, and what each thread needs to
- * decode one image. Where models are computed on a device, batches are decoded into memory that it fetches by itself,
- * and the batch after the one asked for sets out as soon as it is whole: it travels while a step is computed. */
+ * Threads start with the first batch, block all signals (they are the host's), end with the
+ * object, and are not there after a fork: the child starts its own. Memory: `ahead` batches
+ * of bytes, and what each thread needs to decode one image. Where models are computed on a
+ * device, batches are decoded into memory that it fetches by itself, and the batch after the
+ * one asked for sets out as soon as it is whole: it travels while a step is computed. */
 #include "../backend/backend.h"
 #include "data.h"
 

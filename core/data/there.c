@@ -1,6 +1,6 @@
-/* there.c: batches of images made where models compute. Pixels that lie decoded in memory are taken to the device once,
- * as bytes, and stay there with the samples: a batch is then a list of positions. Others travel as bytes and become
- * numbers there. */
+/* there.c: batches of images made where models compute. Pixels that lie decoded in
+ * memory are taken to the device once, as bytes, and stay there with the samples: a
+ * batch is then a list of positions. Others travel as bytes and become numbers there. */
 #include "../backend/backend.h"
 #include "data.h"
 
@@ -43,8 +43,8 @@ static distac_status normalize(const distac_dataset *d, int64_t n, const uint8_t
     const di_samples *s = d->samples;
     DI_TRY(new_images(d, n, out));
     distac_status status = di_kernels_there(s->context, DISTAC_F32)
-                               ->pixels(s->context, n, s->channels, (int64_t)s->height * s->width, bytes, list, d->mean,
-                                        d->std, (*out)->data);
+                               ->pixels(s->context, n, s->channels, (int64_t)s->height * s->width, bytes, list,
+                                        d->mean, d->std, (*out)->data);
     if (status == DISTAC_OK) return DISTAC_OK;
     distac_tensor_release(*out);
     *out = NULL;
@@ -52,8 +52,8 @@ static distac_status normalize(const distac_dataset *d, int64_t n, const uint8_t
 }
 
 /* Host memory to the device and through normalize. */
-static distac_status carry(const distac_dataset *d, int64_t n, const void *from, size_t bytes, const uint8_t *pixels,
-                           distac_tensor **out) {
+static distac_status carry(const distac_dataset *d, int64_t n, const void *from, size_t bytes,
+                           const uint8_t *pixels, distac_tensor **out) {
     distac_context *c = d->samples->context;
     void *memory = di_there_alloc(c, bytes);
     if (!memory) return DISTAC_ENOMEM;

@@ -1,5 +1,6 @@
-/* back.c: from vectors of a tridiagonal matrix to those of the one that LAPACK's dsytrd made it of: the reflections that
- * it has left below the diagonal, a block at a time, by products (Schreiber and Van Loan 1989). */
+/* back.c: from vectors of a tridiagonal matrix to those of the one that
+ * LAPACK's dsytrd made it of: the reflections that it has left below the
+ * diagonal, a block at a time, by products (Schreiber and Van Loan 1989). */
 #include "spectral_room.h"
 #include <string.h>
 
@@ -22,8 +23,8 @@ static void triangle(int64_t b, const double *products, const double *tau, doubl
     }
 }
 
-void di_back(distac_context *context, int64_t n, int64_t count, const double *a, const double *tau, double *z, double *memory,
-             double *panels) {
+void di_back(distac_context *context, int64_t n, int64_t count, const double *a, const double *tau, double *z,
+             double *memory, double *panels) {
     int64_t width = block_of(n), reflections = n - 1;
     double *v = memory, *w = v + n * width, *turned = w + count * width, *products = turned + count * width;
     double *t = products + width * width;

@@ -1,6 +1,6 @@
-/* direct.h: elements of all models read as they lie, eight to a register, where everything is aligned floats and the
- * processor has AVX-512. Merging is reading, and rows of doubles in between cost half of the time. What is computed is
- * what `chunk` and `visit` compute, bit for bit. */
+/* direct.h: elements of all models read as they lie, eight to a register, where everything is aligned floats and
+ * the processor has AVX-512. Merging is reading, and rows of doubles in between cost half of the time. What is
+ * computed is what `chunk` and `visit` compute, bit for bit. */
 #ifndef DISTAC_MERGE_DIRECT_H
 #define DISTAC_MERGE_DIRECT_H
 
@@ -50,8 +50,8 @@ DI_WIDE_INLINE bool di_wide_finite(di_wide_seen seen) {
 enum { DI_BLOCK = 4, DI_BLOCK_COUNT = DI_BLOCK * DI_WIDE }; /* registers: what is around them is shared */
 enum { DI_BLOCK_AHEAD = 256 };                              /* elements that are fetched ahead */
 
-/* Sign bits: a sum of task vectors, or a result, was not finite. So few finite floats have a finite sum in double, and
- * others have none: the inputs need not be looked at one by one. */
+/* Sign bits: a sum of task vectors, or a result, was not finite. So few finite floats have a finite sum in double,
+ * and others have none: the inputs need not be looked at one by one. */
 typedef struct di_block_seen {
     __m512i sums, results;
 } di_block_seen;
@@ -59,7 +59,8 @@ typedef struct di_block_seen {
 DI_WIDE_INLINE __m512d di_block_load(const float *x) { return _mm512_cvtps_pd(_mm256_loadu_ps(x)); }
 
 DI_WIDE_INLINE void di_block_fetch(const float *x) {
-    for (int v = 0; v < DI_BLOCK; v += 2) _mm_prefetch((const char *)(x + DI_BLOCK_AHEAD + v * DI_WIDE), _MM_HINT_T0);
+    for (int v = 0; v < DI_BLOCK; v += 2)
+        _mm_prefetch((const char *)(x + DI_BLOCK_AHEAD + v * DI_WIDE), _MM_HINT_T0);
 }
 
 DI_WIDE_INLINE void di_block_look(__m512d sum, di_block_seen *seen) {
@@ -91,8 +92,9 @@ DI_WIDE_INLINE bool di_block_done(const di_block_seen *seen) {
 }
 #endif
 
-/* straight.c: out = lambda (sum of weights[t] tau_t) / divisor, plus the base if there is one, for di_method.straight. */
-bool di_straight_sum(const di_merge_run *run, int64_t n, const di_floats *floats, const double *weights, double divisor,
-                     double lambda, float *out, bool stream);
+/* straight.c: out = lambda (sum of weights[t] tau_t) / divisor,
+ * plus the base if there is one, for di_method.straight. */
+bool di_straight_sum(const di_merge_run *run, int64_t n, const di_floats *floats, const double *weights,
+                     double divisor, double lambda, float *out, bool stream);
 
 #endif

@@ -73,19 +73,19 @@ static inline void divide(int64_t n, const double *count, double *sum) {
     for (int64_t i = 0; i < n; i++) sum[i] /= count[i] != 0 ? count[i] : 1.0;
 }
 
-static inline void gather_largest(int64_t n, double threshold, double factor, const double *tau, const double *sign,
-                                  double *largest) {
+static inline void gather_largest(int64_t n, double threshold, double factor, const double *tau,
+                                  const double *sign, double *largest) {
     for (int64_t i = 0; i < n; i++) {
         double kept = fabs(tau[i]) >= threshold ? factor * tau[i] : 0.0;
         largest[i] = kept * sign[i] > fabs(largest[i]) ? kept : largest[i];
     }
 }
 
-/* One threshold per model, the sign of the sum, the mean or the sum of what agrees: both sides are added up at once,
- * eight elements in a register. The task vectors are rows, tau, or floats as they lie. */
+/* One threshold per model, the sign of the sum, the mean or the sum of what agrees: both sides are added up at
+ * once, eight elements in a register. The task vectors are rows, tau, or floats as they lie. */
 #ifdef DI_HAVE_WIDE
-DI_WIDE_INLINE bool elect_wide(const di_ties *ties, int32_t models, const di_at *at, int64_t n, const double *const *tau,
-                               const di_floats *floats, double *base, double *out) {
+DI_WIDE_INLINE bool elect_wide(const di_ties *ties, int32_t models, const di_at *at, int64_t n,
+                               const double *const *tau, const di_floats *floats, double *base, double *out) {
     const di_wide zero = {0}, tie = zero + ties->election.tie;
     const di_wide_bits one = (di_wide_bits)(zero + 1.0), magnitude = (di_wide_bits){0} + INT64_MAX;
     bool mean = ties->election.combine == DI_COMBINE_MEAN;
@@ -151,8 +151,8 @@ DI_WIDE_TARGET static bool elect_floats(const di_ties *ties, int32_t models, con
 }
 #endif
 
-int di_ties_direct(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n, const di_floats *floats,
-                   double *base, double *out) {
+int di_ties_direct(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n,
+                   const di_floats *floats, double *base, double *out) {
 #ifdef DI_HAVE_WIDE
     if (ties->fast)
         return elect_floats(ties, run->models, at, n, floats, base, out) ? DI_DIRECT_DONE : DI_DIRECT_NONFINITE;
@@ -165,7 +165,8 @@ bool di_ties_is_fast(const di_ties *ties, const di_merge_run *run) {
 #ifdef DI_HAVE_WIDE
     const char *isa = run->context->isa;
     return isa && strcmp(isa, "avx512") == 0 && ties->stride == 1 && !ties->cuts &&
-           ties->election.elect == DI_ELECT_SUM && !ties->election.weights && ties->election.combine != DI_COMBINE_MAX;
+           ties->election.elect == DI_ELECT_SUM && !ties->election.weights &&
+           ties->election.combine != DI_COMBINE_MAX;
 #else
     (void)ties;
     (void)run;
@@ -194,8 +195,8 @@ DI_CLONES static void elect_any(const di_ties *ties, const di_merge_run *run, co
     if (ties->election.combine == DI_COMBINE_MEAN) divide(n, count, out);
 }
 
-void di_ties_chunk(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau,
-                   double *out) {
+void di_ties_chunk(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n,
+                   const double *const *tau, double *out) {
 #ifdef DI_HAVE_WIDE
     if (ties->fast) {
         elect_fast(ties, run->models, at, n, tau, out);

@@ -5,8 +5,8 @@
 #include <string.h>
 
 /* base + lambda*d as floats, in one go; whether one of them is not finite. */
-DI_CLONES static uint32_t finish_f32(int64_t n, const double *restrict base, double lambda, const double *restrict d,
-                                     uint8_t *restrict out) {
+DI_CLONES static uint32_t finish_f32(int64_t n, const double *restrict base, double lambda,
+                                     const double *restrict d, uint8_t *restrict out) {
     uint32_t seen = 0;
     for (int64_t i = 0; i < n; i++) {
         float value = (float)(base[i] + lambda * d[i]);
@@ -71,7 +71,8 @@ static int64_t straight(di_merge_run *run, const di_piece *piece, double lambda,
 
 distac_status di_run_result(di_merge_run *run, int32_t lane, const di_piece *piece, const double *whole,
                             int32_t dtype, uint8_t *out) {
-    double factor = run->factors[piece->entry], lambda = run->whole ? di_run_lambda(run, piece->entry) : factor, *d;
+    double factor = run->factors[piece->entry], lambda = run->whole ? di_run_lambda(run, piece->entry) : factor;
+    double *d;
     double *const *rows = di_run_rows(run, lane);
     int64_t width = distac_dtype_bytes(dtype);
     int64_t done = factor != 0 && !whole && dtype == DISTAC_F32 ? straight(run, piece, lambda, out) : 0;
@@ -93,7 +94,8 @@ distac_status di_run_result(di_merge_run *run, int32_t lane, const di_piece *pie
         if (factor != 0 && run->whole && dtype == DISTAC_F32 &&
             !finish_f32(n, rows[run->models], lambda, d, out + done * width))
             continue;
-        if (factor != 0 && !run->whole && lambda == 1 && dtype == DISTAC_F32 && !narrow_f32(n, d, out + done * width))
+        if (factor != 0 && !run->whole && lambda == 1 && dtype == DISTAC_F32 &&
+            !narrow_f32(n, d, out + done * width))
             continue;
         if (factor == 0 || (!run->whole && lambda == 1))
             ;
@@ -155,7 +157,8 @@ static distac_status make_results(const di_merge_run *run, distac_tensor **resul
     for (int64_t i = 0; i < run->base->count; i++) {
         const di_entry *entry = run->base->entries[i];
         if (!di_entry_is_float(entry)) continue;
-        DI_TRY(di_tensor_new(run->context, DISTAC_F32, entry->rank, entry->shape, run->factors[i] == 0, &results[i]));
+        bool zeroed = run->factors[i] == 0;
+        DI_TRY(di_tensor_new(run->context, DISTAC_F32, entry->rank, entry->shape, zeroed, &results[i]));
         DI_TRY(distac_checkpoint_set(out, entry->name, results[i]));
     }
     return DISTAC_OK;

@@ -1,5 +1,5 @@
-/* files.c: merging whole models from files to files. The output is cut into pieces in the order of the file; a batch of
- * pieces is computed on all threads while the batch before it is written. */
+/* files.c: merging whole models from files to files. The output is cut into pieces in the order of the file; a
+ * batch of pieces is computed on all threads while the batch before it is written. */
 #include "merge.h"
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +23,8 @@ typedef struct stream {
     batch *fill, *full; /* being collected; computed and waiting to be written */
     const double *whole;
     int64_t whole_entry, done;
-    int64_t put, asked, asked_at, asked_from; /* elements collected and asked for; the next to ask: order[at], from */
+    int64_t put, asked;           /* elements collected, and asked for */
+    int64_t asked_at, asked_from; /* the next to ask for: element asked_from of order[asked_at] */
 } stream;
 
 static const di_target *target_at(const stream *s, int64_t place) {
@@ -197,7 +198,8 @@ static distac_status look_work(void *arg, int32_t lane, int64_t index) {
 
 static void drop_whole(stream *s) {
     if (s->whole)
-        di_free(s->run->context, (void *)(uintptr_t)s->whole, di_run_whole_bytes(s->run->base->entries[s->whole_entry]));
+        di_free(s->run->context, (void *)(uintptr_t)s->whole,
+                di_run_whole_bytes(s->run->base->entries[s->whole_entry]));
     s->whole = NULL;
     s->whole_entry = -1;
 }
@@ -208,8 +210,8 @@ static distac_status take_whole(stream *s, int64_t entry) {
     looking l = {s->run, entry};
     DI_TRY(stream_flush(s)); /* it belongs to elementwise tensors, or another whole */
     drop_whole(s);
-    if (s->run->prints)
-        DI_TRY(di_run_lanes(s->run, (s->run->base->entries[entry]->numel + DI_PIECE - 1) / DI_PIECE, look_work, &l));
+    int64_t looks = (s->run->base->entries[entry]->numel + DI_PIECE - 1) / DI_PIECE;
+    if (s->run->prints) DI_TRY(di_run_lanes(s->run, looks, look_work, &l));
     DI_TRY(di_run_whole(s->run, entry, &whole));
     s->whole = whole;
     s->whole_entry = entry;
@@ -344,7 +346,8 @@ distac_status distac_merge_draft_files(const distac_merge *merge, const distac_c
     return draft_files(merge, __func__, base, n_models, models, path, target, metadata, n_prints, prints, out);
 }
 
-distac_status distac_merge_draft_fingerprint(const distac_merge_draft *draft, int32_t index, distac_strings **out) {
+distac_status distac_merge_draft_fingerprint(const distac_merge_draft *draft, int32_t index,
+                                             distac_strings **out) {
     DI_REQUIRE(draft, "draft is NULL");
     DI_REQUIRE(out, "out is NULL");
     if (index < 0 || index >= draft->print_count)

@@ -1,6 +1,6 @@
-/* fits.c: whether a merge fits into the memory that is allowed: told before anything is read, with the tensor that wants
- * most and the least that would do. Methods that hold whole tensors say what they hold (di_method.need); file pages are
- * apart. */
+/* fits.c: whether a merge fits into the memory that is allowed: told before anything
+ * is read, with the tensor that wants most and the least that would do. Methods that
+ * hold whole tensors say what they hold (di_method.need); file pages are apart. */
 #include "../tensor/walk.h"
 #include "merge.h"
 #include <stdlib.h>
@@ -32,15 +32,15 @@ static distac_status check(const di_merge_run *run, int64_t entry, int64_t bytes
     double limit_mib = (double)limit / MIB, rest_mib = (double)rest / MIB;
     if (entry < 0)
         return di_fail_at(DISTAC_ENOMEM, run->function,
-                          "%s wants %.1f MiB, whatever the models; the memory limit is %.1f MiB, %lldMiB is the least that "
-                          "would do (--memory %lldMiB)",
+                          "%s wants %.1f MiB, whatever the models; the memory limit is %.1f MiB, %lldMiB is the "
+                          "least that would do (--memory %lldMiB)",
                           name, rest_mib, limit_mib, (long long)least, (long long)least);
     const di_entry *at = run->base->entries[entry];
     return di_fail_at(DISTAC_ENOMEM, run->function,
-                      "tensor \"%s\" %s: %s wants %.1f MiB for it at once%s and %.1f MiB for the rest; the memory limit is "
-                      "%.1f MiB, %lldMiB is the least that would do (--memory %lldMiB)",
-                      at->name, di_shape_text(at->rank, at->shape, shape, sizeof shape), name, (double)bytes / MIB, what,
-                      rest_mib, limit_mib, (long long)least, (long long)least);
+                      "tensor \"%s\" %s: %s wants %.1f MiB for it at once%s and %.1f MiB for the rest; the memory "
+                      "limit is %.1f MiB, %lldMiB is the least that would do (--memory %lldMiB)",
+                      at->name, di_shape_text(at->rank, at->shape, shape, sizeof shape), name,
+                      (double)bytes / MIB, what, rest_mib, limit_mib, (long long)least, (long long)least);
 }
 
 distac_status di_run_room(const di_merge_run *run, int64_t entry, int64_t bytes, const char *what) {
@@ -56,9 +56,9 @@ distac_status di_run_no_room(const di_merge_run *run, int64_t entry) {
     const di_entry *at = run->base->entries[entry];
     if (strstr(distac_last_error(), "tensor \"")) return DISTAC_ENOMEM; /* di_run_room has said all of it */
     char shape[64], *told = di_strdup(distac_last_error());
-    distac_status status = di_fail_at(DISTAC_ENOMEM, run->function, "tensor \"%s\" %s, as a whole by %s: %s", at->name,
-                                      di_shape_text(at->rank, at->shape, shape, sizeof shape), run->merge->method->name,
-                                      told ? told : "out of memory");
+    distac_status status = di_fail_at(DISTAC_ENOMEM, run->function, "tensor \"%s\" %s, as a whole by %s: %s",
+                                      at->name, di_shape_text(at->rank, at->shape, shape, sizeof shape),
+                                      run->merge->method->name, told ? told : "out of memory");
     free(told);
     return status;
 }

@@ -1,8 +1,8 @@
-/* halley.c: orthogonal polar factors by Halley's iteration with weights for the interval that the singular values lie
- * in (Nakatsukasa, Bai, Gygi 2010), X (b/c I + (a - b/c) (I + c XT X)^-1), by Cholesky factors. One step in double takes
- * a condition of 1e5 to about 20; what follows is done in float, whose roundings then cost no more than a few of
- * themselves. That is products and triangular solves all the way, where an eigenproblem of the Gram matrix in double
- * takes longer, and a decomposition in float loses the condition's digits.
+/* halley.c: orthogonal polar factors by Halley's iteration with weights for the interval that the singular values
+ * lie in (Nakatsukasa, Bai, Gygi 2010), X (b/c I + (a - b/c) (I + c XT X)^-1), by Cholesky factors. One step in
+ * double takes a condition of 1e5 to about 20; what follows is done in float, whose roundings then cost no more
+ * than a few of themselves. That is products and triangular solves all the way, where an eigenproblem of the Gram
+ * matrix in double takes longer, and a decomposition in float loses the condition's digits.
  *
  * The last step is one of Newton and Schulz, whose residual |I - XT X| is what the caller is told by: *fine. */
 #include "../tensor/lapack.h"
@@ -10,9 +10,9 @@
 #include <math.h>
 #include <string.h>
 
-/* Below, the Gram matrix has lost the digits wanted. Its roundings are multiplied by the first step's c, about l^-4/3, and
- * the least singular value comes to about l^1/3: at 2e-7 a thousandth of that one direction is lost. Where a Cholesky
- * factor of the Gram matrix itself is kept, they are multiplied by l^-2. */
+/* Below, the Gram matrix has lost the digits wanted. Its roundings are multiplied by the first step's c, about
+ * l^-4/3, and the least singular value comes to about l^1/3: at 2e-7 a thousandth of that one direction is lost.
+ * Where a Cholesky factor of the Gram matrix itself is kept, they are multiplied by l^-2. */
 static const double least_condition = 2e-7, least_factored = 1e-6;
 static const double double_until = 0.02;    /* singular values from here to 1 are left to float */
 static const double halley_until = 0.7;     /* and from here Newton-Schulz is as good */
@@ -44,7 +44,8 @@ static double most_of(int64_t c, const double *g, double *sums) {
     return most;
 }
 
-/* About the largest eigenvalue of g: by powers, from a start that is no eigenvector of anything. x, y [c] are room. */
+/* About the largest eigenvalue of g: by powers, from a start
+ * that is no eigenvector of anything. x, y [c] are room. */
 static double largest(int64_t c, const double *g, double *x, double *y) {
     double value = 0;
     for (int64_t i = 0; i < c; i++) x[i] = 1 + 0.5 * sin((double)(i * i));
@@ -141,8 +142,8 @@ static double finish_float(const work *k, float *x) {
     return residual;
 }
 
-/* Where the singular values of x lie by its Gram matrix: scale times them in [l,1]. lower: L of gram = L LT. v [2c] is
- * room. */
+/* Where the singular values of x lie by its Gram matrix: scale
+ * times them in [l,1]. lower: L of gram = L LT. v [2c] is room. */
 static void interval(int64_t c, const double *gram, double *lower, double *v, double *scale, double *l) {
     double most = fmin(most_of(c, gram, v), 1.05 * largest(c, gram, v, v + c)), least = 0;
     memcpy(lower, gram, (size_t)(c * c) * sizeof *lower);
@@ -152,8 +153,8 @@ static void interval(int64_t c, const double *gram, double *lower, double *v, do
     *l = most > 0 ? 0.7 * sqrt(least / most) : 0;
 }
 
-/* The polar factor of scale times x, whose singular values lie in [l,1], to out; x and gram [c,c] are lost. False if that
- * was not reached. */
+/* The polar factor of scale times x, whose singular values lie in [l,1],
+ * to out; x and gram [c,c] are lost. False if that was not reached. */
 static bool iterate(const work *k, double *x, double *gram, double scale, double l, float *out) {
     for (int step = 0; l < double_until; step++, scale = 1) {
         weights w = weights_of(l);

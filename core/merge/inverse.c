@@ -1,10 +1,10 @@
-/* inverse.c: eigenvectors of a symmetric tridiagonal matrix for eigenvalues that are known, by inverse iteration in many
- * places at once: a processor's vectors solve LANES systems in the time of one, as in bisect.c.
+/* inverse.c: eigenvectors of a symmetric tridiagonal matrix for eigenvalues that are known, by inverse iteration
+ * in many places at once: a processor's vectors solve LANES systems in the time of one, as in bisect.c.
  *
- * Systems are solved by elimination with row exchanges, as LAPACK's dlagtf does. Every eigenvalue has its vector found
- * on its own. Those of neighbours are then as far from orthogonal as the rounding errors of a vector, over the gap; if
- * that is little all are made orthonormal together, and if not (eigenvalues that are equal but for the last digits) the
- * caller is told to take another way. */
+ * Systems are solved by elimination with row exchanges, as LAPACK's dlagtf does. Every eigenvalue has its vector
+ * found on its own. Those of neighbours are then as far from orthogonal as the rounding errors of a vector, over
+ * the gap; if that is little all are made orthonormal together, and if not (eigenvalues that are equal but for the
+ * last digits) the caller is told to take another way. */
 #include "../tensor/lapack.h"
 #include "spectral_room.h"
 #include <float.h>
@@ -14,8 +14,8 @@
 enum { LANES = 16, ROUNDS = 3 };
 static const double apart = 0.1; /* the most that products of two vectors may add up to */
 
-/* Row i of the upper triangle of an eliminated matrix, how row i+1 was eliminated, and whether the two were exchanged
- * before (1 or 0). All [LANES]. */
+/* Row i of the upper triangle of an eliminated matrix, how row i+1 was eliminated, and whether the two were
+ * exchanged before (1 or 0). All [LANES]. */
 typedef struct row {
     double diagonal[LANES], first[LANES], second[LANES], factor[LANES], exchanged[LANES];
 } row;
@@ -59,7 +59,8 @@ DI_CLONES static void solve(int64_t n, const row *restrict rows, bool forward, d
         const row *r = &rows[i];
         double *here = x + i * LANES, *next = here + LANES;
         for (int l = 0; l < LANES; l++) {
-            double upper = r->exchanged[l] != 0 ? next[l] : here[l], lower = r->exchanged[l] != 0 ? here[l] : next[l];
+            double upper = r->exchanged[l] != 0 ? next[l] : here[l],
+                   lower = r->exchanged[l] != 0 ? here[l] : next[l];
             here[l] = upper;
             next[l] = lower - r->factor[l] * upper;
         }
@@ -108,8 +109,8 @@ static bool orthonormal(int64_t n, int64_t r, double *z, double *products) {
         if (!(sum < apart)) return false;
     }
     if (LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'U', (int)r, products, (int)r) != 0) return false;
-    cblas_dtrsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, (int)n, (int)r, 1, products, (int)r, z,
-                (int)n);
+    cblas_dtrsm(CblasColMajor, CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, (int)n, (int)r, 1, products,
+                (int)r, z, (int)n);
     return true;
 }
 
@@ -117,8 +118,8 @@ int64_t di_tridiagonal_room(int64_t n, int64_t r) {
     return n * (int64_t)(sizeof(row) / sizeof(double)) + n * LANES + r * r;
 }
 
-distac_status di_tridiagonal_vectors(distac_context *context, int64_t n, int64_t r, const double *d, const double *e,
-                                     const double *w, double *z, bool *fine) {
+distac_status di_tridiagonal_vectors(distac_context *context, int64_t n, int64_t r, const double *d,
+                                     const double *e, const double *w, double *z, bool *fine) {
     room all;
     double size = 0;
     for (int64_t i = 0; i < n; i++)

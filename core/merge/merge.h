@@ -12,8 +12,8 @@ enum { DI_STEP = 256 };
 
 typedef struct di_merge_run di_merge_run;
 
-/* Where a run of elements stands: in which entry of run->base, at which element of it, in which of run->pieces; and
- * which lane looks at it. */
+/* Where a run of elements stands: in which entry of run->base, at which element of it, in which of run->pieces;
+ * and which lane looks at it. */
 typedef struct di_at {
     int64_t entry, first, piece;
     int32_t lane;
@@ -51,14 +51,16 @@ typedef struct di_method {
     /* out[i] = D for n elements of all models: tau[t][i]. Behind the last model's stand the base's, in a merge of
      * whole models; the same goes for di_visit. */
     void (*chunk)(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau, double *out);
-    /* The same straight from the models (direct.h), to be taken if di_run_floats says so; n is a multiple of eight. base
-     * gets the base's elements, if there are any. */
+    /* The same straight from the models (direct.h), to be taken if di_run_floats says so; n is a multiple of
+     * eight. base gets the base's elements, if there are any. */
     int (*direct)(const di_merge_run *run, const di_at *at, int64_t n, const di_floats *floats, double *base,
                    double *out);
-    /* All the way, from floats to floats, without a row in between: out[i] = lambda D, plus the base if there is one,
-     * the same bits as by chunk; n is a multiple of DI_STRAIGHT. stream: past the caches, out is aligned to 64 bytes.
-     * False: not for these parameters, or an input or a result is not finite; out is lost, and the others tell. */
-    bool (*straight)(const di_merge_run *run, int64_t n, const di_floats *floats, double lambda, float *out, bool stream);
+    /* All the way, from floats to floats, without a row in between: out[i] = lambda D, plus
+     * the base if there is one, the same bits as by chunk; n is a multiple of DI_STRAIGHT.
+     * stream: past the caches, out is aligned to 64 bytes. False: not for these parameters,
+     * or an input or a result is not finite; out is lost, and the others tell. */
+    bool (*straight)(const di_merge_run *run, int64_t n, const di_floats *floats, double lambda, float *out,
+                     bool stream);
     /* Called when everything was merged. True: the pieces that chunk has marked (di_run_marks) are merged again,
      * because what was learned meanwhile changes them. */
     bool (*settle)(di_merge_run *run);
@@ -66,7 +68,8 @@ typedef struct di_method {
     bool (*takes)(const di_merge_run *run, const di_entry *entry);
     /* D of a whole tensor, row-major. May use di_parallel. */
     distac_status (*tensor)(di_merge_run *run, int64_t entry, double *out);
-    /* Bytes that `tensor` holds beside D while it works. Enough where the numbers need no longer way than usual. */
+    /* Bytes that `tensor` holds beside D while it works. Enough
+     * where the numbers need no longer way than usual. */
     int64_t (*need)(const di_merge_run *run, const di_entry *entry);
 } di_method;
 
@@ -188,7 +191,8 @@ distac_status di_run_visit_direct(di_merge_run *run, di_visit visit, di_visit_di
 /* base + lambda*D, or D, of part of a tensor, rounded to dtype. whole: D of the whole tensor if it is there. */
 distac_status di_run_result(di_merge_run *run, int32_t lane, const di_piece *piece, const double *whole,
                             int32_t dtype, uint8_t *out);
-/* The same of n elements for floats: base + lambda*d, or d. False if that is not possible, or one is not finite. */
+/* The same of n elements for floats: base + lambda*d, or d.
+ * False if that is not possible, or one is not finite. */
 bool di_run_finish_f32(int64_t n, const double *base, double lambda, const double *d, int32_t dtype, void *out);
 /* Whether the operator wants this entry as a whole. */
 bool di_run_takes(const di_merge_run *run, int64_t index);
@@ -199,8 +203,8 @@ size_t di_run_whole_bytes(const di_entry *entry);
 int64_t di_run_marked(di_merge_run *run, di_piece *out);
 
 /* ---- fits.c ---- */
-/* Fails with ENOMEM and names the tensor unless a merge that holds `beside` bytes more than now and one tensor at a time
- * stays below the memory limit. */
+/* Fails with ENOMEM and names the tensor unless a merge that holds `beside` bytes more than now and one tensor at
+ * a time stays below the memory limit. */
 distac_status di_run_fits(const di_merge_run *run, int64_t beside);
 /* The tensor whose merging as a whole holds most, D included, -1: none is; returns the bytes. */
 int64_t di_run_largest(const di_merge_run *run, int64_t *entry);
@@ -256,7 +260,8 @@ distac_status di_run_norms(di_merge_run *run,
 void di_draw(uint64_t seed, const char *name, int32_t model, int64_t first, int64_t n, uint32_t *out);
 
 /* ---- select.c ---- */
-/* At most this much memory, for any number of models and elements (the sample, keys between the bounds, counters). */
+/* At most this much memory, for any number of models and
+ * elements (the sample, keys between the bounds, counters). */
 #define DI_SELECT_BYTES ((int64_t)384 << 20)
 /* thresholds[t] = the rank-th largest magnitude of task vector t over all tensors; rank >= 1. */
 distac_status di_select(di_merge_run *run, int64_t rank, double *thresholds);
@@ -271,7 +276,8 @@ static inline double di_key_value(uint64_t key) {
     memcpy(&value, &key, sizeof value);
     return value;
 }
-/* The rank-th largest of n keys, 1 <= rank <= n, in time that does not depend on their order. The keys are shuffled and lost. */
+/* The rank-th largest of n keys, 1 <= rank <= n, in time that does
+ * not depend on their order. The keys are shuffled and lost. */
 uint64_t di_pick(uint64_t *keys, int64_t n, int64_t rank);
 
 #endif

@@ -2,7 +2,8 @@
 #include "ties.h"
 
 distac_status di_multitask_open(di_merge_run *run, int kind, double keep) {
-    const di_ties_desc desc = {.keep = keep, .dialect = DI_TIES_AUTHORS, .elect = DI_ELECT_SUM, .combine = DI_COMBINE_SUM};
+    const di_ties_desc desc = {
+        .keep = keep, .dialect = DI_TIES_AUTHORS, .elect = DI_ELECT_SUM, .combine = DI_COMBINE_SUM};
     if (kind == DI_MULTITASK_SUM) return DISTAC_OK;
     di_ties *ties = NULL;
     distac_status status = di_ties_open(run, &desc, &ties);

@@ -21,7 +21,8 @@ static void add_others(const di_merge_run *run, di_text *text) {
             }
             if (count && ++tensors <= 12)
                 di_text_add(text, "\n  %s: tensor \"%s\": %lld not finite, the first is element %lld",
-                            di_run_label(run, t, buffer, sizeof buffer), at->name, (long long)count, (long long)first);
+                            di_run_label(run, t, buffer, sizeof buffer), at->name, (long long)count,
+                            (long long)first);
         }
     }
     if (tensors > 12) di_text_add(text, "\n  and %lld more tensors", (long long)tensors - 12);
@@ -37,12 +38,14 @@ static distac_status tell(const di_merge_run *run, int64_t entry, int64_t first,
         if (run->whole) di_run_base(run, entry, i, 1, &base);
         if (!isfinite(base))
             return di_fail_at(DISTAC_ENUMERIC, run->function, "%s: tensor \"%s\", element %lld is %g%s",
-                              di_run_label(run, -1, buffer, sizeof buffer), at->name, (long long)i, di_shown(base), more);
+                              di_run_label(run, -1, buffer, sizeof buffer), at->name, (long long)i, di_shown(base),
+                              more);
         for (int32_t t = 0; t < run->models; t++) {
             di_run_load(run, t, entry, i, 1, NULL, &value);
             if (!isfinite(value) || !isfinite(value - base))
                 return di_fail_at(DISTAC_ENUMERIC, run->function, "%s: tensor \"%s\", element %lld is %g%s",
-                                  di_run_label(run, t, buffer, sizeof buffer), at->name, (long long)i, di_shown(value), more);
+                                  di_run_label(run, t, buffer, sizeof buffer), at->name, (long long)i,
+                                  di_shown(value), more);
         }
     }
     return di_fail_at(DISTAC_ENUMERIC, run->function, "tensor \"%s\" changed while it was read", at->name);

@@ -26,7 +26,8 @@ distac_status di_run_norms(di_merge_run *run,
                            double *factors) {
     int64_t width = 2 * (int64_t)run->models;
     size_t count = (size_t)(run->base->count ? run->base->count : 1) * (size_t)width;
-    norms_job job = {run, thin, di_new((size_t)(run->piece_count ? run->piece_count : 1) * (size_t)width * sizeof(double))};
+    norms_job job = {run, thin,
+                     di_new((size_t)(run->piece_count ? run->piece_count : 1) * (size_t)width * sizeof(double))};
     double *all = di_new(count * sizeof *all);
     distac_status status = job.sums && all ? di_run_visit(run, add_magnitudes, &job) : DISTAC_ENOMEM;
     for (int64_t i = 0; status == DISTAC_OK && i < run->piece_count; i++)

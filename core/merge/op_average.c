@@ -40,7 +40,8 @@ DI_CLONES static void chunk(const di_merge_run *run, const di_at *at, int64_t n,
     for (int64_t i = 0; i < n; i++) out[i] /= sum;
 }
 
-static bool straight(const di_merge_run *run, int64_t n, const di_floats *f, double lambda, float *out, bool stream) {
+static bool straight(const di_merge_run *run, int64_t n, const di_floats *f, double lambda, float *out,
+                     bool stream) {
     double weights[DI_FLOATS];
     for (int32_t t = 0; t < run->models; t++) weights[t] = weight_of(run, t);
     return di_straight_sum(run, n, f, weights, weight_sum(run), lambda, out, stream);

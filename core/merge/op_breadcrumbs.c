@@ -1,5 +1,6 @@
-/* op_breadcrumbs.c: Model Breadcrumbs: of every row of a task vector (mergekit: of every tensor) the largest magnitudes
- * go, of the rest the largest stay. Of equal magnitudes the first counts as the larger. Scalars stay as they are. */
+/* op_breadcrumbs.c: Model Breadcrumbs: of every row of a task vector (mergekit:
+ * of every tensor) the largest magnitudes go, of the rest the largest stay. Of
+ * equal magnitudes the first counts as the larger. Scalars stay as they are. */
 #include "rows.h"
 #include <math.h>
 #include <string.h>
@@ -7,17 +8,20 @@
 enum { BETA, GAMMA, ELECT, COMBINE, SCOPE, RESCALE, WEIGHTS };
 enum { ROWS, TENSORS };
 
-/* beta, gamma: where the authors' search starts (rezazzr/breadcrumbs), within the ranges that they recommend, 0.05 to
- * 0.2 and 0.001 to 0.01; elect and combine: mergekit's breadcrumbs and breadcrumbs_ties. */
+/* beta, gamma: where the authors' search starts (rezazzr/breadcrumbs), within the ranges that they recommend, 0.05
+ * to 0.2 and 0.001 to 0.01; elect and combine: mergekit's breadcrumbs and breadcrumbs_ties. */
 static const di_merge_param params[] = {
-    DI_NUMBERS("beta", "share of a row that stays: the largest magnitudes after the outliers; for all models or one each",
+    DI_NUMBERS("beta",
+               "share of a row that stays: the largest magnitudes after the outliers; for all models or one each",
                0.15, 0, 1),
-    DI_NUMBERS("gamma", "share of a row that goes first: its outliers, the largest magnitudes; for all models or one each",
+    DI_NUMBERS("gamma",
+               "share of a row that goes first: its outliers, the largest magnitudes; for all models or one each",
                0.006, 0, 1),
     DI_CHOICE("elect", "what counts: all that is left, what agrees with the sign of its sum, or of most", 0, 3,
               "all sum count"),
     DI_CHOICE("combine", "what becomes of the entries that count", 1, 3, "mean sum max"),
-    DI_CHOICE("scope", "what the shares are of: rows; mergekit's tensors, with fewer outliers where beta leaves no room", 0,
+    DI_CHOICE("scope",
+              "what the shares are of: rows; mergekit's tensors, with fewer outliers where beta leaves no room", 0,
               2, "row tensor"),
     DI_CHOICE("rescale", "norm: what is left is brought to the tensor's sum of magnitudes", 0, 2, "no norm"),
     DI_NUMBERS("weights", "weight of what is left of each model", 1, -1000, 1000),
@@ -31,7 +35,7 @@ typedef struct bound {
 
 typedef struct state {
     bound *gone, *top; /* [base->count][models]; NULL: by rows */
-    double *factors;   /* that bring tensors to their norms: the same, or by rows [models] of the one being merged */
+    double *factors;   /* that bring tensors to their norms: so, too; by rows [models], of the one being merged */
 } state;
 
 /* The k largest of a row: those above `key`, and the first `equal` of those equal to it. */
@@ -75,7 +79,8 @@ static void drop(const di_merge_run *run, int32_t t, int64_t entry, int64_t firs
 
 /* ---- whole tensors ---- */
 
-static distac_status find_bound(di_merge_run *run, int32_t lane, int32_t t, int64_t entry, int64_t rank, bound *out) {
+static distac_status find_bound(di_merge_run *run, int32_t lane, int32_t t, int64_t entry, int64_t rank,
+                                bound *out) {
     int64_t numel = run->base->entries[entry]->numel;
     *out = (bound){rank < 1 ? (double)INFINITY : 0, rank < 1 ? 0 : numel};
     return rank < 1 || rank >= numel ? DISTAC_OK

@@ -84,7 +84,8 @@ DI_WIDE_TARGET static bool masked_sum(const di_floats *f, int32_t models, const 
 }
 #endif
 
-static bool straight(const di_merge_run *run, int64_t n, const di_floats *f, double lambda, float *out, bool stream) {
+static bool straight(const di_merge_run *run, int64_t n, const di_floats *f, double lambda, float *out,
+                     bool stream) {
 #ifdef DI_HAVE_WIDE
     looks l = {.k = (int64_t)di_run_param(run, K, 0), .lambda = lambda};
     if (run->state) return false;

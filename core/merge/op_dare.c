@@ -11,7 +11,8 @@ enum { PLAIN, SHARE, NORM };
  * mergekit's. */
 static const di_merge_param params[] = {
     DI_NUMBERS("p", "probability that an element is dropped; one for all models or one each", 0.9, 0, 1),
-    DI_CHOICE("rescale", "what is left is divided by 1-p (yes), or brought to the tensor's sum of magnitudes (norm)", 1, 3,
+    DI_CHOICE("rescale",
+              "what is left is divided by 1-p (yes), or brought to the tensor's sum of magnitudes (norm)", 1, 3,
               "no yes norm"),
     DI_WHOLE("seed", "another seed drops other elements", 0, 0, 9007199254740992.0),
     DI_NUMBERS("weights", "weight of what is left of each model", 1, -1000, 1000),
@@ -33,7 +34,8 @@ static void thin(const di_merge_run *run, const di_at *at, int64_t n, double *co
 
 static distac_status prepare(di_merge_run *run) {
     if ((int)di_run_param(run, RESCALE, 0) != NORM) return DISTAC_OK;
-    double *factors = di_new((size_t)(run->base->count ? run->base->count : 1) * (size_t)run->models * sizeof *factors);
+    size_t tensors = (size_t)(run->base->count ? run->base->count : 1);
+    double *factors = di_new(tensors * (size_t)run->models * sizeof *factors);
     if (!factors) return DISTAC_ENOMEM;
     distac_status status = di_run_norms(run, thin, factors);
     run->state = factors;
@@ -45,7 +47,8 @@ static void drop(const di_merge_run *run, const di_at *at, int64_t n, double *co
     bool share = (int)di_run_param(run, RESCALE, 0) == SHARE;
     thin(run, at, n, tau);
     for (int32_t t = 0; t < run->models; t++) {
-        double p = di_run_param(run, P, t), left = share && p < 1 ? 1 - p : 1, weight = di_run_param(run, WEIGHTS, t);
+        double p = di_run_param(run, P, t), left = share && p < 1 ? 1 - p : 1,
+               weight = di_run_param(run, WEIGHTS, t);
         if (factors) weight *= factors[at->entry * run->models + t];
         if (left != 1 || weight != 1)
             for (int64_t i = 0; i < n; i++) tau[t][i] = tau[t][i] / left * weight;

@@ -14,8 +14,10 @@ enum { DIGIT = 11, BUCKETS = 1 << DIGIT };
 static const di_merge_param params[] = {
     DI_NUMBERS("density", "mean share that stays; one for all models or one each", 0.5, 0, 1),
     DI_NUMBER("epsilon", "how far the probability goes up and down from density with the rank", 0.15, 0, 0.5),
-    DI_CHOICE("rescale", "what is left is divided by its probability to stay (yes), or brought to the tensor's sum of "
-              "magnitudes (norm)", 1, 3, "no yes norm"),
+    DI_CHOICE("rescale",
+              "what is left is divided by its probability to stay (yes), or brought to the tensor's sum of "
+              "magnitudes (norm)",
+              1, 3, "no yes norm"),
     DI_WHOLE("seed", "another seed drops other elements", 0, 0, 9007199254740992.0),
     DI_CHOICE("elect", "what counts: all that is left, what agrees with the sign of its sum, or of most", 1, 3,
               "all sum count"),

@@ -1,5 +1,5 @@
-/* op_iso_c.c: Iso-C. The sum of the task vectors of every matrix gets equal singular values, their mean; what is no
- * matrix is averaged. With S = U diag(s) VT that is mean(s) U VT, and U VT is the polar factor of S, so no
+/* op_iso_c.c: Iso-C. The sum of the task vectors of every matrix gets equal singular values, their mean; what is
+ * no matrix is averaged. With S = U diag(s) VT that is mean(s) U VT, and U VT is the polar factor of S, so no
  * decomposition is needed: the sum of s is the product of S and U VT, element by element.
  *
  * Directions in which the sum vanishes to working precision are left out: there U VT is anyone's choice. Memory:

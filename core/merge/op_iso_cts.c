@@ -1,9 +1,9 @@
-/* op_iso_cts.c: Iso-CTS. Of every matrix the leading singular triplets of the sum (the common part) are joined by the
- * leading triplets of each task vector outside the common part's output directions; both sides' vectors are made
- * orthonormal, and all values become their mean. What is no matrix is averaged.
+/* op_iso_cts.c: Iso-CTS. Of every matrix the leading singular triplets of the sum (the common part) are joined by
+ * the leading triplets of each task vector outside the common part's output directions; both sides' vectors are
+ * made orthonormal, and all values become their mean. What is no matrix is averaged.
  *
- * A matrix [m,n] by rows is [p,q] = [n,m] by columns here, so the output directions are the side of q. Memory: beside
- * the result 8 (numel + k (m + n)) bytes, per thread 8 numel and what spectral.c wants. */
+ * A matrix [m,n] by rows is [p,q] = [n,m] by columns here, so the output directions are the side of q. Memory:
+ * beside the result 8 (numel + k (m + n)) bytes, per thread 8 numel and what spectral.c wants. */
 #include "spectral.h"
 #include "../tensor/lapack.h"
 #include <math.h>
@@ -46,8 +46,8 @@ static distac_status task_part(void *arg, int32_t lane, int64_t t) {
         status = di_run_nonfinite(j->run, j->entry, 0);
     } else {
         if (j->s > 0) {
-            cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, (int)j->p, (int)j->s, (int)j->q, 1, x, (int)j->p,
-                        common, (int)j->q, 0, x + numel, (int)j->p);
+            cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, (int)j->p, (int)j->s, (int)j->q, 1, x,
+                        (int)j->p, common, (int)j->q, 0, x + numel, (int)j->p);
             cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)j->p, (int)j->q, (int)j->s, -1, x + numel,
                         (int)j->p, common, (int)j->q, 1, x, (int)j->p);
         }
@@ -71,8 +71,8 @@ static distac_status multiply_block(void *arg, int32_t lane, int64_t index) {
     double mean = 0;
     for (int64_t i = 0; i < j->columns; i++) mean += j->values[i];
     mean /= (double)j->columns;
-    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)j->p, (int)n, (int)j->columns, mean, j->left, (int)j->p,
-                j->right + first, (int)j->q, 0, j->out + first * j->p, (int)j->p);
+    cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)j->p, (int)n, (int)j->columns, mean, j->left,
+                (int)j->p, j->right + first, (int)j->q, 0, j->out + first * j->p, (int)j->p);
     return DISTAC_OK;
 }
 
@@ -103,7 +103,8 @@ static int64_t need(const di_merge_run *run, const di_entry *entry) {
     const job j = job_of((di_merge_run *)(uintptr_t)run, entry);
     int64_t k = j.columns, n = j.p < j.q ? j.q : j.p, lanes = run->lanes < run->models ? run->lanes : run->models;
     int64_t common = di_triplets_bytes(k, n, j.s, false);
-    int64_t tasks = lanes * ((j.p * j.q + j.p * j.s) * (int64_t)sizeof(double) + di_triplets_bytes(k, n, j.each, false));
+    int64_t task = (j.p * j.q + j.p * j.s) * (int64_t)sizeof(double) + di_triplets_bytes(k, n, j.each, false);
+    int64_t tasks = lanes * task;
     int64_t sides = (run->lanes > 1) * di_polar_bytes(k, k, false) + di_polar_bytes(n, k, false);
     int64_t most = common > tasks ? common : tasks;
     return held(&j) + (most > sides ? most : sides);

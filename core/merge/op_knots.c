@@ -1,7 +1,8 @@
 /* op_knots.c: KnOTS, for models tuned by low-rank adapters. The task vectors of a matrix, side by side along the
- * inputs, are decomposed together, [tau_1 … tau_T] = U S [V_1 … V_T]; in the common basis U each task is S V_t, and
- * those are merged by TIES within the matrix: trimmed as the authors' code does (whatever reaches the magnitude
- * that is int(keep D) + 1 from the top), signs by the sum, mean of what agrees. What is no matrix is averaged.
+ * inputs, are decomposed together, [tau_1 … tau_T] = U S [V_1 … V_T]; in the common basis U each task is S V_t,
+ * and those are merged by TIES within the matrix: trimmed as the authors' code does (whatever reaches the
+ * magnitude that is int(keep D) + 1 from the top), signs by the sum, mean of what agrees. What is no matrix is
+ * averaged.
  *
  * S V_t is UT tau_t, so only U is needed: eigenvectors of the sum of tau_t tau_tT. A matrix [m,n] by rows is [n,m]
  * by columns here, U is of the side of m. Memory for rank R: beside the result 8 (T R n + R n + m R) bytes and

@@ -1,6 +1,7 @@
-/* op_model_stock.c: Model Stock: per tensor, the mean of the models is drawn towards the base by how wide apart
- * the models stand, seen from it: t = N cos / (1 + (N-1) cos), D = t * mean. The paper has one angle; of more than
- * two models it is, as in mergekit, the mean of the cosines of all pairs. filter_wise: every row has angles of its own. */
+/* op_model_stock.c: Model Stock: per tensor, the mean of the models is drawn towards the
+ * base by how wide apart the models stand, seen from it: t = N cos / (1 + (N-1) cos), D
+ * = t * mean. The paper has one angle; of more than two models it is, as in mergekit,
+ * the mean of the cosines of all pairs. filter_wise: every row has angles of its own. */
 #include "rows.h"
 #include <math.h>
 #include <stdlib.h>
@@ -8,7 +9,8 @@
 enum { FILTER_WISE };
 
 static const di_merge_param params[] = {
-    DI_CHOICE("filter_wise", "whether every row (the last dimension) has angles of its own, or the tensor", 0, 2, "no yes"),
+    DI_CHOICE("filter_wise", "whether every row (the last dimension) has angles of its own, or the tensor", 0, 2,
+              "no yes"),
 };
 
 static double share_of(int32_t models, const double *products) {
@@ -60,7 +62,8 @@ static bool takes(const di_merge_run *run, const di_entry *entry) {
     return di_run_param(run, FILTER_WISE, 0) != 0;
 }
 
-static void merge_row(const di_merge_run *run, int64_t n, const double *const *rows, double *products, double *out) {
+static void merge_row(const di_merge_run *run, int64_t n, const double *const *rows, double *products,
+                      double *out) {
     double *product = products;
     for (int64_t i = 0; i < n; i++) out[i] = 0;
     for (int32_t s = 0; s < run->models; s++) {

@@ -16,8 +16,8 @@ static const di_merge_param slerp_params[] = {
 static const di_merge_param nuslerp_params[] = {
     DI_NUMBERS("weights", "weight of each model; t is the second's share", 1, -1000, 1000),
     DI_CHOICE("of", "what is interpolated: the models' weights, or their task vectors", 1, 2, "models vectors"),
-    DI_CHOICE("angle", "what has an angle of its own: the tensor, every row (last dimension) or column (first)", 0, 3,
-              "tensor row column"),
+    DI_CHOICE("angle", "what has an angle of its own: the tensor, every row (last dimension) or column (first)", 0,
+              3, "tensor row column"),
 };
 
 typedef struct factors {
@@ -122,7 +122,8 @@ static void add_products(int64_t n, const double *a, const double *b, const doub
     }
 }
 
-static void merge_row(const di_merge_run *run, int64_t n, const double *const *rows, double *products, double *out) {
+static void merge_row(const di_merge_run *run, int64_t n, const double *const *rows, double *products,
+                      double *out) {
     const double *base = di_run_param(run, NU_OF, 0) == 0 ? rows[2] : NULL;
     products[0] = products[1] = products[2] = 0;
     add_products(n, rows[0], rows[1], base, products);

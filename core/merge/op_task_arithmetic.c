@@ -23,7 +23,8 @@ DI_CLONES static void chunk(const di_merge_run *run, const di_at *at, int64_t n,
     }
 }
 
-static bool straight(const di_merge_run *run, int64_t n, const di_floats *f, double lambda, float *out, bool stream) {
+static bool straight(const di_merge_run *run, int64_t n, const di_floats *f, double lambda, float *out,
+                     bool stream) {
     double weights[DI_FLOATS];
     for (int32_t t = 0; t < run->models; t++) weights[t] = weight_of(run, t);
     return di_straight_sum(run, n, f, weights, 1, lambda, out, stream);

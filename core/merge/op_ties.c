@@ -6,8 +6,9 @@ enum { KEEP, DIALECT, ELECT, COMBINE, FROZEN, WEIGHTS };
 
 /* keep: Yadav et al. 2023, section 5; in the authors' code K = 20. */
 static const di_merge_param params[] = {
-    DI_NUMBERS("keep", "share of the elements kept: those with the largest magnitudes; one for all models or one each", 0.2,
-               0, 1),
+    DI_NUMBERS("keep",
+               "share of the elements kept: those with the largest magnitudes; one for all models or one each",
+               0.2, 0, 1),
     DI_CHOICE("dialect", "which implementation's thresholds and tied votes; mergekit trims tensor by tensor", 0, 4,
               "paper authors mergekit distac"),
     DI_CHOICE("elect", "how a sign is elected: sum of the kept entries, or count of their signs", 0, 2,
@@ -36,7 +37,9 @@ static distac_status prepare(di_merge_run *run) {
     return status;
 }
 
-static bool settle(di_merge_run *run) { return di_ties_settle(run->state, run, (int)di_run_param(run, DIALECT, 0)); }
+static bool settle(di_merge_run *run) {
+    return di_ties_settle(run->state, run, (int)di_run_param(run, DIALECT, 0));
+}
 
 static void chunk(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau, double *out) {
     di_ties_chunk(run->state, run, at, n, tau, out);

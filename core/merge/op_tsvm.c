@@ -5,13 +5,13 @@
  * A matrix [m,n] by rows is the matrix [n,m] by columns, which is what LAPACK sees: "left" below is the side of n.
  * The method treats both sides alike, so nothing is turned.
  *
- * Triplets are found in double where that shows, and the vectors' polar factors begin in double; from there on it is
- * float, whose roundings are not multiplied by anything any more. precision = exact is double throughout.
+ * Triplets are found in double where that shows, and the vectors' polar factors begin in double; from there on it
+ * is float, whose roundings are not multiplied by anything any more. precision = exact is double throughout.
  *
- * Memory for a matrix [m,n] with k = min(m,n), beside the 8 m n bytes of the result: 12 k (m + n) + 16 k^2 bytes of
- * vectors, and per thread at most 40 k^2 + 7000 k bytes; the models' own numbers are read in slices. Where singular
- * values reach too far for Gram matrices, and with precision = exact, a thread holds the matrix and its decomposition
- * instead: 8 (2 m n + 6 k^2) bytes and LAPACK's workspace. */
+ * Memory for a matrix [m,n] with k = min(m,n), beside the 8 m n bytes of the result: 12 k (m + n) + 16 k^2 bytes
+ * of vectors, and per thread at most 40 k^2 + 7000 k bytes; the models' own numbers are read in slices. Where
+ * singular values reach too far for Gram matrices, and with precision = exact, a thread holds the matrix and its
+ * decomposition instead: 8 (2 m n + 6 k^2) bytes and LAPACK's workspace. */
 #include "spectral_room.h"
 #include "tsvm.h"
 #include "../tensor/lapack.h"
@@ -23,8 +23,8 @@ static const double loose = 0.1;  /* least ratio of singular values that a Gram 
 enum { PRECISION, DIALECT };
 
 static const di_merge_param params[] = {
-    DI_CHOICE("precision", "fast: by Gram matrices in double; exact: by singular value decompositions in double", 0, 2,
-              "fast exact"),
+    DI_CHOICE("precision", "fast: by Gram matrices in double; exact: by singular value decompositions in double",
+              0, 2, "fast exact"),
     DI_CHOICE("dialect", "authors: matrices named text_projection are averaged, too", 0, 2, "paper authors"),
 };
 
@@ -43,7 +43,7 @@ typedef struct job {
     side left, right;       /* of p and of q */
     side *near, *far;       /* the shorter and the longer of the two */
     double *values;         /* [T*r] */
-    bool parted;            /* the far side's factor is far.factor inverse(lowerT) turn: both go to the near side */
+    bool parted;            /* the far side is far.factor inverse(lowerT) turn: both go to the near one */
     double *lower;          /* [T*r,T*r] */
     float *turn;            /* the same */
     float *product;         /* [near,T*r] */
@@ -124,14 +124,14 @@ static bool looks_free(const job *j, float *products, float *panels) {
     int64_t n = j->r, rows = j->far->rows;
     double total = 0;
     if (j->columns != j->r * j->run->models || j->run->models < 2) return false;
-    di_product_float(j->run->context, true, false, n, n, rows, 1, j->far->factor, rows, j->far->factor + n * rows, rows,
-                     false, products, n, panels);
+    di_product_float(j->run->context, true, false, n, n, rows, 1, j->far->factor, rows, j->far->factor + n * rows,
+                     rows, false, products, n, panels);
     for (int64_t i = 0; i < n * n; i++) total += (double)products[i] * (double)products[i];
     return total * (double)rows < 2.0 * (double)n * (double)n;
 }
 
-/* A side much longer than its vectors are many is as a rule close to orthogonal: what makes it so is found from their
- * Gram matrix, and multiplied into the shorter side. */
+/* A side much longer than its vectors are many is as a rule close to orthogonal: what makes it so is found from
+ * their Gram matrix, and multiplied into the shorter side. */
 static distac_status whiten_long(job *j) {
     distac_context *context = j->run->context;
     side *s = j->far;
@@ -202,15 +202,15 @@ static distac_status multiply_block(void *arg, int32_t lane, int64_t index) {
     int64_t first = index * BLOCK, n = j->q - first < BLOCK ? j->q - first : BLOCK;
     double *out = j->out + first * j->p;
     if (!j->near->factor) {
-        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)j->p, (int)n, (int)j->columns, 1, j->left.vectors,
-                    (int)j->p, j->right.vectors + first, (int)j->q, 0, out, (int)j->p);
+        cblas_dgemm(CblasColMajor, CblasNoTrans, CblasTrans, (int)j->p, (int)n, (int)j->columns, 1,
+                    j->left.vectors, (int)j->p, j->right.vectors + first, (int)j->q, 0, out, (int)j->p);
         return DISTAC_OK;
     }
     size_t bytes = (size_t)(n * j->p + di_product_room(j->p, n)) * sizeof(float);
     float *part = di_alloc(j->run->context, bytes);
     if (!part) return DISTAC_ENOMEM;
-    di_product_float(j->run->context, false, true, j->p, n, j->columns, 1, j->left.factor, j->p, j->right.factor + first,
-                     j->q, false, part, j->p, part + n * j->p);
+    di_product_float(j->run->context, false, true, j->p, n, j->columns, 1, j->left.factor, j->p,
+                     j->right.factor + first, j->q, false, part, j->p, part + n * j->p);
     for (int64_t i = 0; i < n * j->p; i++) out[i] = (double)part[i];
     di_free(j->run->context, part, bytes);
     return DISTAC_OK;
@@ -258,7 +258,8 @@ static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 /* What making a side's c vectors orthonormal holds. in_parts: where it is much longer than they are many. */
 static int64_t side_bytes(int64_t rows, int64_t c, bool exact, bool floats, bool in_parts) {
     if (!floats) return di_polar_bytes(rows, c, exact);
-    if (in_parts && rows >= 2 * c) return (c * c + di_square_room(c)) * (int64_t)sizeof(double) + di_polar_parts_bytes(c);
+    if (in_parts && rows >= 2 * c)
+        return (c * c + di_square_room(c)) * (int64_t)sizeof(double) + di_polar_parts_bytes(c);
     return most(di_polar_float_bytes(rows, c), di_polar_bytes(rows, c, false));
 }
 
@@ -275,7 +276,8 @@ static int64_t need(const di_merge_run *run, const di_entry *entry) {
     int64_t wide = q < BLOCK ? q : BLOCK, high = least < BLOCK ? least : BLOCK;
     int64_t last = (p * wide + di_product_room(p, wide)) * (int64_t)sizeof(float);
     int64_t turning = (high * c + di_product_room(high, c)) * (int64_t)sizeof(double);
-    int64_t last_lanes = lanes_of(run, (q + BLOCK - 1) / BLOCK), turning_lanes = lanes_of(run, (least + BLOCK - 1) / BLOCK);
+    int64_t last_lanes = lanes_of(run, (q + BLOCK - 1) / BLOCK),
+            turning_lanes = lanes_of(run, (least + BLOCK - 1) / BLOCK);
     int64_t blocks = floats ? most(last * last_lanes, longest >= 2 * c ? turning * turning_lanes : 0) : 0;
     return held(p, q, c, floats) * (int64_t)sizeof(double) + most(triplets, most(sides, blocks));
 }

@@ -1,7 +1,7 @@
 /* op_wudi.c: WUDI. Of every matrix the M that disturbs the task vectors least, in the sense of
- * sum_t |(M - tau_t) tau_tT|^2 / |tau_t|^2, from their sum on: a number of Adam steps, few on purpose (stopping early
- * is part of the method), or the minimum itself. With C = sum_t tau_tT tau_t / |tau_t|^2 and B = sum_t tau_t (tau_tT
- * tau_t) / |tau_t|^2 the gradient is 2 (M C - B), and each row of M goes its own way.
+ * sum_t |(M - tau_t) tau_tT|^2 / |tau_t|^2, from their sum on: a number of Adam steps, few on purpose (stopping
+ * early is part of the method), or the minimum itself. With C = sum_t tau_tT tau_t / |tau_t|^2 and B = sum_t tau_t
+ * (tau_tT tau_t) / |tau_t|^2 the gradient is 2 (M C - B), and each row of M goes its own way.
  *
  * Memory for [m,n]: beside the result 8 (m n + 3 n^2 + n) bytes, per thread 8 m n while C and B are made and 40 n
  * bytes times 64 rows later. */
@@ -79,8 +79,8 @@ static distac_status step_rows(void *arg, int32_t lane, int64_t index) {
     distac_status status = DISTAC_OK;
     for (int64_t step = 1; step <= steps && status == DISTAC_OK; step++) {
         memcpy(gradient, j->b + first * j->n, (size_t)count * sizeof *x);
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)j->n, (int)j->n, 2, x, (int)j->n, j->c,
-                    (int)j->n, -2, gradient, (int)j->n);
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)j->n, (int)j->n, 2, x, (int)j->n,
+                    j->c, (int)j->n, -2, gradient, (int)j->n);
         adam(count, di_run_param(j->run, LR, 0), step, gradient, memory, memory + count, x);
         status = di_poll(j->run->context);
     }
@@ -102,9 +102,10 @@ static distac_status closed(job *j) {
         cblas_dscal(n, 1 / j->w[i], j->part + i * j->n, 1);
     }
     double *product = j->b + j->m * j->n;
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, rank, n, 1, j->b, n, j->part + zero * j->n, n, 0, product, n);
-    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, rank, 1, product, n, j->c + zero * j->n, n, 0, j->out,
-                n);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, rank, n, 1, j->b, n, j->part + zero * j->n, n, 0,
+                product, n);
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, rank, 1, product, n, j->c + zero * j->n, n, 0,
+                j->out, n);
     return DISTAC_OK;
 }
 

@@ -1,13 +1,14 @@
-/* polar.c: orthogonal polar factors by the eigenproblem of the Gram matrix, refined where that has cost digits; by a
- * singular value decomposition where it has cost too many. */
+/* polar.c: orthogonal polar factors by the eigenproblem of the Gram matrix, refined where that has cost digits; by
+ * a singular value decomposition where it has cost too many. */
 #include "../tensor/lapack.h"
 #include "spectral_room.h"
 #include <limits.h>
 #include <math.h>
 #include <string.h>
 
-static const double polar_floor = 1e-12;  /* least ratio of squared singular values a Gram matrix is trusted with */
-static const double polar_refine = 1e-9;  /* below this the factor is refined */
+/* Squared singular values, the least over the largest, from which a Gram matrix is trusted; above it a factor is
+ * refined up to polar_refine. */
+static const double polar_floor = 1e-12, polar_refine = 1e-9;
 static const double polar_null = 1e-12;   /* singular values below this share of the largest count as zero */
 
 static distac_status polar_exact(distac_context *context, int64_t rows, int64_t c, double *x) {
@@ -48,7 +49,8 @@ int64_t di_eigen_bytes(int64_t c) { return (1 + 6 * c + 2 * c * c + 5 * c + 3) *
 distac_status di_eigen(distac_context *context, int64_t c, double *g, double *w) {
     bool fine;
     if (c > INT_MAX / 2)
-        return di_fail(DISTAC_ESHAPE, "a matrix of [%lld,%lld] is too large for LAPACK", (long long)c, (long long)c);
+        return di_fail(DISTAC_ESHAPE, "a matrix of [%lld,%lld] is too large for LAPACK", (long long)c,
+                       (long long)c);
     DI_TRY(eigen(context, c, g, w, &fine));
     return fine ? DISTAC_OK : di_fail(DISTAC_ENUMERIC, "the eigenvalues do not converge (dsyevd)");
 }

@@ -10,8 +10,9 @@ static bool is_aligned_f32(const di_entry *entry, const uint8_t *bytes) {
  * processor follows by itself. */
 enum { AHEAD = 256 };
 
-/* The elements in double, whatever their type, less the base's if there is one. A number that is not finite has an
- * exponent of all ones; plus one it carries into the sign bit of the result: no branches, so this runs on vectors. */
+/* The elements in double, whatever their type, less the base's if there is one.
+ * A number that is not finite has an exponent of all ones; plus one it carries
+ * into the sign bit of the result: no branches, so this runs on vectors. */
 DI_CLONES static uint64_t widen_f32(const float *restrict x, int64_t n, double *restrict out) {
     uint32_t seen = 0;
     for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(x + i + AHEAD);

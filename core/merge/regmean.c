@@ -91,7 +91,8 @@ static distac_status solve(const distac_tensor *sum, const distac_tensor *total,
     for (int32_t tries = 0; tries < TRIES; tries++) {
         memcpy(work, sum->data, (size_t)(K * K) * sizeof *work);
         for (int64_t i = 0; i < K; i++) work[i * K + i] += epsilon * models;
-        if (factor(work, (lapack_int)K, norm + epsilon * models, work + K * K, (lapack_int *)(work + K * K + 3 * K))) {
+        if (factor(work, (lapack_int)K, norm + epsilon * models, work + K * K,
+                   (lapack_int *)(work + K * K + 3 * K))) {
             double *d = product->data;
             const double *t = total->data;
             for (int64_t i = 0; epsilon > 0.0 && i < N * K; i++) d[i] += epsilon * t[i];
@@ -121,8 +122,8 @@ distac_status distac_regmean_solve(const distac_tensor *sum, const distac_tensor
         return di_fail(DISTAC_ESHAPE, "product is [%lld,%lld]", (long long)product->shape[0],
                        (long long)product->shape[1]);
     DI_TRY(di_lapack_ready());
-    /* The factor, and what LAPACK works in: had it to be asked of the system in between, a refusal would look like a
-     * singular matrix. */
+    /* The factor, and what LAPACK works in: had it to be asked of the
+     * system in between, a refusal would look like a singular matrix. */
     size_t bytes = (size_t)(sum->numel + 4 * sum->shape[0]) * sizeof(double);
     double *work = di_alloc(sum->context, bytes);
     if (!work) return DISTAC_ENOMEM;

@@ -13,8 +13,8 @@ typedef void (*di_row_edit)(const di_merge_run *run, int32_t t, int64_t entry, i
 /* D of a whole tensor: every row of every model edited, then merged by the election. */
 distac_status di_merge_rows(di_merge_run *run, int64_t entry, di_row_edit edit, const di_election *election,
                             double *out);
-/* Merges one row of all models: rows[t][i], behind the last model's the base's in a merge of whole models. products:
- * models*(models+1)/2 numbers of room. */
+/* Merges one row of all models: rows[t][i], behind the last model's the base's in a merge of whole models.
+ * products: models*(models+1)/2 numbers of room. */
 typedef void (*di_row_merge)(const di_merge_run *run, int64_t n, const double *const *rows, double *products,
                              double *out);
 distac_status di_merge_whole_rows(di_merge_run *run, int64_t entry, di_row_merge merge, double *out);

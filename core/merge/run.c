@@ -19,8 +19,8 @@ static distac_status match_inputs(const di_merge_run *run) {
     distac_status status = DISTAC_OK;
     char a[32], b[32];
     for (int32_t t = run->whole ? 0 : 1; t < run->models; t++)
-        di_match_add(&text, &status, di_run_label(run, -1, a, sizeof a), run->base, di_run_label(run, t, b, sizeof b),
-                     run->inputs[t], merged, run->merge);
+        di_match_add(&text, &status, di_run_label(run, -1, a, sizeof a), run->base,
+                     di_run_label(run, t, b, sizeof b), run->inputs[t], merged, run->merge);
     if (status != DISTAC_OK)
         status = di_fail_at(status, run->function, "the tensors do not fit:%s", text.bytes ? text.bytes : "");
     di_text_free(&text);
@@ -50,8 +50,9 @@ static distac_status find_factors(di_merge_run *run) {
             used = di_entry_is_float(run->base->entries[i]) &&
                    di_glob(merge->rules[r].pattern, run->base->entries[i]->name);
         if (!used)
-            return di_fail_at(DISTAC_ENOTFOUND, run->function, "no tensor matches the pattern \"%s\"; the first is \"%s\"",
-                              merge->rules[r].pattern, run->base->count ? run->base->entries[0]->name : "");
+            return di_fail_at(DISTAC_ENOTFOUND, run->function,
+                              "no tensor matches the pattern \"%s\"; the first is \"%s\"", merge->rules[r].pattern,
+                              run->base->count ? run->base->entries[0]->name : "");
     }
     return DISTAC_OK;
 }
@@ -124,7 +125,8 @@ distac_status di_run_open(di_merge_run *run, const distac_merge *merge, const ch
     int64_t results = 0;
     DI_TRY(di_run_match(run, merge, function, whole, base, models, inputs));
     for (int64_t i = 0; !whole && i < run->base->count; i++) /* they stay in memory, in float */
-        if (di_entry_is_float(run->base->entries[i])) results += run->base->entries[i]->numel * (int64_t)sizeof(float);
+        if (di_entry_is_float(run->base->entries[i]))
+            results += run->base->entries[i]->numel * (int64_t)sizeof(float);
     DI_TRY(di_run_fits(run, results));
     return merge->method->prepare ? merge->method->prepare(run) : DISTAC_OK;
 }

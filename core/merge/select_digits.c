@@ -1,10 +1,11 @@
-/* select_digits.c: the exact rank-th largest magnitude, digit by digit of the keys: each look counts one digit of what
- * matches the digits known so far, until few enough elements are left to be collected. */
+/* select_digits.c: the exact rank-th largest magnitude, digit by digit of the keys: each look counts one digit of
+ * what matches the digits known so far, until few enough elements are left to be collected. */
 #include "select.h"
 #include <string.h>
 
 enum { COLLECT = 1 << 16 };            /* keys collected per model */
-#define BUCKETS_ALL ((size_t)16 << 20) /* counters of all lanes and models; if they were more, digits are smaller */
+#define BUCKETS_ALL                                                                                               \
+    ((size_t)16 << 20) /* counters of all lanes and models; if they were more, digits are smaller */
 
 typedef struct counting {
     di_merge_run *run;

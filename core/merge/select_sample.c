@@ -1,5 +1,6 @@
-/* select_sample.c: the exact rank-th largest magnitude by one look at all elements: a sample has told between which
- * two magnitudes it lies. Elements above are counted, those between collected; the counts prove the answer. */
+/* select_sample.c: the exact rank-th largest magnitude by one look at all
+ * elements: a sample has told between which two magnitudes it lies. Elements
+ * above are counted, those between collected; the counts prove the answer. */
 #include "direct.h"
 #include "select.h"
 #include <math.h>

@@ -1,6 +1,7 @@
-/* spectral.c: singular triplets by eigenproblems of the Gram matrix in double, which is about three times as fast as a
- * singular value decomposition and more exact than one in float. A Gram matrix squares the condition number, so where
- * that would show the triplets are taken a few at a time, each time from what the ones before leave over. */
+/* spectral.c: singular triplets by eigenproblems of the Gram matrix in double, which is
+ * about three times as fast as a singular value decomposition and more exact than one in
+ * float. A Gram matrix squares the condition number, so where that would show the
+ * triplets are taken a few at a time, each time from what the ones before leave over. */
 #include "../tensor/lapack.h"
 #include "spectral_room.h"
 #include <float.h>
@@ -15,8 +16,9 @@ enum { GLANCE = 192 };     /* slices that tell whether a spectrum is flat */
 static const double triplet_floor = 1e-8;
 /* where they reach further: the same for what is taken at once, lower as the rest must not feel its roundings */
 static const double deflate_floor = 1e-5;
-/* A float Gram matrix costs σ1 / 2σr roundings of a vector where a decomposition in float, as others do it, costs about
- * ten: it is taken where the squared singular values wanted differ less than this, and in float's comfortable range. */
+/* A float Gram matrix costs σ1 / 2σr roundings of a vector where a decomposition in
+ * float, as others do it, costs about ten: it is taken where the squared singular
+ * values wanted differ less than this, and in float's comfortable range. */
 static const double float_span = 100, float_least = 1e-18, float_most = 1e18;
 
 distac_status di_decompose(distac_context *context, int64_t p, int64_t q, double *a, double *u, double *s,
@@ -66,7 +68,8 @@ static distac_status triplets_exact(distac_context *context, const di_slices *a,
             bool empty = s[j] <= zero;
             values[j] = empty ? 0 : s[j];
             /* The wide factor is u [n,k] when turned, else vt [k,n]; the square one the other. */
-            for (int64_t i = 0; i < k; i++) near[j * k + i] = empty ? 0 : square[a->turned ? i * k + j : j * k + i];
+            for (int64_t i = 0; i < k; i++)
+                near[j * k + i] = empty ? 0 : square[a->turned ? i * k + j : j * k + i];
             for (int64_t i = 0; i < n; i++) far[j * n + i] = empty ? 0 : wide[a->turned ? j * n + i : i * k + j];
         }
     }
@@ -84,8 +87,8 @@ static bool connected(int64_t k, const double *d, const double *e) {
     return true;
 }
 
-/* How many of the r largest eigenvalues w (ascending) a Gram matrix tells well enough: all of them, or if they reach
- * too far those that are far above its roundings. */
+/* How many of the r largest eigenvalues w (ascending) a Gram matrix tells well enough: all of them, or if they
+ * reach too far those that are far above its roundings. */
 static int64_t trusted(int64_t r, const double *w) {
     int64_t count = r;
     if (w[0] >= triplet_floor * w[r - 1]) return r;
@@ -93,8 +96,8 @@ static int64_t trusted(int64_t r, const double *w) {
     return count;
 }
 
-/* Largest eigenvalues (ascending) and vectors z [k,*count] of g [k,k], lower triangle, destroyed: r of them or those
- * that are to be trusted. *fine tells whether LAPACK succeeded. memory, panels: triplets_gram's. */
+/* Largest eigenvalues (ascending) and vectors z [k,*count] of g [k,k], lower triangle, destroyed: r of them or
+ * those that are to be trusted. *fine tells whether LAPACK succeeded. memory, panels: triplets_gram's. */
 static distac_status leading(distac_context *context, int64_t k, int64_t r, double *g, double *w, double *z,
                              int64_t *count, double *memory, double *panels, bool *fine) {
     enum { WIDTH = 64 }; /* of LAPACK's blocks */
@@ -116,9 +119,9 @@ static distac_status leading(distac_context *context, int64_t k, int64_t r, doub
             for (int64_t i = 0; i < k; i++) block[i] = 1;
             split[0] = n;
             status = di_tridiagonal_vectors(context, k, *count, d, e, all, z, fine);
-            *fine = *fine || (connected(k, d, e) &&
-                              LAPACKE_dstein_work(LAPACK_COL_MAJOR, n, d, e, (lapack_int)*count, all, block, split, z, n,
-                                                  more, list, failed) == 0);
+            *fine = *fine ||
+                    (connected(k, d, e) && LAPACKE_dstein_work(LAPACK_COL_MAJOR, n, d, e, (lapack_int)*count, all,
+                                                               block, split, z, n, more, list, failed) == 0);
             *fine = *fine && *count > 0 && status == DISTAC_OK;
             if (*fine) di_back(context, k, *count, g, tau, z, memory, panels);
         }
@@ -179,8 +182,8 @@ static bool other_side(distac_context *context, const di_slices *a, int64_t r, c
     for (int64_t first = 0; first < a->length; first += SLICES) {
         int64_t count = a->length - first < SLICES ? a->length - first : SLICES;
         if (!a->load(a->arg, first, count, block)) return false;
-        di_product(context, !a->turned, false, count, r, k, 1, block, a->turned ? count : k, near, k, false, far + first,
-                   a->length, panels);
+        di_product(context, !a->turned, false, count, r, k, 1, block, a->turned ? count : k, near, k, false,
+                   far + first, a->length, panels);
     }
     for (int64_t j = 0; j < r; j++) cblas_dscal((int)a->length, 1 / values[j], far + j * a->length, 1);
     return true;
@@ -210,8 +213,8 @@ static int64_t gram_room(int64_t k, int64_t r) { /* the slices' is enough for di
     return k * k + k * SLICES + panels_room(k, r) + r * (SLICES > r ? SLICES : r);
 }
 
-/* The leading triplets in one go, or where they reach too far for a Gram matrix, which squares them, in several: those
- * at the top, then those of what these leave over. *fine false: the caller takes the exact way. */
+/* The leading triplets in one go, or where they reach too far for a Gram matrix, which squares them, in several:
+ * those at the top, then those of what these leave over. *fine false: the caller takes the exact way. */
 static distac_status triplets_gram(distac_context *context, const di_slices *a, int64_t r, double *near,
                                    double *values, double *far, bool *finite, bool *fine) {
     int64_t k = a->near, found = 0;
@@ -242,8 +245,8 @@ static distac_status triplets_gram(distac_context *context, const di_slices *a, 
         if (status != DISTAC_OK || !*fine) break;
         for (int64_t j = found; j < found + count; j++) values[j] = sqrt(values[j]);
         if (found > 0) separate(k, found, count, near, remaining.part);
-        *finite = other_side(context, &seen, count, near + found * k, values + found, far + found * a->length, block,
-                             panels);
+        *finite = other_side(context, &seen, count, near + found * k, values + found, far + found * a->length,
+                             block, panels);
         if (!*finite) break;
         if (found > 0) separate(a->length, found, count, far, remaining.part);
         found += count;
@@ -254,8 +257,9 @@ static distac_status triplets_gram(distac_context *context, const di_slices *a, 
 
 /* ---- the same in float, where the spectrum is flat enough ---- */
 
-/* Whether the leading r eigenvalues can be near each other, by the Gram matrix of the first slices: (sum of the
- * eigenvalues)^2 / sum of their squares counts how many matter. A guess that saves time; what decides comes later. */
+/* Whether the leading r eigenvalues can be near each other, by the Gram matrix
+ * of the first slices: (sum of the eigenvalues)^2 / sum of their squares counts
+ * how many matter. A guess that saves time; what decides comes later. */
 static bool looks_flat(int64_t k, int64_t r, const float *g) {
     double trace = 0, squares = 0;
     for (int64_t j = 0; j < k; j++) {
@@ -313,8 +317,8 @@ static bool other_side_float(distac_context *context, const di_slices *a, int64_
     for (int64_t first = 0; first < a->length; first += SLICES) {
         int64_t count = a->length - first < SLICES ? a->length - first : SLICES;
         if (!load_float(a, first, count, m->wide, m->block)) return false;
-        di_product_float(context, !a->turned, false, count, r, k, 1, m->block, a->turned ? count : k, m->vectors, k, false,
-                         product, count, m->panels);
+        di_product_float(context, !a->turned, false, count, r, k, 1, m->block, a->turned ? count : k, m->vectors,
+                         k, false, product, count, m->panels);
         for (int64_t j = 0; j < r; j++)
             for (int64_t i = 0; i < count; i++) far[j * a->length + first + i] = (double)product[j * count + i];
     }
@@ -341,7 +345,8 @@ static distac_status triplets_float(distac_context *context, const di_slices *a,
     if (status == DISTAC_OK) {
         status = room_open(&integers, context, 4 * k);
         if (status == DISTAC_OK) {
-            float_room m = {.gram = (float *)(void *)floats.memory, .wide = all.memory, .d = all.memory + k * most};
+            float_room m = {
+                .gram = (float *)(void *)floats.memory, .wide = all.memory, .d = all.memory + k * most};
             m.block = m.gram + k * k;
             m.vectors = m.block + k * SLICES;
             m.tau = m.vectors + most * k;
@@ -352,7 +357,8 @@ static distac_status triplets_float(distac_context *context, const di_slices *a,
             m.all = m.e2 + k;
             m.more = m.all + k;
             bool flat = true;
-            for (int64_t first = 0, count = GLANCE; first < a->length && *finite && flat; first += count, count = SLICES) {
+            for (int64_t first = 0, count = GLANCE; first < a->length && *finite && flat;
+                 first += count, count = SLICES) {
                 if (count > a->length - first) count = a->length - first;
                 *finite = a->load(a->arg, first, count, m.wide);
                 if (!*finite) break;

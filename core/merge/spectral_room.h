@@ -1,4 +1,5 @@
-/* spectral_room.h: what triplets (spectral.c) and polar factors (polar.c) share: scratch memory, the decomposition. */
+/* spectral_room.h: what triplets (spectral.c) and polar factors
+ * (polar.c) share: scratch memory, the decomposition. */
 #ifndef DISTAC_SPECTRAL_ROOM_H
 #define DISTAC_SPECTRAL_ROOM_H
 
@@ -25,25 +26,26 @@ static inline void room_close(room *r) {
 }
 
 /* The thin singular value decomposition a = u diag(s) vt of a [p,q], which is destroyed. (spectral.c) */
-distac_status di_decompose(distac_context *context, int64_t p, int64_t q, double *a, double *u, double *s, double *vt);
+distac_status di_decompose(distac_context *context, int64_t p, int64_t q, double *a, double *u, double *s,
+                           double *vt);
 
 /* Doubles that di_tridiagonal_vectors holds. (inverse.c) */
 int64_t di_tridiagonal_room(int64_t n, int64_t r);
 int64_t di_decompose_bytes(int64_t p, int64_t q);
 
-/* z [n,count] = the product of dsytrd's reflections, which stand below a's diagonal, times z. memory: di_back_room, panels:
- * di_product_room(n, count) doubles. (back.c) */
+/* z [n,count] = the product of dsytrd's reflections, which stand below a's diagonal, times z. memory:
+ * di_back_room, panels: di_product_room(n, count) doubles. (back.c) */
 int64_t di_back_room(int64_t n, int64_t count);
-void di_back(distac_context *context, int64_t n, int64_t count, const double *a, const double *tau, double *z, double *memory,
-             double *panels);
+void di_back(distac_context *context, int64_t n, int64_t count, const double *a, const double *tau, double *z,
+             double *memory, double *panels);
 
 /* ---- products.c: on the calling thread; panels: room for so many numbers of the result's type ---- */
 int64_t di_square_room(int64_t k);
 int64_t di_product_room(int64_t m, int64_t n); /* of a solve: of its rows and c */
-/* g [near,near], lower triangle, = or += the products of `count` slices in block, as di_slices.load gives them; above
- * the diagonal stands anything. */
-void di_square(distac_context *context, const di_slices *a, const double *block, int64_t count, bool add, double *g,
-               double *panels);
+/* g [near,near], lower triangle, = or += the products of `count` slices in block, as di_slices.load gives them;
+ * above the diagonal stands anything. */
+void di_square(distac_context *context, const di_slices *a, const double *block, int64_t count, bool add,
+               double *g, double *panels);
 void di_square_float(distac_context *context, const di_slices *a, const double *block, int64_t count, bool add,
                      float *g, float *panels);
 /* g [c,c], lower triangle, = xT x of x [rows,c]. */
@@ -53,13 +55,13 @@ void di_gram_float(distac_context *context, int64_t rows, int64_t c, const float
 void di_product(distac_context *context, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, double alpha,
                 const double *a, int64_t lda, const double *b, int64_t ldb, bool add, double *c, int64_t ldc,
                 double *panels);
-void di_product_float(distac_context *context, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, float alpha,
-                      const float *a, int64_t lda, const float *b, int64_t ldb, bool add, float *c, int64_t ldc,
-                      float *panels);
+void di_product_float(distac_context *context, bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k,
+                      float alpha, const float *a, int64_t lda, const float *b, int64_t ldb, bool add, float *c,
+                      int64_t ldc, float *panels);
 /* x [rows,c] times the inverse of lower, a lower triangle [c,c], or of its transpose, replaces x. */
 void di_solve(distac_context *context, bool transposed, int64_t rows, int64_t c, const double *lower, int64_t ldl,
               double *x, int64_t ldx, double *panels);
-void di_solve_float(distac_context *context, bool transposed, int64_t rows, int64_t c, const float *lower, int64_t ldl,
-                    float *x, int64_t ldx, float *panels);
+void di_solve_float(distac_context *context, bool transposed, int64_t rows, int64_t c, const float *lower,
+                    int64_t ldl, float *x, int64_t ldx, float *panels);
 
 #endif

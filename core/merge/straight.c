@@ -2,8 +2,9 @@
 #include "direct.h"
 
 #ifdef DI_HAVE_WIDE
-DI_WIDE_INLINE void sum_block(const di_floats *f, int32_t models, const double *weights, double divisor, double lambda,
-                              int64_t i, bool has_base, float *out, bool stream, di_block_seen *seen) {
+DI_WIDE_INLINE void sum_block(const di_floats *f, int32_t models, const double *weights, double divisor,
+                              double lambda, int64_t i, bool has_base, float *out, bool stream,
+                              di_block_seen *seen) {
     __m512d less[DI_BLOCK], sum[DI_BLOCK];
     if (has_base) di_block_fetch(f->base + i);
     for (int v = 0; v < DI_BLOCK; v++) {
@@ -26,8 +27,8 @@ DI_WIDE_INLINE void sum_block(const di_floats *f, int32_t models, const double *
     di_block_put(sum, has_base ? less : NULL, lambda, out + i, stream, seen);
 }
 
-DI_WIDE_TARGET static bool sum_all(const di_floats *f, int32_t models, int64_t n, const double *weights, double divisor,
-                                   double lambda, float *out, bool stream) {
+DI_WIDE_TARGET static bool sum_all(const di_floats *f, int32_t models, int64_t n, const double *weights,
+                                   double divisor, double lambda, float *out, bool stream) {
     di_block_seen seen = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     if (f->base)
         for (int64_t i = 0; i < n; i += DI_BLOCK_COUNT)
@@ -39,8 +40,8 @@ DI_WIDE_TARGET static bool sum_all(const di_floats *f, int32_t models, int64_t n
 }
 #endif
 
-bool di_straight_sum(const di_merge_run *run, int64_t n, const di_floats *floats, const double *weights, double divisor,
-                     double lambda, float *out, bool stream) {
+bool di_straight_sum(const di_merge_run *run, int64_t n, const di_floats *floats, const double *weights,
+                     double divisor, double lambda, float *out, bool stream) {
 #ifdef DI_HAVE_WIDE
     return sum_all(floats, run->models, n, weights, divisor, lambda, out, stream);
 #else

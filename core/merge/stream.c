@@ -1,6 +1,6 @@
-/* stream.c: a merge whose arithmetic the caller does: what it plans, shows and ends with (stream.h). The merged tensors are
- * cut into chunks in the order of the file, which are shown to the caller one after the other; or it gives whole tensors.
- */
+/* stream.c: a merge whose arithmetic the caller does: what it plans, shows and ends
+ * with (stream.h). The merged tensors are cut into chunks in the order of the file,
+ * which are shown to the caller one after the other; or it gives whole tensors. */
 #include "stream.h"
 #include <stdlib.h>
 #include <string.h>
@@ -34,8 +34,8 @@ static distac_status end_turning(distac_merge_stream *s) {
     return status;
 }
 
-/* Plans slots from the cursor on, as many as there is room for, to a tensor that the caller has to put at most; or in
- * front of one that is turned, and behind it. */
+/* Plans slots from the cursor on, as many as there is room for, to a tensor that the caller has to put at most; or
+ * in front of one that is turned, and behind it. */
 static distac_status plan(distac_merge_stream *s) {
     pthread_mutex_lock(&s->lock);
     int64_t room = s->ring - (s->planned - s->put), count = 0;
@@ -65,8 +65,13 @@ static distac_status plan(distac_merge_stream *s) {
         if (what == DI_SHOWN && (s->first == 0 || s->first / WINDOW != (s->first - 1) / WINDOW))
             di_run_ahead(&s->run, u.entry, from, left < 2 * WINDOW ? left : 2 * WINDOW);
         size_t width = what == DI_BYTES || !s->run.whole ? 1u : (size_t)di_stream_type(s, u.entry)->bits / 8;
-        *di_stream_slot(s, s->planned + count) = (di_slot){.kind = what, .entry = u.entry, .first = from, .count = n,
-                                                           .rows = -1, .turned = u.turned, .at = (size_t)from * width};
+        *di_stream_slot(s, s->planned + count) = (di_slot){.kind = what,
+                                                           .entry = u.entry,
+                                                           .first = from,
+                                                           .count = n,
+                                                           .rows = -1,
+                                                           .turned = u.turned,
+                                                           .at = (size_t)from * width};
         count++;
         s->first += n;
         if (s->first < total) continue;
@@ -92,7 +97,8 @@ static distac_status make_results(distac_merge_stream *s) {
     for (int64_t i = 0; i < count; i++) {
         const di_entry *e = s->run.base->entries[i];
         if (!di_entry_is_float(e)) continue;
-        DI_TRY(di_tensor_new(s->run.context, DISTAC_F32, e->rank, e->shape, s->run.factors[i] == 0, &s->results[i]));
+        bool zeroed = s->run.factors[i] == 0;
+        DI_TRY(di_tensor_new(s->run.context, DISTAC_F32, e->rank, e->shape, zeroed, &s->results[i]));
         DI_TRY(distac_checkpoint_set(s->made, e->name, s->results[i]));
     }
     return DISTAC_OK;
@@ -120,7 +126,8 @@ static distac_status make_buffers(distac_merge_stream *s) {
     s->ring = s->slots * PER_ROWS;
     s->slot_bytes = (size_t)s->chunk * widest(s);
     if (s->whole_tensors && s->slot_bytes && atomic_load(&s->run.context->memory_limit) == 0)
-        while ((size_t)s->ring * s->slot_bytes < whole_ring_bytes) s->ring *= 2; /* a tensor is put, then written */
+        while ((size_t)s->ring * s->slot_bytes < whole_ring_bytes)
+            s->ring *= 2; /* a tensor is put, then written */
     if (!s->whole_tensors) {
         int64_t numbers = DI_STREAM_PAD + s->slots * di_stream_rows(s) * (s->chunk + DI_STREAM_PAD);
         DI_TRY(di_tensor_new(s->run.context, DISTAC_F64, 1, &numbers, true, &s->rows_owner));
@@ -190,8 +197,8 @@ static distac_status to_target(const distac_merge *merge, const char *function, 
     return status;
 }
 
-distac_status distac_merge_stream_target(const distac_merge *merge, const distac_checkpoint *base, int32_t n_models,
-                                         distac_checkpoint *const *models, const char *path,
+distac_status distac_merge_stream_target(const distac_merge *merge, const distac_checkpoint *base,
+                                         int32_t n_models, distac_checkpoint *const *models, const char *path,
                                          const distac_merge_target *target, const distac_checkpoint *metadata,
                                          int64_t chunk, distac_merge_stream **out) {
     DI_REQUIRE(merge, "merge is NULL");
@@ -247,7 +254,8 @@ static distac_status next(distac_merge_stream *s, distac_merge_chunk *out) {
         if (number < s->planned) {
             const di_slot *c = di_stream_slot(s, number);
             DI_TRY(di_crew_ready(s, number));
-            *out = (distac_merge_chunk){s->run.base->entries[c->entry]->name, c->entry, c->first, c->count, c->rows};
+            const char *name = s->run.base->entries[c->entry]->name;
+            *out = (distac_merge_chunk){name, c->entry, c->first, c->count, c->rows};
             s->current = number;
             return DISTAC_OK;
         }
@@ -257,7 +265,8 @@ static distac_status next(distac_merge_stream *s, distac_merge_chunk *out) {
             s->ended = true;
             return DISTAC_OK;
         }
-        if (s->at < di_stream_units(s) && !s->turning && di_stream_kind(s, di_stream_unit_at(s, s->at).entry) == DI_GIVEN) {
+        if (s->at < di_stream_units(s) && !s->turning &&
+            di_stream_kind(s, di_stream_unit_at(s, s->at).entry) == DI_GIVEN) {
             int64_t entry = di_stream_unit_at(s, s->at).entry;
             *out = (distac_merge_chunk){s->run.base->entries[entry]->name, entry, 0,
                                         s->run.base->entries[entry]->numel, 0};
@@ -284,7 +293,8 @@ distac_status distac_merge_stream_next(distac_merge_stream *s, distac_merge_chun
 }
 
 void *distac_merge_stream_row(distac_merge_stream *s, int32_t index) {
-    if (!s || !shown(s) || index < 0 || index >= di_stream_rows(s) || (index == s->run.models && !di_stream_has_base(s)))
+    if (!s || !shown(s) || index < 0 || index >= di_stream_rows(s) ||
+        (index == s->run.models && !di_stream_has_base(s)))
         return NULL;
     return di_stream_row(s, shown(s)->rows, index);
 }
@@ -303,8 +313,8 @@ static distac_status check_row(const distac_merge_stream *s, const char *functio
     const di_slot *c = shown(s);
     if (!c) return di_fail_at(DISTAC_ESTATE, function, "there is no chunk; distac_merge_stream_next gives one");
     if (index < 0 || index >= di_stream_rows(s) || (index == s->run.models && !di_stream_has_base(s)))
-        return di_fail_at(DISTAC_EINVAL, function, "row %d; there are %d and %s base", (int)index, (int)di_stream_rows(s),
-                          di_stream_has_base(s) ? "a" : "no");
+        return di_fail_at(DISTAC_EINVAL, function, "row %d; there are %d and %s base", (int)index,
+                          (int)di_stream_rows(s), di_stream_has_base(s) ? "a" : "no");
     if (n != c->count)
         return di_fail_at(DISTAC_ESHAPE, function, "%lld values for a chunk of %lld", (long long)n,
                           (long long)c->count);
@@ -342,7 +352,8 @@ static distac_status take(distac_merge_stream *s) {
 distac_status distac_merge_stream_put(distac_merge_stream *s, const distac_tensor *tensor) {
     DI_REQUIRE(s, "stream is NULL");
     DI_REQUIRE(tensor, "tensor is NULL");
-    if (!s->waits) return di_fail(DISTAC_ESTATE, "no tensor is waited for; distac_merge_stream_next says which is");
+    if (!s->waits)
+        return di_fail(DISTAC_ESTATE, "no tensor is waited for; distac_merge_stream_next says which is");
     s->given_entry = di_stream_unit_at(s, s->at).entry;
     const di_entry *e = s->run.base->entries[s->given_entry];
     bool fits = tensor->rank == e->rank;

@@ -1,7 +1,7 @@
-/* stream.h: the inside of a merge whose arithmetic the caller does. The merged tensors are cut into slots in the order
- * of the file, which have numbers. A slot is loaded, shown to the caller, stored (rounded to bytes), written. All but
- * the showing is done by whoever has time: the stream's own threads while the caller computes, and the caller while it
- * waits. What comes out does not depend on who did it. */
+/* stream.h: the inside of a merge whose arithmetic the caller does. The merged tensors are cut into slots in the
+ * order of the file, which have numbers. A slot is loaded, shown to the caller, stored (rounded to bytes),
+ * written. All but the showing is done by whoever has time: the stream's own threads while the caller computes,
+ * and the caller while it waits. What comes out does not depend on who did it. */
 #ifndef DISTAC_MERGE_STREAM_H
 #define DISTAC_MERGE_STREAM_H
 
@@ -9,8 +9,8 @@
 #include <pthread.h>
 #include <sys/types.h>
 
-/* SHOWN to the caller, GIVEN by a whole tensor, KEPT as the base has it, or BYTES of the base. Only the first are loaded
- * and wait for the caller. */
+/* SHOWN to the caller, GIVEN by a whole tensor, KEPT as the base has it, or BYTES of the base. Only the first are
+ * loaded and wait for the caller. */
 typedef enum { DI_SHOWN, DI_GIVEN, DI_KEPT, DI_BYTES, DI_NOTHING } di_slot_kind;
 typedef enum { DI_PLANNED, DI_LOADING, DI_READY, DI_DONE, DI_STORING, DI_STORED, DI_BAD } di_slot_state;
 
@@ -30,7 +30,9 @@ typedef struct di_stream_whole {
     distac_tensor **taus;
 } di_stream_whole;
 
-enum { DI_STREAM_WHOLES = 12 }; /* the one that is asked for, and some after it: between large tensors are small ones */
+enum {
+    DI_STREAM_WHOLES = 12
+}; /* the one that is asked for, and some after it: between large tensors are small ones */
 enum { DI_STREAM_PAD = 8 }; /* doubles between rows: callers may count from one */
 
 struct distac_merge_stream {
@@ -60,8 +62,9 @@ struct distac_merge_stream {
     distac_tensor *rows_owner; /* they outlive the stream in views of them */
     uint8_t *bytes; /* [ring][slot_bytes] */
     size_t slot_bytes;
-    /* Under the lock. Slot i is slot[i % ring]; all before `looked` have been with the caller, before `planned` were
-     * planned, before `loading` taken to be loaded, before `storing` to be stored, before `put` are written. */
+    /* Under the lock. Slot i is slot[i % ring]; all before `looked` have been
+     * with the caller, before `planned` were planned, before `loading` taken to
+     * be loaded, before `storing` to be stored, before `put` are written. */
     pthread_mutex_t lock;
     pthread_cond_t work, ready;
     di_slot *slot;
@@ -112,7 +115,8 @@ static inline di_stream_unit di_stream_unit_at(const distac_merge_stream *s, int
 }
 static inline di_slot_kind di_stream_kind(const distac_merge_stream *s, int64_t entry) {
     if (!di_entry_is_float(s->run.base->entries[entry])) return s->run.whole ? DI_BYTES : DI_NOTHING;
-    if (s->run.factors[entry] == 0) return s->run.whole ? DI_KEPT : DI_NOTHING; /* in memory: zeros from the start */
+    if (s->run.factors[entry] == 0)
+        return s->run.whole ? DI_KEPT : DI_NOTHING; /* in memory: zeros from the start */
     return s->whole_tensors ? DI_GIVEN : DI_SHOWN;
 }
 

@@ -1,7 +1,7 @@
-/* stream_crew.c: who works on the slots of a stream (stream.h): as many threads as the context has, the caller being one
- * of them. While the caller computes, the others store and write what it has done and load what comes next; it helps when
- * it has to wait. Threads start with the first slot, block all signals (they are the host's), end with the stream, and
- * are not there after a fork. */
+/* stream_crew.c: who works on the slots of a stream (stream.h): as many threads as the context has, the caller
+ * being one of them. While the caller computes, the others store and write what it has done and load what comes
+ * next; it helps when it has to wait. Threads start with the first slot, block all signals (they are the host's),
+ * end with the stream, and are not there after a fork. */
 #include "stream.h"
 #include <signal.h>
 #include <stdlib.h>
@@ -69,7 +69,7 @@ static void stored(distac_merge_stream *s, int64_t number, distac_status status)
     if (status != DISTAC_OK) {
         if (number < s->bad) s->bad = number;
     } else if (c->rows >= 0) {
-        s->free_rows[s->free_count++] = c->rows; /* the last used is the first taken: the caches may still hold it */
+        s->free_rows[s->free_count++] = c->rows; /* the last used is the first taken: caches may hold it still */
     }
     tell(s);
 }
@@ -274,7 +274,8 @@ static distac_status do_again(void *arg, int32_t lane, int64_t index) {
 static distac_status repeat(distac_merge_stream *s, int64_t number, const di_stream_whole *whole) {
     again a = {s, number, whole};
     distac_status status = di_run_lanes(&s->run, 1, do_again, &a);
-    return status != DISTAC_OK ? status : di_fail_at(DISTAC_ESTATE, s->run.function, "a failure did not come again");
+    return status != DISTAC_OK ? status
+                               : di_fail_at(DISTAC_ESTATE, s->run.function, "a failure did not come again");
 }
 
 /* Until all slots before `number` are stored, as far as they can be. Under the lock. */
@@ -288,8 +289,8 @@ static distac_status settle(distac_merge_stream *s, int64_t number) {
     return status;
 }
 
-/* What has failed among the slots that the caller is done with: the first of them, whoever met which first. Under the
- * lock, which is given back in case of a failure. */
+/* What has failed among the slots that the caller is done with: the first of them, whoever met which first. Under
+ * the lock, which is given back in case of a failure. */
 static distac_status look(distac_merge_stream *s) {
     distac_status status = DISTAC_OK;
     if (s->write_status != DISTAC_OK) {
@@ -343,7 +344,8 @@ distac_status di_crew_ready(distac_merge_stream *s, int64_t number) {
 distac_status di_crew_finish(distac_merge_stream *s, bool written) {
     DI_TRY(begin(s));
     pthread_mutex_lock(&s->lock);
-    while (s->unfinished > 0 || (written && s->put < s->planned && s->bad == INT64_MAX && s->write_status == DISTAC_OK)) {
+    while (s->unfinished > 0 ||
+           (written && s->put < s->planned && s->bad == INT64_MAX && s->write_status == DISTAC_OK)) {
         if (written ? work(s, 0) : store_one(s) || load_one(s)) continue;
         distac_status status = wait(s);
         if (status == DISTAC_OK) continue;

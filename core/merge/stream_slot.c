@@ -25,8 +25,8 @@ distac_status di_slot_load(distac_merge_stream *s, const di_slot *c) {
 }
 
 /* base + lambda*D, or D, of n <= DI_STEP elements. */
-static distac_status finish(const distac_merge_stream *s, int64_t entry, int64_t first, int64_t n, const double *base,
-                            const double *d, int32_t dtype, uint8_t *out) {
+static distac_status finish(const distac_merge_stream *s, int64_t entry, int64_t first, int64_t n,
+                            const double *base, const double *d, int32_t dtype, uint8_t *out) {
     double values[DI_STEP];
     const char *name = s->run.base->entries[entry]->name;
     double lambda = s->run.whole ? di_run_lambda(&s->run, entry) : s->run.factors[entry];
@@ -73,7 +73,8 @@ static distac_status step(distac_merge_stream *s, const di_slot *c, int64_t done
     if (c->kind == DI_KEPT) /* whatever it is */
         return di_narrow(s->run.function, s->run.base->entries[c->entry]->name, first, dtype, base, out, n);
     if (!fine) return di_run_nonfinite(&s->run, c->entry, first);
-    di_to_f64(s->given->dtype, (const uint8_t *)s->given->data + first * distac_dtype_bytes(s->given->dtype), d, n);
+    di_to_f64(s->given->dtype, (const uint8_t *)s->given->data + first * distac_dtype_bytes(s->given->dtype), d,
+              n);
     return finish(s, c->entry, first, n, s->run.whole ? base : NULL, d, dtype, out);
 }
 
@@ -111,7 +112,8 @@ distac_status di_slot_store(distac_merge_stream *s, di_slot *c, uint8_t *bytes) 
 /* ---- task vectors of whole tensors ---- */
 
 #ifdef DI_HAVE_WIDE
-/* x - base of floats, past the caches: what rounding the difference in double gives, too. False if one is not finite. */
+/* x - base of floats, past the caches: what rounding the
+ * difference in double gives, too. False if one is not finite. */
 DI_WIDE_TARGET static bool less_floats(const float *x, const float *base, int64_t n, float *out) {
     __m512i seen = _mm512_setzero_si512();
     for (int64_t i = 0; i < n; i += 16) {
@@ -132,7 +134,8 @@ static bool direct(distac_merge_stream *s, const di_stream_whole *whole, int64_t
     if (n % 16 || !di_run_floats(&s->run, whole->entry, at, n, &floats) || !floats.base) return false;
     for (int32_t t = 0; t < s->run.models; t++) {
         float *out = (float *)whole->taus[t]->data + at;
-        if (whole->taus[t]->dtype != DISTAC_F32 || (uintptr_t)out % 64 || !less_floats(floats.x[t], floats.base, n, out))
+        if (whole->taus[t]->dtype != DISTAC_F32 || (uintptr_t)out % 64 ||
+            !less_floats(floats.x[t], floats.base, n, out))
             return false;
     }
     return true;

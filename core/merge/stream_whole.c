@@ -40,19 +40,21 @@ static distac_status make_whole(distac_merge_stream *s, int64_t at) {
     return DISTAC_OK;
 }
 
-/* Begins with those of the tensors after this one, if there are other threads and there is room; else they are made in
- * their turn. */
+/* Begins with those of the tensors after this one, if there are other
+ * threads and there is room; else they are made in their turn. */
 static void make_later(distac_merge_stream *s) {
     int64_t limit = atomic_load(&s->run.context->memory_limit), sum = 0;
     for (int32_t i = 1; i < s->whole_count; i++) sum += di_stream_whole_at(s, i)->bytes;
     while (s->threads > 0 && s->whole_count < DI_STREAM_WHOLES) {
         const di_stream_whole *last = di_stream_whole_at(s, s->whole_count - 1);
         int64_t at = last->at, bytes;
-        while (at < di_stream_units(s) && (di_stream_kind(s, di_stream_unit_at(s, at).entry) != DI_GIVEN || di_stream_unit_at(s, at).entry == last->entry))
+        while (at < di_stream_units(s) && (di_stream_kind(s, di_stream_unit_at(s, at).entry) != DI_GIVEN ||
+                                           di_stream_unit_at(s, at).entry == last->entry))
             at++;
         if (at == di_stream_units(s)) return;
         int64_t numel = s->run.base->entries[di_stream_unit_at(s, at).entry]->numel;
-        if (__builtin_mul_overflow(numel, (int64_t)sizeof(float) * s->run.models, &bytes) || bytes > later_bytes - sum)
+        if (__builtin_mul_overflow(numel, (int64_t)sizeof(float) * s->run.models, &bytes) ||
+            bytes > later_bytes - sum)
             return;
         if (limit > 0 && atomic_load(&s->run.context->memory_used) + 2 * bytes > limit) return;
         if (make_whole(s, at) != DISTAC_OK) return;
@@ -64,7 +66,8 @@ distac_status distac_merge_stream_tau(distac_merge_stream *s, int32_t index, dis
     DI_REQUIRE(s, "stream is NULL");
     DI_REQUIRE(out, "out is NULL");
     *out = NULL;
-    if (!s->waits) return di_fail(DISTAC_ESTATE, "no tensor is waited for; distac_merge_stream_next says which is");
+    if (!s->waits)
+        return di_fail(DISTAC_ESTATE, "no tensor is waited for; distac_merge_stream_next says which is");
     if (s->failed) return di_fail(DISTAC_ESTATE, "the merge has failed before");
     if (index < 0 || index >= s->run.models)
         return di_fail(DISTAC_EINVAL, "task vector %d of %d", (int)index, (int)s->run.models);

@@ -7,9 +7,9 @@
  *   mergekit  int(keep*n) elements of every tensor on its own; a tied vote is positive
  *   distac    the int((1-keep)*N)-th smallest of the elements and the frozen zeros, excluded; positive (the
  *             code released with DisTaC)
- * A look at everything comes first, for the exact thresholds, and maybe another for the majority. The majority matters
- * only where kept entries cancel exactly. So a method that can do pieces again (di_ties_desc.late) counts it while it
- * merges, with tied votes at zero, and then does those pieces again in which there was one. */
+ * A look at everything comes first, for the exact thresholds, and maybe another for the majority. The majority
+ * matters only where kept entries cancel exactly. So a method that can do pieces again (di_ties_desc.late) counts
+ * it while it merges, with tied votes at zero, and then does those pieces again in which there was one. */
 #include "elect.h"
 #include <math.h>
 #include <stdlib.h>

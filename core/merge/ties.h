@@ -12,7 +12,8 @@ enum { DI_COMBINE_MEAN, DI_COMBINE_SUM, DI_COMBINE_MAX };
 typedef struct di_election {
     int elect, combine;
     double tie; /* the sign where the vote is zero: -1, 1, or 0, which keeps nothing */
-    const di_values *weights; /* by which the entries have been multiplied: a mean divides by theirs. NULL: 1 each */
+    /* By which the entries have been multiplied: a mean divides by theirs. NULL: 1 each. */
+    const di_values *weights;
 } di_election;
 
 /* ---- elect.c ---- */
@@ -37,8 +38,8 @@ distac_status di_ties_open(di_merge_run *run, const di_ties_desc *desc, di_ties 
 void di_ties_chunk(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n,
                    const double *const *tau, double *out);
 /* For di_method.direct. */
-int di_ties_direct(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n, const di_floats *floats,
-                   double *base, double *out);
+int di_ties_direct(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n,
+                   const di_floats *floats, double *base, double *out);
 /* For di_method.settle: the majority is known now; whether there are votes that it decides. */
 bool di_ties_settle(di_ties *ties, const di_merge_run *run, int dialect);
 

@@ -1,15 +1,16 @@
-/* tsvm_there.c: TSV-M of one matrix on a device. Triplets come from the Gram matrices of all models, whose eigenproblems
- * are solved together, polar factors from Gram matrices too; all of it in double. Where singular values reach too far for
- * that, a singular value decomposition takes its place. Vectors stand in rows.
+/* tsvm_there.c: TSV-M of one matrix on a device. Triplets come from the Gram matrices of all models, whose
+ * eigenproblems are solved together, polar factors from Gram matrices too; all of it in double. Where singular
+ * values reach too far for that, a singular value decomposition takes its place. Vectors stand in rows.
  *
- * Memory on the device for T models of [m,n] with k = min(m,n): 8 T m n bytes, and about 8 (2 T k^2 + 4 k (m + n)). */
+ * Memory on the device for T models of [m,n] with k = min(m,n):
+ * 8 T m n bytes, and about 8 (2 T k^2 + 4 k (m + n)). */
 #include "spectral.h"
 #include "tsvm.h"
 #include <math.h>
 #include <stdlib.h>
 
-/* Least ratio of eigenvalues of a Gram matrix that is trusted, for triplets and for polar factors: beyond, what double
- * leaves of the small ones is not enough for the vectors that come from them. */
+/* Least ratio of eigenvalues of a Gram matrix that is trusted, for triplets and for polar factors: beyond, what
+ * double leaves of the small ones is not enough for the vectors that come from them. */
 static const double trusted = 1e-9, trusted_polar = 1e-11;
 static const double nothing = 1e-14; /* of the largest singular value: to working precision it is 0 */
 
@@ -185,7 +186,8 @@ static distac_status triplets(job *j, double *squares, double *values) {
         distac_tensor *near = NULL, *away = NULL;
         DI_TRY(di_poll(j->run->context));
         bool fine = w[j->k - j->r] > trusted * w[j->k - 1]; /* false for a matrix of zeros */
-        distac_status status = fine ? from_gram(j, t, w, values, &near, &away) : decompose(j, t, values, &near, &away);
+        distac_status status = fine ? from_gram(j, t, w, values, &near, &away)
+                                    : decompose(j, t, values, &near, &away);
         if (status == DISTAC_OK) status = keep(j, values, near, away);
         distac_tensor_release(away);
         distac_tensor_release(near);
@@ -207,7 +209,8 @@ static distac_status polar_decomposed(job *j, distac_tensor **x, double *values)
     if (status == DISTAC_OK) status = new_there(j, 2, c, d, 0, &vt);
     if (status == DISTAC_OK) status = distac_tensor_svd(*x, u, s, vt);
     if (status == DISTAC_OK) status = distac_tensor_read(s, c, values);
-    for (int64_t i = c - 1; status == DISTAC_OK && i >= 0; i--) values[i] = values[i] > nothing * values[0] ? 1 : 0;
+    for (int64_t i = c - 1; status == DISTAC_OK && i >= 0; i--)
+        values[i] = values[i] > nothing * values[0] ? 1 : 0;
     if (status == DISTAC_OK) status = scale_rows(&vt, values);
     if (status == DISTAC_OK) status = product(u, false, vt, false, &factor);
     distac_tensor_release(vt);

@@ -20,7 +20,8 @@ void di_run_ahead(const di_merge_run *run, int64_t entry, int64_t first, int64_t
     if (run->whole) will_need(run->base->entries[entry], run->base_bytes.bytes[entry], first, n);
     for (int32_t t = 0; t < run->models; t++) {
         int64_t partner = run->partner[t * run->base->count + entry];
-        if (partner >= 0) will_need(run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner], first, n);
+        if (partner >= 0)
+            will_need(run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner], first, n);
     }
 }
 
@@ -30,7 +31,8 @@ void di_run_look(const di_merge_run *run, int64_t entry, int64_t first, int64_t 
     for (int32_t t = 0; t < run->models; t++) {
         int64_t partner = run->partner[t * run->base->count + entry];
         if (partner >= 0)
-            di_prints_look(run->prints, run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner], first, n);
+            di_prints_look(run->prints, run->inputs[t]->entries[partner], run->input_bytes[t].bytes[partner],
+                           first, n);
     }
 }
 
@@ -64,7 +66,8 @@ static distac_status visit_piece(void *arg, int32_t lane, int64_t index) {
         const di_at at = {piece->entry, piece->first + done, index, lane};
         di_floats floats;
         if (job->direct && di_run_floats(job->run, piece->entry, at.first, n, &floats)) {
-            if (!job->direct(job->arg, lane, &at, n, &floats)) return di_run_nonfinite(job->run, at.entry, at.first);
+            if (!job->direct(job->arg, lane, &at, n, &floats))
+                return di_run_nonfinite(job->run, at.entry, at.first);
             continue;
         }
         if (!di_run_step(job->run, piece->entry, at.first, n, rows))

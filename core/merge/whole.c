@@ -1,5 +1,5 @@
-/* whole.c: what the operators on whole matrices share: reading a task vector, summing them, matrices in memory seen as
- * slices. */
+/* whole.c: what the operators on whole matrices share: reading a
+ * task vector, summing them, matrices in memory seen as slices. */
 #include "spectral.h"
 #include <string.h>
 
@@ -34,13 +34,15 @@ typedef struct sum_job {
 static distac_status sum_part(void *arg, int32_t lane, int64_t index) {
     (void)lane;
     sum_job *j = arg;
-    int64_t numel = j->run->base->entries[j->entry]->numel, end = (index + 1) * PART < numel ? (index + 1) * PART : numel;
+    int64_t numel = j->run->base->entries[j->entry]->numel,
+            end = (index + 1) * PART < numel ? (index + 1) * PART : numel;
     double part[RUN];
     for (int64_t first = index * PART; first < end; first += RUN) {
         int64_t n = end - first < RUN ? end - first : RUN;
         memset(j->out + first, 0, (size_t)n * sizeof *part);
         for (int32_t t = 0; t < j->run->models; t++) {
-            if (!di_whole_load(j->run, t, j->entry, first, n, part)) return di_run_nonfinite(j->run, j->entry, first);
+            if (!di_whole_load(j->run, t, j->entry, first, n, part))
+                return di_run_nonfinite(j->run, j->entry, first);
             for (int64_t i = 0; i < n; i++) j->out[first + i] += part[i];
         }
     }

@@ -80,15 +80,16 @@ distac_status di_written_open(const distac_checkpoint *base, const char *path, c
         int64_t part = at->numel ? at->first / at->numel : 0;
         if (at->first == 0) out->item_of[at->entry] = i;
         if (!di_entry_is_float(base->entries[at->entry]) && base->entries[at->entry]->lazy)
-            return di_fail(DISTAC_EDTYPE, "%s: tensor \"%s\" is %s, which has no other layout", base->path, at->name,
-                           base->entries[at->entry]->type->name);
+            return di_fail(DISTAC_EDTYPE, "%s: tensor \"%s\" is %s, which has no other layout", base->path,
+                           at->name, base->entries[at->entry]->type->name);
         out->items[i] = (di_st_item){at->name, type, at->rank, at->shape, di_type_bytes(type, at->numel),
                                      at->entry * DI_LAZY_PARTS + part};
     }
     distac_checkpoint *notes = NULL;
     distac_status status = notes_of(target->layout, metadata ? metadata : base, &notes);
     if (status == DISTAC_OK) {
-        const di_output_desc desc = {path, target->shard > 0, target->shard, target->config, notes->pair_count, notes->pairs};
+        const di_output_desc desc = {path,           target->shard > 0, target->shard,
+                                     target->config, notes->pair_count, notes->pairs};
         status = di_output_open(&desc, out->targets.count, out->items, out->order, &out->output);
     }
     distac_checkpoint_release(notes);
@@ -114,5 +115,6 @@ void di_written_close(di_written *written) {
 
 void di_turn(const uint8_t *in, int64_t rows, int64_t columns, size_t width, uint8_t *out) {
     for (int64_t j = 0; j < columns; j++)
-        for (int64_t i = 0; i < rows; i++, out += width) memcpy(out, in + (size_t)(i * columns + j) * width, width);
+        for (int64_t i = 0; i < rows; i++, out += width)
+            memcpy(out, in + (size_t)(i * columns + j) * width, width);
 }

@@ -15,11 +15,12 @@ static void *blas; /* loaded, and never unloaded */
 
 static distac_status no_room(size_t bytes) {
     return di_fail_at(DISTAC_ENOMEM, "distac_context_create",
-                      "out of memory: no room for the %zu MiB of addresses of the matrix library's buffers", bytes >> 20);
+                      "out of memory: no room for the %zu MiB of addresses of the matrix library's buffers",
+                      bytes >> 20);
 }
 
-/* OpenBLAS tries for ever to map what it wants. So it is looked first whether there is room: address space only, pages
- * come with their use. */
+/* OpenBLAS tries for ever to map what it wants. So it is looked first whether there is room: address space only,
+ * pages come with their use. */
 static bool has_room(size_t bytes) {
     void *room = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (room == MAP_FAILED) return false;
@@ -43,10 +44,11 @@ static distac_status load(void) {
     (void)dlerror();
     errno = 0;
     di_lapack_table table;
-    void *library = dlopen(DISTAC_OPENBLAS, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE), *first = library, *second = NULL;
+    void *library = dlopen(DISTAC_OPENBLAS, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
+    void *first = library, *second = NULL;
     void *symbol = library;
-#define DI_FIND(name)                                                                                                \
-    if (symbol) symbol = dlsym(library, #name);                                                                      \
+#define DI_FIND(name)                                                                                             \
+    if (symbol) symbol = dlsym(library, #name);                                                                   \
     if (symbol) memcpy(&table.name##_at, &symbol, sizeof symbol);
     DI_BLAS(DI_FIND)
     if (symbol) symbol = second = library = dlopen(DISTAC_LAPACKE, RTLD_LAZY | RTLD_LOCAL | RTLD_NODELETE);
@@ -80,8 +82,8 @@ distac_status di_lapack_ready(void) {
     return DISTAC_OK;
 }
 
-/* A product inside OpenBLAS takes a buffer of the process, mapped when the first one needs it. What is freed stays with
- * OpenBLAS for the next product. */
+/* A product inside OpenBLAS takes a buffer of the process, mapped when the first one needs it. What is freed stays
+ * with OpenBLAS for the next product. */
 static distac_status make_buffers(int32_t threads) {
     enum { MOST = 16 };
     static int32_t made;

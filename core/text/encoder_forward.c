@@ -83,7 +83,8 @@ static distac_status put_lists(const distac_text *text, const slice *s, const ac
         list[all + b] = b * s->length + s->ends[b];
     }
     distac_status status = di_there_put(text->context, a->ids, list, (size_t)all * sizeof *list);
-    if (status == DISTAC_OK) status = di_there_put(text->context, a->ends, list + all, (size_t)s->batch * sizeof *list);
+    if (status == DISTAC_OK)
+        status = di_there_put(text->context, a->ends, list + all, (size_t)s->batch * sizeof *list);
     free(list);
     return status;
 }

@@ -153,8 +153,8 @@ static distac_status place_input(distac_kd *kd, input *in) {
 }
 
 /* The step with everything where it is computed. */
-static distac_status run(distac_kd *kd, const distac_tensor *images, const distac_tensor *teacher_logits, double lr,
-                         distac_step_stats *out) {
+static distac_status run(distac_kd *kd, const distac_tensor *images, const distac_tensor *teacher_logits,
+                         double lr, distac_step_stats *out) {
     di_learner *l = &kd->learner;
     input in = {.kd = kd,
                 .batch = images->shape[0],

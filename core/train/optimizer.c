@@ -115,8 +115,8 @@ static distac_status check_vector(const distac_optimizer *o, const distac_tensor
 }
 
 /* One update of vectors that lie where the optimizer computes; *sumsq of the gradient. */
-static distac_status update(distac_optimizer *o, double lr, const distac_tensor *params, const distac_tensor *grads,
-                            double *sumsq) {
+static distac_status update(distac_optimizer *o, double lr, const distac_tensor *params,
+                            const distac_tensor *grads, double *sumsq) {
     const di_kernels *k = o->kernels;
     const di_adamw rule = di_optimizer_rule(o);
     di_step step = {.rate = {lr, 0.0}, .updates = {o->steps, 0}}, *at = o->step;

@@ -1,5 +1,5 @@
-/* record.c: steps as recordings. On a device a step whose memory is that of the last one is recorded once and replayed
- * from then on: hundreds of calls become one, and none of them waits for the host. */
+/* record.c: steps as recordings. On a device a step whose memory is that of the last one is recorded once and
+ * replayed from then on: hundreds of calls become one, and none of them waits for the host. */
 #include "train.h"
 
 #include <string.h>
@@ -25,7 +25,8 @@ static distac_status record(di_recorder *r, distac_context *c, distac_status (*b
     return DISTAC_OK;
 }
 
-/* The first step with some memory is done piece by piece, which makes all there is to make; the second is recorded. */
+/* The first step with some memory is done piece by piece,
+ * which makes all there is to make; the second is recorded. */
 distac_status di_recorder_run(di_recorder *r, distac_vit *student, di_recorder_key (*key)(const void *arg),
                               distac_status (*body)(void *arg), void *arg) {
     distac_context *c = student->context;

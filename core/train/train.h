@@ -74,8 +74,8 @@ typedef struct di_recorder {
     bool known;          /* there was one */
     void *recording;     /* NULL: none */
 } di_recorder;
-/* body(arg), which asks for work and waits for none of it; where there is no device, or the key is not that of the step
- * before, piece by piece. Everything that changes from step to step lies in the memory that the key names. */
+/* body(arg), which asks for work and waits for none of it; where there is no device, or the key is not that of the
+ * step before, piece by piece. Everything that changes from step to step lies in the memory that the key names. */
 distac_status di_recorder_run(di_recorder *recorder, distac_vit *student, di_recorder_key (*key)(const void *arg),
                               distac_status (*body)(void *arg), void *arg);
 void di_recorder_free(di_recorder *recorder, distac_context *context);

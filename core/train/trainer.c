@@ -93,8 +93,8 @@ typedef struct batch {
     di_targets targets;
 } batch;
 
-/* Labels and, with Mixup, the other labels, the permutation [size] each and lambda: one run of memory, so that it goes to
- * a device in one piece. */
+/* Labels and, with Mixup, the other labels, the permutation [size] each and lambda: one run of memory, so that it
+ * goes to a device in one piece. */
 typedef struct lists {
     int64_t *labels, *others, *permutation;
     double *lambda;
@@ -106,8 +106,8 @@ static lists lists_at(void *memory, int64_t size, bool mixed) {
     return (lists){at, at + size, at + 2 * size, (double *)(void *)(at + 3 * size)};
 }
 
-/* The labels to where the losses read them. Mixup has one lambda and one permutation, functions of the seed and the
- * number of updates done, so that a run continued from a saved state draws the same. */
+/* The labels to where the losses read them. Mixup has one lambda and one permutation, functions of the seed and
+ * the number of updates done, so that a run continued from a saved state draws the same. */
 static distac_status targets(distac_trainer *t, const int64_t *labels, batch *b, lists *there, double *lambda) {
     distac_context *c = t->learner.context;
     const bool mixed = t->loss.mixup > 0.0;

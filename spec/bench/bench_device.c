@@ -135,11 +135,13 @@ int main(int count, char **list) {
     double most = strcmp(size, "tiny") == 0 ? INFINITY : peak(c); /* tiny is for start-up */
     printf(
         "{\"who\":\"distac\",\"size\":\"%s\",\"products\":\"%s\",\"batch\":%lld,\"steps\":%lld,\"seconds\":%.3f,"
-        "\"images_per_s\":%.1f,\"ms_per_step\":%.3f,\"flops_image\":%.6g,\"tflops\":%.2f,\"peak_tflops\":%.2f,\"share\":%.3f,"
+        "\"images_per_s\":%.1f,\"ms_per_step\":%.3f,\"flops_image\":%.6g,\"tflops\":%.2f,\"peak_tflops\":%.2f,"
+        "\"share\":%.3f,"
         "\"open_s\":%.3f,\"models_s\":%.3f,\"first_step_s\":%.3f,\"memory_peak\":%lld,\"loss\":%.6g}\n",
         size, products, (long long)batch, (long long)done, end - start, (double)(batch * done) / (end - start),
-        (end - start) * 1e3 / (double)done, 4.0 * forward_flops(&config), flops, isfinite(most) ? most : 0.0, isfinite(most) ? flops / most : 0.0, opened - begin,
-        ready - opened, first - ready, (long long)info.memory_peak, stats.loss);
+        (end - start) * 1e3 / (double)done, 4.0 * forward_flops(&config), flops, isfinite(most) ? most : 0.0,
+        isfinite(most) ? flops / most : 0.0, opened - begin, ready - opened, first - ready,
+        (long long)info.memory_peak, stats.loss);
     distac_tensor_release(weight);
     distac_tensor_release(images);
     distac_tensor_release(there);

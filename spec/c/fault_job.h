@@ -1,5 +1,5 @@
-/* fault_job.h: what the programs with failing calls share: a folder of their own, and work that stops at the first error
- * and then releases everything. */
+/* fault_job.h: what the programs with failing calls share: a folder of their own, and work that stops at the first
+ * error and then releases everything. */
 #ifndef FAULT_JOB_H
 #define FAULT_JOB_H
 
@@ -43,8 +43,9 @@ UNUSED static void must_copy(const char *from, const char *to) {
     if (system(command) != 0) fail_msg("cannot do: %s", command);
 }
 
-UNUSED static const distac_vit_config tiny = {.image = 8, .patch = 4, .channels = 3, .width = 16, .layers = 1, .heads = 2,
-                                              .mlp = 32, .dim = 8, .activation = DISTAC_ACT_GELU};
+UNUSED static const distac_vit_config tiny = {
+    .image = 8, .patch = 4, .channels = 3, .width = 16, .layers = 1, .heads = 2, .mlp = 32, .dim = 8,
+    .activation = DISTAC_ACT_GELU};
 
 UNUSED static void save_model(distac_context *context, uint64_t seed, const char *name) {
     char path[256];

@@ -5,8 +5,8 @@
 #include "faults.h"
 
 /* ---- faults_owners.c ---- */
-/* Of a matrix library, and of the compiler's library that is told of LuaJIT's compiled code, no call fails: they do not
- * look whether it did. */
+/* Of a matrix library, and of the compiler's library that is told of LuaJIT's compiled code, no call fails: they
+ * do not look whether it did. */
 typedef enum { ANYONE, LINKER, MATRIX } owner;
 /* Looks which libraries are loaded now. */
 void owners_note(void);

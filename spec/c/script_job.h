@@ -1,4 +1,4 @@
-/* script_job.h: a small whole job in Lua for hosts: a recipe that is loaded, two steps of fine-tuning and a merge. */
+/* script_job.h: a small whole job in Lua for hosts: a recipe is loaded, two steps of fine-tuning, a merge. */
 #ifndef SCRIPT_JOB_H
 #define SCRIPT_JOB_H
 
@@ -11,8 +11,10 @@ static const char recipe[] =
     "return distac.recipe {\n"
     "    name = 'tiny',\n"
     "    suite = distac.folder_suite { root = 'ROOT/suite', model = 'ROOT/base.safetensors', scale = 20 },\n"
-    "    finetune = { steps = 2, batch = 2, lr = 1e-3, loss = distac.loss.cross_entropy { label_smoothing = 0.1 } },\n"
-    "    condition = { kappa = 1, temperature = { teacher = 1, student = 10 }, beta = 0.5, steps = 2, batch = 2 },\n"
+    "    finetune = { steps = 2, batch = 2, lr = 1e-3, "
+    "loss = distac.loss.cross_entropy { label_smoothing = 0.1 } },\n"
+    "    condition = { kappa = 1, temperature = { teacher = 1, student = 10 }, "
+    "beta = 0.5, steps = 2, batch = 2 },\n"
     "    merge = { 'task_arithmetic', 'ties' }, lambda = distac.grid(0, 1, 0.5),\n"
     "}\n";
 
@@ -47,7 +49,8 @@ static char *with_root(const char *text) {
 }
 
 /* Opens a script, runs the text, takes its result, closes. */
-UNUSED static distac_status script_run(const distac_script_desc *desc, const char *run, char *digest, char text[512]) {
+UNUSED static distac_status script_run(const distac_script_desc *desc, const char *run, char *digest,
+                                       char text[512]) {
     distac_script *script = NULL;
     const char *json = NULL;
     distac_status status = distac_script_open(desc, &script);
@@ -76,8 +79,9 @@ UNUSED static int setup_script(void **state) {
     char command[400], path[256];
     if (setup(state) != 0) return -1;
     snprintf(command, sizeof command,
-             "cd %s && for t in one two; do for s in train validation test; do mkdir -p suite/$t/$s && cp -r data/a data/b "
-             "suite/$t/$s; done; done", root);
+             "cd %s && for t in one two; do for s in train validation test; do "
+             "mkdir -p suite/$t/$s && cp -r data/a data/b suite/$t/$s; done; done",
+             root);
     if (system(command) != 0) return -1;
     char *text = with_root(recipe);
     FILE *file = fopen(in_root(path, "recipe.lua"), "w");

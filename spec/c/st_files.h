@@ -1,4 +1,5 @@
-/* st_files.h: what the tests of safetensors files share: a folder, files made of bytes, what must be refused and why. */
+/* st_files.h: what the tests of safetensors files share: a
+ * folder, files made of bytes, what must be refused and why. */
 #ifndef ST_FILES_H
 #define ST_FILES_H
 
@@ -74,8 +75,8 @@ UNUSED static const char *make(uint64_t claimed, const void *header, size_t leng
     return path;
 }
 
-/* For other programs' tests: DISTAC_KEEP_FILES names a folder for the files of these tests and, beside each that is
- * refused, the reason. */
+/* For other programs' tests: DISTAC_KEEP_FILES names a folder for the
+ * files of these tests and, beside each that is refused, the reason. */
 UNUSED static void keep(const char *path, const char *reason) {
     const char *to = getenv("DISTAC_KEEP_FILES");
     static int count;

@@ -19,8 +19,8 @@ typedef struct work {
     distac_status expected;
 } work;
 
-/* The number of bad outcomes, each printed; sampled to take about so many seconds unless DISTAC_FAULTS is "all", or
- * "FROM-TO", the calls of this range. */
+/* The number of bad outcomes, each printed; sampled to take about so many seconds unless DISTAC_FAULTS is "all",
+ * or "FROM-TO", the calls of this range. */
 int sweep(const work *work, double seconds);
 
 #endif

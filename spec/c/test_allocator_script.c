@@ -1,5 +1,5 @@
-/* test_allocator_script.c: memory that comes from the host: all of it is counted and given back, and when the host has no
- * more, the call fails with ENOMEM and leaves nothing behind. */
+/* test_allocator_script.c: memory that comes from the host: all of it is counted and given back, and when the host
+ * has no more, the call fails with ENOMEM and leaves nothing behind. */
 #include "engine_life.h"
 #include "script_job.h"
 
@@ -25,7 +25,8 @@ static void *take(void *user, size_t bytes, size_t alignment) {
     memory[0] = bytes;
     memory[1] = alignment;
     atomic_fetch_add(&h->blocks, 1);
-    long long held = atomic_fetch_add(&h->bytes, (long long)bytes) + (long long)bytes, most = atomic_load(&h->most);
+    long long held = atomic_fetch_add(&h->bytes, (long long)bytes) + (long long)bytes,
+              most = atomic_load(&h->most);
     while (held > most && !atomic_compare_exchange_weak(&h->most, &most, held)) continue;
     memset((char *)memory + GUARD, 0x5a, bytes); /* nobody may count on zeros */
     return (char *)memory + GUARD;
@@ -42,7 +43,9 @@ static void give(void *user, void *memory, size_t bytes, size_t alignment) {
 }
 
 static void balanced(host *h) {
-    if (atomic_load(&h->blocks) != 0) fail_msg("%lld blocks of %lld bytes were not given back; wrong %lld, fail_at %lld above %lld", (long long)h->blocks, (long long)h->bytes, (long long)h->wrong, h->fail_at, h->fail_above);
+    if (atomic_load(&h->blocks) != 0)
+        fail_msg("%lld blocks of %lld bytes were not given back; wrong %lld, fail_at %lld above %lld",
+                 (long long)h->blocks, (long long)h->bytes, (long long)h->wrong, h->fail_at, h->fail_above);
     assert_int_equal(atomic_load(&h->bytes), 0);
     assert_int_equal(atomic_load(&h->wrong), 0);
 }
@@ -101,7 +104,8 @@ static void refusals(void **state) {
     distac_context_release(context);
 }
 
-static distac_status script_life(const distac_allocator *allocator, const char *text, char digest[65], char error[512]) {
+static distac_status script_life(const distac_allocator *allocator, const char *text, char digest[65],
+                                 char error[512]) {
     const distac_context_desc settings = {.threads = 2, .seed = 1};
     const distac_script_desc desc = {.engine = &settings, .allocator = allocator};
     return script_run(&desc, text, digest, error);

@@ -106,7 +106,8 @@ static void context_tells_and_cancels(void **state) {
 
 static void memory_is_counted_and_limited(void **state) {
     (void)state;
-    static const size_t sizes[] = {0, 1, 63, 64, 1000, 65535, 65536, 100000, 1 << 20, (1 << 21) - 1, 1 << 21, 5000000};
+    static const size_t sizes[] = {0,     1,      63,      64,            1000,    65535,
+                                   65536, 100000, 1 << 20, (1 << 21) - 1, 1 << 21, 5000000};
     distac_context *context = open_context(1, 0);
     distac_context_info info;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -208,7 +209,8 @@ static void philox_known_answers(void **state) {
     } known[] = {
         {0, 0, 0, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
         {UINT64_MAX, UINT64_MAX, UINT64_MAX, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {0x85a308d3243f6a88, 0x0370734413198a2e, 0x299f31d0a4093822, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+        {0x85a308d3243f6a88, 0x0370734413198a2e, 0x299f31d0a4093822,
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     for (size_t i = 0; i < 3; i++) {
         uint32_t out[4];
@@ -306,9 +308,16 @@ static void nearest_names(void **state) {
     static const char *const names[] = {"average", "task_arithmetic", "ties", "consensus_ta", "tsvm"};
     static const struct {
         const char *name, *nearest;
-    } cases[] = {{"tsvn", "tsvm"},      {"teis", "ties"},          {"TIES", "ties"},  {"averge", "average"},
-                 {"consensus", "consensus_ta"}, {"task_arithmatic", "task_arithmetic"}, {"arithmetic", "task_arithmetic"},
-                 {"zzzzzz", NULL},      {"", NULL},                {"x", NULL}};
+    } cases[] = {{"tsvn", "tsvm"},
+                 {"teis", "ties"},
+                 {"TIES", "ties"},
+                 {"averge", "average"},
+                 {"consensus", "consensus_ta"},
+                 {"task_arithmatic", "task_arithmetic"},
+                 {"arithmetic", "task_arithmetic"},
+                 {"zzzzzz", NULL},
+                 {"", NULL},
+                 {"x", NULL}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *found = di_nearest(cases[i].name, 5, names);
         if (!cases[i].nearest)

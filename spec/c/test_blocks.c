@@ -1,5 +1,6 @@
-/* test_blocks.c: the shortcuts of inference against the entries that they stand for, in every table that this processor
- * runs: halves of a block bit for bit, the class tokens' attention up to rounding; the same bits on any number of threads. */
+/* test_blocks.c: the shortcuts of inference against the entries that they stand for,
+ * in every table that this processor runs: halves of a block bit for bit, the class
+ * tokens' attention up to rounding; the same bits on any number of threads. */
 #include "kernel_reference.h"
 
 static bool open_products(world *w, const char *set, int32_t threads, int kind) {
@@ -45,13 +46,14 @@ static void mlp_case(world *w, int64_t M, int64_t W, int64_t hidden, int32_t act
     array *normed = output(w, M * W), *active = output(w, M * hidden);
     const di_kernels *k = w->k;
     OK(k->layernorm(w->context, M, W, a.x->data, W, a.gamma->data, a.beta->data, normed->data, NULL, NULL));
-    OK(k->linear(w->context, M, hidden, W, normed->data, a.in->data, a.in_bias->data, act, NULL, NULL, active->data));
-    OK(k->linear(w->context, M, W, hidden, active->data, a.out->data, a.out_bias->data, DI_ACT_NONE, NULL, a.x->data,
-                 a.x->data));
+    OK(k->linear(w->context, M, hidden, W, normed->data, a.in->data, a.in_bias->data, act, NULL, NULL,
+                 active->data));
+    OK(k->linear(w->context, M, W, hidden, active->data, a.out->data, a.out_bias->data, DI_ACT_NONE, NULL,
+                 a.x->data, a.x->data));
     OK(k->mlp(w->context, M, W, hidden, act, &a.half, a.copy->data));
     if (!same(w, a.x, a.copy))
-        fail_msg("%s: mlp of %lld rows, %lld to %lld, activation %d: other bits than its parts", k->name, (long long)M,
-                 (long long)W, (long long)hidden, (int)act);
+        fail_msg("%s: mlp of %lld rows, %lld to %lld, activation %d: other bits than its parts", k->name,
+                 (long long)M, (long long)W, (long long)hidden, (int)act);
     for (int64_t i = 0; i < M * W; i++) assert_true(isfinite(get(w, a.copy, i)));
     forget(w);
 }
@@ -68,16 +70,18 @@ static void attend_case(world *w, int64_t B, int64_t N, int64_t W, int64_t H) {
                  a.x->data));
     OK(k->attend(w->context, B, N, W, H, &a.half, a.copy->data));
     if (!same(w, a.x, a.copy))
-        fail_msg("%s: attend, %lld images of %lld tokens, %lld columns, %lld heads: other bits than its parts", k->name,
-                 (long long)B, (long long)N, (long long)W, (long long)H);
+        fail_msg("%s: attend, %lld images of %lld tokens, %lld columns, %lld heads: other bits than its parts",
+                 k->name, (long long)B, (long long)N, (long long)W, (long long)H);
     for (int64_t i = 0; i < B * N * W; i++) assert_true(isfinite(get(w, a.copy, i)));
     forget(w);
 }
 
 /* out = row 0 of the attention over what the linear layer makes of x */
 static void first_case(world *w, int64_t B, int64_t N, int64_t W, int64_t H) {
-    array *x = input(w, B * N * W), *weight = weights(w, 3 * W * W, W), *bias = input(w, 3 * W), *out = output(w, B * W);
-    double *qkv = calloc((size_t)(B * N * 3 * W + 1), sizeof *qkv), *probs = calloc((size_t)(B * H * N * N + 1), sizeof *probs);
+    array *x = input(w, B * N * W), *weight = weights(w, 3 * W * W, W), *bias = input(w, 3 * W),
+          *out = output(w, B * W);
+    double *qkv = calloc((size_t)(B * N * 3 * W + 1), sizeof *qkv),
+           *probs = calloc((size_t)(B * H * N * N + 1), sizeof *probs);
     double *all = calloc((size_t)(B * N * W + 1), sizeof *all);
     for (int64_t i = 0; i < weight->n; i++) weight->want[i] = get(w, weight, i);
     ref_gemm(false, true, B * N, 3 * W, W, 1, x->want, W, weight->want, W, 0, qkv, 3 * W);
@@ -93,8 +97,10 @@ static void every_table(void **state) {
     static const int32_t threads[] = {1, 2, 5};
     static const int64_t shapes[][3] = {{1, 8, 8},    {3, 5, 7},      {56, 32, 64},  {57, 33, 129},
                                         {300, 48, 96}, {130, 64, 1600}, {61, 800, 90}, {0, 4, 4}};
-    static const int64_t firsts[][4] = {{1, 1, 1, 1}, {2, 3, 6, 2}, {3, 17, 64, 4}, {2, 65, 30, 3}, {33, 5, 48, 1}};
-    static const int64_t attends[][4] = {{1, 1, 1, 1}, {7, 3, 6, 2}, {3, 50, 64, 1}, {2, 65, 30, 3}, {37, 17, 32, 4}};
+    static const int64_t firsts[][4] = {
+        {1, 1, 1, 1}, {2, 3, 6, 2}, {3, 17, 64, 4}, {2, 65, 30, 3}, {33, 5, 48, 1}};
+    static const int64_t attends[][4] = {
+        {1, 1, 1, 1}, {7, 3, 6, 2}, {3, 50, 64, 1}, {2, 65, 30, 3}, {37, 17, 32, 4}};
     int tables = 0;
     for (int t = 0; t < COUNT(sets) * 3; t++) {
         uint64_t first[COUNT(firsts)];

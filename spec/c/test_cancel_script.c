@@ -1,6 +1,6 @@
-/* test_cancel_script.c: every long call ends soon after a cancel from another thread. Each piece of work goes on for ever;
- * what is counted is the processor time of the process from the cancel to the end of the run, which a busy machine does
- * not lengthen. DISTAC_CANCEL=N cancels each N times at other places, and prints the longest. */
+/* test_cancel_script.c: every long call ends soon after a cancel from another thread. Each piece of work goes on
+ * for ever; what is counted is the processor time of the process from the cancel to the end of the run, which a
+ * busy machine does not lengthen. DISTAC_CANCEL=N cancels each N times at other places, and prints the longest. */
 #include "script_job.h"
 
 #include <pthread.h>
@@ -18,7 +18,8 @@ static double used(void) {
 static const char prelude[] =
     "distac = require 'distac'\n"
     "raw = require 'distac.raw'\n"
-    "model = distac.vit { image = 32, patch = 4, channels = 3, width = 256, layers = 6, heads = 4, dim = 64, activation = 'gelu', seed = 1 }\n"
+    "model = distac.vit { image = 32, patch = 4, channels = 3, width = 256, layers = 6, "
+    "heads = 4, dim = 64, activation = 'gelu', seed = 1 }\n"
     "teacher = model:clone()\n"
     "head = distac.head(distac.randn({ 10, 64 }, { seed = 3 }))\n"
     "images = distac.randn({ 512, 3, 32, 32 }, { seed = 4 })\n"
@@ -26,7 +27,8 @@ static const char prelude[] =
     "few = (255 * distac.rand({ 64, 3, 32, 32 }, { seed = 4 })):to 'u8'\n"
     "data = distac.dataset.tensors(few, labels:narrow(1, 1, 64), 10)\n"
     "local function wide(seed)\n"
-    "    return distac.checkpoint { a = distac.randn({ 1024, 1024 }, { seed = seed }), b = distac.randn({ 1536, 1024 }, { seed = seed + 50 }) }\n"
+    "    return distac.checkpoint { a = distac.randn({ 1024, 1024 }, { seed = seed }), "
+    "b = distac.randn({ 1536, 1024 }, { seed = seed + 50 }) }\n"
     "end\n"
     "base, models, taus = wide(1), {}, {}\n"
     "for i = 1, 4 do models[i] = wide(1 + i) taus[i] = distac.taskvector(models[i], base) end\n"
@@ -34,7 +36,8 @@ static const char prelude[] =
     "trained = model:checkpoint()\n"
     "others = {}\n"
     "for i = 1, 2 do\n"
-    "    local m = distac.vit { image = 32, patch = 4, channels = 3, width = 256, layers = 6, heads = 4, dim = 64, activation = 'gelu', seed = 1 + i }\n"
+    "    local m = distac.vit { image = 32, patch = 4, channels = 3, width = 256, layers = 6, "
+    "heads = 4, dim = 64, activation = 'gelu', seed = 1 + i }\n"
     "    others[i] = distac.taskvector(m:checkpoint(), trained)\n"
     "end\n"
     "input = { model = model, data = { { dataset = data, head = head }, { dataset = data, head = head } } }\n"
@@ -46,8 +49,10 @@ static const struct {
     const char *name, *run; /* run: again and again */
 } works[] = {
     {"features", "model:features(images)"},
-    {"fine-tuning", "local s = distac.finetune_step { model = model, head = head, optimizer = distac.adamw { lr = 1e-3 } } s(images, labels)"},
-    {"distillation", "local s = distac.kd_step { student = model, teacher = teacher, head = head, optimizer = distac.adamw { lr = 1e-3 } } s(images)"},
+    {"fine-tuning", "local s = distac.finetune_step { model = model, head = head, "
+                    "optimizer = distac.adamw { lr = 1e-3 } } s(images, labels)"},
+    {"distillation", "local s = distac.kd_step { student = model, teacher = teacher, head = head, "
+                     "optimizer = distac.adamw { lr = 1e-3 } } s(images)"},
     {"evaluation", "require('distac.doctor').confidence(data, model, head, 64)"},
     {"saving", "distac.save('ROOT/big.safetensors', big)"},
     {"saving as bf16", "distac.save('ROOT/big.safetensors', big, { dtype = 'bf16' })"},
@@ -57,8 +62,10 @@ static const struct {
     {"doctor", "require('distac.doctor').examine(base, models, { 'a', 'b', 'c', 'd' })"},
     {"pictures", "for b in distac.loader(pictures, { batch = 64, seed = 1 }):batches(4) do end"},
     {"cache of pictures", "packs = (packs or 0) + 1 pictures:cache('ROOT/packs' .. packs)"},
-    {"tokenizer", "vocabulary = vocabulary or distac.tokenizer 'spec/golden/bpe/vocab.json' vocabulary:encode(text)"},
-    {"product", "distac.matmul(distac.randn({ 2048, 2048 }, { seed = 1 }), distac.randn({ 2048, 2048 }, { seed = 2 }))"},
+    {"tokenizer", "vocabulary = vocabulary or "
+                  "distac.tokenizer 'spec/golden/bpe/vocab.json' vocabulary:encode(text)"},
+    {"product", "distac.matmul(distac.randn({ 2048, 2048 }, { seed = 1 }), "
+                "distac.randn({ 2048, 2048 }, { seed = 2 }))"},
     {"singular values", "square:svd()"}, /* one call of LAPACK goes to its end, for 512x512 within this */
     {"eigenvalues", "(square + square:transpose(1, 2)):eigh()"},
     {"random numbers", "distac.randn({ 4096, 4096 }, { seed = 1 })"},
@@ -154,8 +161,9 @@ static int setup_cancel(void **state) {
     char command[600];
     if (setup(state) != 0) return -1;
     snprintf(command, sizeof command,
-             "cd %s && mkdir -p many/a many/b && for i in $(seq 60); do cp data/b/1.jpg many/a/$i.jpg; cp data/b/2.jpg many/b/$i.jpg; "
-             "done", root);
+             "cd %s && mkdir -p many/a many/b && "
+             "for i in $(seq 60); do cp data/b/1.jpg many/a/$i.jpg; cp data/b/2.jpg many/b/$i.jpg; done",
+             root);
     return system(command);
 }
 

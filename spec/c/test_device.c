@@ -1,5 +1,6 @@
-/* test_device.c: encoder, heads, training and distillation steps on a device beside the same on the CPU, and beside
- * themselves: the same bits in every run, refused steps that change nothing. Skipped where there is no device. */
+/* test_device.c: encoder, heads, training and distillation steps on a device
+ * beside the same on the CPU, and beside themselves: the same bits in every
+ * run, refused steps that change nothing. Skipped where there is no device. */
 #include "mini.h"
 
 #include <time.h>
@@ -93,7 +94,8 @@ static void add_stats(record *r, const distac_step_stats *s) {
 }
 
 static void passes(bench *b, record *r) {
-    distac_tensor *features = NULL, *again = NULL, *logits = NULL, *dlogits = NULL, *dfeatures = NULL, *grads = NULL;
+    distac_tensor *features = NULL, *again = NULL, *logits = NULL;
+    distac_tensor *dlogits = NULL, *dfeatures = NULL, *grads = NULL;
     OK(distac_vit_features(b->vit, b->images, &features));
     add_tensor(r, features);
     OK(distac_vit_forward(b->vit, b->images, &again));
@@ -106,8 +108,8 @@ static void passes(bench *b, record *r) {
     OK(distac_loss(&loss, logits, b->labels, dlogits, &value));
     add(r, &value, 1);
     OK(distac_head_backward(b->head, again, dlogits, NULL, &dfeatures));
-    OK(distac_tensor_create_beside(b->flat, distac_tensor_dtype(b->flat), 1, &(int64_t){distac_tensor_numel(b->flat)},
-                                   &grads));
+    OK(distac_tensor_create_beside(b->flat, distac_tensor_dtype(b->flat), 1,
+                                   &(int64_t){distac_tensor_numel(b->flat)}, &grads));
     OK(distac_vit_backward(b->vit, dfeatures, grads));
     add_tensor(r, grads);
     OK(distac_loss_entropy(logits, dlogits, &value));
@@ -134,7 +136,9 @@ static void trains(bench *b, record *r, const distac_loss_desc *loss, int64_t mi
 
 static void plain(bench *b, record *r) { trains(b, r, &(distac_loss_desc){.label_smoothing = 0.1}, 0, false); }
 static void mixed(bench *b, record *r) { trains(b, r, &(distac_loss_desc){.mixup = 1.0}, 4, true); }
-static void focal(bench *b, record *r) { trains(b, r, &(distac_loss_desc){.kind = DISTAC_LOSS_FOCAL, .gamma = 2}, 0, true); }
+static void focal(bench *b, record *r) {
+    trains(b, r, &(distac_loss_desc){.kind = DISTAC_LOSS_FOCAL, .gamma = 2}, 0, true);
+}
 
 /* Steps with a teacher, with batches of other sizes between, and with given logits. */
 static void distills(bench *b, record *r) {
@@ -242,8 +246,8 @@ static void images_as_on_the_cpu(void **state) {
     for (int q = 0; q < 8; q++) free(values[q / 4][q % 4]);
 }
 
-/* Batches that are read ahead set out before they are asked for: the same as the CPU's, in order, out of it and twice,
- * while steps are computed between them. */
+/* Batches that are read ahead set out before they are asked for: the same as the CPU's, in order, out of it and
+ * twice, while steps are computed between them. */
 static void batches_sent_ahead(void **state) {
     (void)state;
     enum { IMAGES = 23, PIXELS = 3 * 14 * 14, TAKEN = 14 };
@@ -260,7 +264,8 @@ static void batches_sent_ahead(void **state) {
         distac_trainer *trainer = NULL;
         distac_step_stats stats;
         OK(distac_tensor_create(b.context, DISTAC_U8, 4, shape, &pixels));
-        for (int i = 0; i < IMAGES * PIXELS; i++) ((uint8_t *)distac_tensor_data(pixels))[i] = (uint8_t)(i * 37 % 251);
+        for (int i = 0; i < IMAGES * PIXELS; i++)
+            ((uint8_t *)distac_tensor_data(pixels))[i] = (uint8_t)(i * 37 % 251);
         OK(distac_dataset_create(pixels, NULL, 0, &set));
         OK(distac_loader_create(set, BATCH, 7, &loader));
         OK(distac_loader_workers(loader, 2, 3));
@@ -285,8 +290,8 @@ static void batches_sent_ahead(void **state) {
     free(values[1].values);
 }
 
-/* An image that is not a number: the step names a parameter tensor and nothing moves; the next one is as if it had not
- * been. */
+/* An image that is not a number: the step names a parameter tensor
+ * and nothing moves; the next one is as if it had not been. */
 static void refused_steps_change_nothing(void **state) {
     (void)state;
     bench b;
@@ -314,8 +319,8 @@ static void refused_steps_change_nothing(void **state) {
     bench_free(&b);
 }
 
-/* Encoders in bfloat16 read copies of their parameters: after every way to change these, features are those of a new
- * encoder with the same parameters. */
+/* Encoders in bfloat16 read copies of their parameters: after every way to change these, features are those of a
+ * new encoder with the same parameters. */
 static void copies_follow_the_parameters(void **state) {
     (void)state;
     bench b;

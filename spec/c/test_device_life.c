@@ -1,5 +1,6 @@
-/* test_device_life.c: a context's life on a CUDA device: memory, transfers, failures at any call, a device that is lost. What
- * needs a device that fails when it is told to runs on the emulated one alone; without any device all is skipped. */
+/* test_device_life.c: a context's life on a CUDA device: memory, transfers, failures
+ * at any call, a device that is lost. What needs a device that fails when it is told
+ * to runs on the emulated one alone; without any device all is skipped. */
 #define _GNU_SOURCE 1
 #include "backend/backend.h"
 
@@ -179,8 +180,8 @@ static distac_status work(distac_context *c) {
     return status;
 }
 
-/* Every call of CUDA fails once: without memory, or for another reason. The context works again after it, and nothing
- * is lost. */
+/* Every call of CUDA fails once: without memory, or for another
+ * reason. The context works again after it, and nothing is lost. */
 static void any_call_may_fail(void **state) {
     static const int errors[] = {NO_MEMORY, OTHER};
     distac_context *c = device();
@@ -253,7 +254,8 @@ static void a_full_device_goes_on(void **state) {
     (void)state;
 }
 
-/* Lost at whatever call: every later one says so, with the same code; the CPU goes on, and the context can be closed. */
+/* Lost at whatever call: every later one says so, with the same
+ * code; the CPU goes on, and the context can be closed. */
 static void a_lost_device_stays_lost(void **state) {
     distac_context_release(device());
     for (long long at = 1; at < 60; at += 3) {

@@ -138,7 +138,8 @@ static void failing_disk(void **state) {
         for (size_t e = 0; e < sizeof errors / sizeof errors[0]; e++)
             for (int onward = 0; onward < 2; onward++) {
                 char name[64];
-                snprintf(name, sizeof name, "%s, %s", writers[i].name, errors[e] < 0 ? "short writes" : strerror(errors[e]));
+                snprintf(name, sizeof name, "%s, %s", writers[i].name,
+                         errors[e] < 0 ? "short writes" : strerror(errors[e]));
                 work w = {.name = name, .run = over_older, .arg = &writers[i], .folder = root, .kinds = FAULT_DISK,
                           .error = errors[e], .onward = onward == 1, .expected = DISTAC_EIO};
                 bad += sweep(&w, 0);

@@ -1,5 +1,5 @@
-/* test_faults_files.c: every allocation fails in turn while each kind of file is read and written, and while each method
- * merges (see test_faults.c). */
+/* test_faults_files.c: every allocation fails in turn while each kind of file is read and written, and while each
+ * method merges (see test_faults.c). */
 #include "fault_job.h"
 
 typedef distac_status (*piece)(distac_context *context, const char *argument, char *digest);

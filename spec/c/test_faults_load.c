@@ -48,8 +48,8 @@ static distac_status ask(char text[512]) {
     return status;
 }
 
-/* The backend is looked for while loading fails, and again when it does not. In a process of its own, as what is loaded
- * stays. Its exit code tells what was wrong. */
+/* The backend is looked for while loading fails, and again when it does not. In a process of its own, as what is
+ * loaded stays. Its exit code tells what was wrong. */
 static int look_again(const char *wanted, int32_t devices) {
     char text[512];
     distac_context *context = NULL;

@@ -1,5 +1,6 @@
-/* test_faults_script.c: every allocation fails in turn under a Lua state with the engine in it: Lua's, the binding's and
- * the engine's, from opening the script through loading a recipe, two steps and a merge to closing it. */
+/* test_faults_script.c: every allocation fails in turn under a Lua state with
+ * the engine in it: Lua's, the binding's and the engine's, from opening the
+ * script through loading a recipe, two steps and a merge to closing it. */
 #include "script_job.h"
 
 static void memory_of_a_script(void **state) {
@@ -14,8 +15,13 @@ static void memory_of_a_script(void **state) {
 static void libraries_of_a_script(void **state) {
     (void)state;
     char *text = with_root(job);
-    swept((work){.name = "libraries of a script", .run = whole_life, .arg = text, .folder = root, .kinds = FAULT_LOAD,
-                 .expected = DISTAC_EINVAL}, 0);
+    swept((work){.name = "libraries of a script",
+                 .run = whole_life,
+                 .arg = text,
+                 .folder = root,
+                 .kinds = FAULT_LOAD,
+                 .expected = DISTAC_EINVAL},
+          0);
     free(text);
 }
 

@@ -208,14 +208,17 @@ static void hashes_are_sha256(void **state) {
     (void)state;
     distac_strings *hex = NULL;
     assert_int_equal(distac_hash_text("abc", 3, &hex), DISTAC_OK);
-    assert_string_equal(distac_strings_get(hex, 0), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_string_equal(distac_strings_get(hex, 0),
+                        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     distac_strings_release(hex);
     assert_int_equal(distac_hash_text("", 0, &hex), DISTAC_OK);
-    assert_string_equal(distac_strings_get(hex, 0), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    assert_string_equal(distac_strings_get(hex, 0),
+                        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     distac_strings_release(hex);
     assert_int_equal(distac_path_write(in_folder("h"), "abc", 3), DISTAC_OK);
     assert_int_equal(distac_hash_file(in_folder("h"), &hex), DISTAC_OK);
-    assert_string_equal(distac_strings_get(hex, 0), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_string_equal(distac_strings_get(hex, 0),
+                        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     distac_strings_release(hex);
     assert_int_equal(distac_hash_file(folder, &hex), DISTAC_EIO);
     assert_int_equal(distac_hash_text("abc", -1, &hex), DISTAC_EINVAL);

@@ -1,5 +1,5 @@
-/* test_host_script.c: what a host has set stays as it is, and does not change results: its locale, its floating-point
- * mode, its signal handlers, its streams, its umask. */
+/* test_host_script.c: what a host has set stays as it is, and does not change results: its locale, its
+ * floating-point mode, its signal handlers, its streams, its umask. */
 #define _GNU_SOURCE 1 /* feenableexcept */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -95,7 +95,8 @@ static void job(char digest[65]) {
     const char *json = NULL;
     if (distac_script_open(NULL, &script)) fail_msg("%s", distac_script_error(NULL));
     assert_int_equal(distac_script_set_string(script, "path", in_folder(path, "t.safetensors")), DISTAC_OK);
-    if (distac_script_run_string(script, text, (int64_t)strlen(text), "=job") || distac_script_result(script, &json))
+    if (distac_script_run_string(script, text, (int64_t)strlen(text), "=job") ||
+        distac_script_result(script, &json))
         fail_msg("%s", distac_script_error(script));
     strcat(all, json);
     distac_script_close(script);

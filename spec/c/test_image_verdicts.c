@@ -1,5 +1,5 @@
-/* test_image_verdicts.c: files of other people's test suites, where they are at hand: read as Pillow reads them, or as
- * their makers say. */
+/* test_image_verdicts.c: files of other people's test suites, where they
+ * are at hand: read as Pillow reads them, or as their makers say. */
 #include "data_files.h"
 
 /* Where ours differs from Pillow's answer, and why. A file that is in none of these rows must be refused by both,

@@ -11,8 +11,9 @@
 
 static void values(void **state) {
     (void)state;
-    static const char text[] = " {\"a\": [1, -2, 3.5, 1e-05, true, false, null, \"x\\u00e9\\ud83d\\ude00\\n\\/\"],\n"
-                               "\"b\": {}, \"c\": [], \"\": 9223372036854775807, \"d\": -9223372036854775808} ";
+    static const char text[] =
+        " {\"a\": [1, -2, 3.5, 1e-05, true, false, null, \"x\\u00e9\\ud83d\\ude00\\n\\/\"],\n"
+        "\"b\": {}, \"c\": [], \"\": 9223372036854775807, \"d\": -9223372036854775808} ";
     di_json_document document;
     size_t at;
     const char *rule;
@@ -53,8 +54,9 @@ static void values(void **state) {
 
 static void numbers(void **state) {
     (void)state;
-    static const char *const texts[] = {"0",      "-0",     "0.1",   "1e22",  "1e23",     "123456789.123456789", "2.5E+3",
-                                        "1e-400", "5e-324", "1e308", "0.3e1", "17.0e-01", "10000000000000000000000.5"};
+    static const char *const texts[] = {
+        "0",      "-0",     "0.1",   "1e22",  "1e23",     "123456789.123456789",      "2.5E+3",
+        "1e-400", "5e-324", "1e308", "0.3e1", "17.0e-01", "10000000000000000000000.5"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         di_json_document document;
         size_t at;
@@ -125,7 +127,8 @@ static void refusals(void **state) {
         char *exact = malloc(bytes + 1); /* nothing behind the text may be looked at */
         memcpy(exact, cases[i].text, bytes);
         exact = realloc(exact, bytes ? bytes : 1);
-        if (di_json_read(exact, bytes, &document, &at, &rule) != DISTAC_EFORMAT) fail_msg("%s: read", cases[i].text);
+        if (di_json_read(exact, bytes, &document, &at, &rule) != DISTAC_EFORMAT)
+            fail_msg("%s: read", cases[i].text);
         if (at != cases[i].at || !strstr(rule, cases[i].rule))
             fail_msg("%s: byte %zu: %s", cases[i].text, at, rule);
         free(exact);

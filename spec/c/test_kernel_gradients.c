@@ -125,7 +125,8 @@ static void gradients(void **state) {
             array *probs = output(&w, B * H * N * N);
             dx = output(&w, B * N * 3 * W);
             OK(k->attention(c, B, N, W, H, p.in[0]->data, probs->data, p.out->data));
-            OK(k->attention_backward(c, B, N, W, H, p.in[0]->data, probs->data, p.out->data, p.weight->data, dx->data));
+            OK(k->attention_backward(c, B, N, W, H, p.in[0]->data, probs->data, p.out->data, p.weight->data,
+                                     dx->data));
             differs(&p, attention_forward, 0, dx);
             forget(&w);
         }

@@ -369,7 +369,7 @@ static void cancel(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_table), cmocka_unit_test(on_a_device), cmocka_unit_test(choice),
-                                       cmocka_unit_test(cancel)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_table), cmocka_unit_test(on_a_device),
+                                       cmocka_unit_test(choice), cmocka_unit_test(cancel)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
-/* test_kernels_narrow.c: the entries of a device's table in bfloat16 against naive references in double on the rounded
- * inputs: odd sizes and whole tiles, what is added to and what is overwritten, guard words, the same bits in every run.
- * Skipped where there is no device that computes so. */
+/* test_kernels_narrow.c: the entries of a device's table in bfloat16 against naive references in double on the
+ * rounded inputs: odd sizes and whole tiles, what is added to and what is overwritten, guard words, the same bits
+ * in every run. Skipped where there is no device that computes so. */
 #include "kernel_reference.h"
 
 /* bfloat16 or float; `want` in double. */
@@ -36,7 +36,8 @@ static uint16_t to_bits(float value) { /* to nearest, ties to even; NaN stays */
 
 static double value_at(const narrow_array *a, int64_t i) {
     const unsigned char *at = a->memory + GUARD;
-    return a->half ? (double)from_bits(((const uint16_t *)(const void *)at)[i]) : (double)((const float *)(const void *)at)[i];
+    return a->half ? (double)from_bits(((const uint16_t *)(const void *)at)[i])
+                   : (double)((const float *)(const void *)at)[i];
 }
 static void set_at(narrow_array *a, int64_t i, double value) {
     unsigned char *at = a->memory + GUARD;
@@ -73,15 +74,17 @@ static void rounded_want(narrow_array *a) {
 
 static void there(bed *b) {
     for (int i = 0; i < b->count; i++)
-        assert_int_equal(di_there_put(b->context, b->list[i].there, b->list[i].memory, b->list[i].bytes), DISTAC_OK);
+        assert_int_equal(di_there_put(b->context, b->list[i].there, b->list[i].memory, b->list[i].bytes),
+                         DISTAC_OK);
 }
-#define RUN(b, call)                                                                                               \
-    do {                                                                                                           \
-        there(b);                                                                                                  \
-        if ((call) != DISTAC_OK) fail_msg("%s", distac_last_error());                                              \
+#define RUN(b, call)                                                                                              \
+    do {                                                                                                          \
+        there(b);                                                                                                 \
+        if ((call) != DISTAC_OK) fail_msg("%s", distac_last_error());                                             \
     } while (0)
 
-/* Everything is as wanted: of each array the errors are at most `part` of its size, together and each of the largest. */
+/* Everything is as wanted: of each array the errors are at most
+ * `part` of its size, together and each of the largest. */
 static void expect(bed *b, const char *what, double part) {
     for (int q = 0; q < b->count; q++) {
         narrow_array *a = &b->list[q];
@@ -113,7 +116,8 @@ enum { HALF = true, FULL = false };
 /* ---- linear layers ---- */
 
 static void linear_case(bed *b, int64_t M, int64_t N, int64_t K, int32_t act, bool bias, bool keep, int residual) {
-    narrow_array *x = given(b, HALF, M * K), *w = given(b, HALF, N * K), *c = given(b, HALF, N), *r = given(b, HALF, M * N);
+    narrow_array *x = given(b, HALF, M * K), *w = given(b, HALF, N * K), *c = given(b, HALF, N),
+                 *r = given(b, HALF, M * N);
     narrow_array *y = residual == 2 ? given(b, HALF, M * N) : fresh(b, HALF, M * N);
     narrow_array *pre = keep ? fresh(b, HALF, M * N) : NULL;
     const double *add = residual == 1 ? r->want : residual == 2 ? y->want : NULL;
@@ -165,7 +169,8 @@ static void linear(bed *b) {
 /* ---- LayerNorm ---- */
 
 static void layernorm_case(bed *b, int64_t M, int64_t C, int64_t stride, bool accumulate) {
-    narrow_array *x = given(b, HALF, M * stride), *g = given(b, FULL, C), *c = given(b, FULL, C), *y = fresh(b, HALF, M * C);
+    narrow_array *x = given(b, HALF, M * stride), *g = given(b, FULL, C), *c = given(b, FULL, C),
+                 *y = fresh(b, HALF, M * C);
     narrow_array *mean = fresh(b, FULL, M), *rstd = fresh(b, FULL, M), *dy = given(b, HALF, M * C);
     narrow_array *dx = given(b, HALF, M * stride), *dg = given(b, FULL, C), *db = given(b, FULL, C);
     ref_layernorm(M, C, x->want, stride, g->want, c->want, y->want, mean->want, rstd->want);
@@ -200,9 +205,10 @@ static void layernorm(bed *b) {
 
 static void attention_case(bed *b, int64_t B, int64_t N, int64_t W, int64_t H) {
     char name[96];
-    snprintf(name, sizeof name, "attention of [%lld,%lld,%lld], %lld heads", (long long)B, (long long)N, (long long)W,
-             (long long)H);
-    narrow_array *qkv = given(b, HALF, B * N * 3 * W), *out = fresh(b, HALF, B * N * W), *lse = fresh(b, FULL, B * H * N);
+    snprintf(name, sizeof name, "attention of [%lld,%lld,%lld], %lld heads", (long long)B, (long long)N,
+             (long long)W, (long long)H);
+    narrow_array *qkv = given(b, HALF, B * N * 3 * W), *out = fresh(b, HALF, B * N * W),
+                 *lse = fresh(b, FULL, B * H * N);
     narrow_array *dout = given(b, HALF, B * N * W), *dqkv = fresh(b, HALF, B * N * 3 * W);
     double *probs = malloc((size_t)(B * H * N * N + 1) * sizeof *probs);
     assert_non_null(probs);
@@ -226,10 +232,10 @@ static void attention_case(bed *b, int64_t B, int64_t N, int64_t W, int64_t H) {
 
 static void attention(bed *b) {
     /* Widths of heads 64 and less in eights are the tensor cores'; 10 and 80 are not. */
-    static const int64_t shapes[][4] = {{2, 50, 128, 2}, {1, 257, 64, 1}, {1, 1, 64, 1},   {2, 16, 64, 1}, {1, 17, 64, 1},
-                                        {1, 63, 128, 2}, {1, 64, 64, 1},  {1, 65, 64, 1},  {1, 127, 64, 1}, {1, 129, 48, 2},
-                                        {3, 5, 24, 3},   {2, 33, 64, 2},  {1, 81, 112, 2}, {2, 5, 30, 3},  {1, 7, 160, 2},
-                                        {0, 3, 64, 1}};
+    static const int64_t shapes[][4] = {{2, 50, 128, 2}, {1, 257, 64, 1}, {1, 1, 64, 1},  {2, 16, 64, 1},
+                                        {1, 17, 64, 1},  {1, 63, 128, 2}, {1, 64, 64, 1}, {1, 65, 64, 1},
+                                        {1, 127, 64, 1}, {1, 129, 48, 2}, {3, 5, 24, 3},  {2, 33, 64, 2},
+                                        {1, 81, 112, 2}, {2, 5, 30, 3},   {1, 7, 160, 2}, {0, 3, 64, 1}};
     for (int s = 0; s < COUNT(shapes); s++)
         attention_case(b, shapes[s][0], shapes[s][1], shapes[s][2], shapes[s][3]);
     /* What is not a number is not one afterwards. */
@@ -275,7 +281,8 @@ static void embedding(bed *b) {
             b->k->rows_first(b->context, B, N, W, x->data, first->data))
             fail_msg("%s", distac_last_error());
         expect(b, "tokens", 1e-4); /* added in float, then rounded: ties may fall to the other side */
-        narrow_array *dx = given(b, HALF, B * N * W), *de = fresh(b, HALF, B * (N - 1) * W), *dfirst = given(b, HALF, B * W);
+        narrow_array *dx = given(b, HALF, B * N * W), *de = fresh(b, HALF, B * (N - 1) * W),
+                     *dfirst = given(b, HALF, B * W);
         narrow_array *dcls = given(b, FULL, W), *dpos = given(b, FULL, N * W), *spread = fresh(b, HALF, B * N * W);
         for (int64_t i = 0; i < B * N * W; i++) {
             int64_t w = i % W, t = i / W % N, n = i / (W * N);
@@ -312,9 +319,11 @@ static void project(bed *b) {
 /* An update leaves the parameters rounded in the copy; a refused one touches neither. */
 static void update(bed *b) {
     enum { N = 4099 };
-    const di_adamw rule = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1, .scale = 1, .limit = 1e18};
+    const di_adamw rule = {
+        .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1, .scale = 1, .limit = 1e18};
     for (int refused = 0; refused < 2; refused++) {
-        narrow_array *g = given(b, FULL, N), *m = given(b, FULL, N), *v = given(b, FULL, N), *theta = given(b, FULL, N);
+        narrow_array *g = given(b, FULL, N), *m = given(b, FULL, N), *v = given(b, FULL, N),
+                     *theta = given(b, FULL, N);
         narrow_array *copy = given(b, HALF, N), *numbers = fresh(b, FULL, sizeof(di_step) / 4);
         di_step step = {.rate = {0.01, 0}, .updates = {4, 0}, .factor = {0.5, 0}, .refused = refused};
         for (int64_t i = 0; i < N; i++) set_at(v, i, v->want[i] = fabs(v->want[i]));

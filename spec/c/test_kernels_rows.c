@@ -1,6 +1,6 @@
-/* test_kernels_rows.c: the kernels around an encoder, like test_kernels.c the others: rows that are picked, pixels,
- * projections, losses of rows, the numbers of a training step, sums of task vectors. What is no array of the table's type
- * lies where the table computes. */
+/* test_kernels_rows.c: the kernels around an encoder, like test_kernels.c the others: rows that are picked,
+ * pixels, projections, losses of rows, the numbers of a training step, sums of task vectors. What is no array of
+ * the table's type lies where the table computes. */
 #include "kernel_reference.h"
 
 static void *lay(const world *w, const void *host, size_t bytes) {
@@ -23,7 +23,8 @@ static void near_number(world *w, const char *what, double got, double want, dou
 }
 
 static void gather(world *w) {
-    static const int64_t shapes[][3] = {{1, 1, 1}, {7, 5, 3}, {70, 300, 40}, {0, 4, 4}, {5, 1, 2000}}; /* n, C, rows */
+    static const int64_t shapes[][3] = {
+        {1, 1, 1}, {7, 5, 3}, {70, 300, 40}, {0, 4, 4}, {5, 1, 2000}}; /* n, C, rows */
     for (int s = 0; s < COUNT(shapes); s++) {
         int64_t n = shapes[s][0], C = shapes[s][1], rows = shapes[s][2], list[70];
         array *x = input(w, rows * C), *y = output(w, n * C);
@@ -47,7 +48,8 @@ static void pixels(world *w) {
         array *x = output(w, n * CHANNELS * PLANE);
         for (int64_t i = 0; i < x->n; i++) {
             int64_t image = i / (CHANNELS * PLANE), rest = i % (CHANNELS * PLANE), c = rest / PLANE;
-            x->want[i] = (bytes[(listed ? list[image] : image) * CHANNELS * PLANE + rest] / 255.0 - mean[c]) / std[c];
+            int64_t byte = (listed ? list[image] : image) * CHANNELS * PLANE + rest;
+            x->want[i] = (bytes[byte] / 255.0 - mean[c]) / std[c];
         }
         void *from = lay(w, bytes, sizeof bytes), *order = lay(w, list, sizeof list);
         OK(w->k->pixels(w->context, n, CHANNELS, PLANE, from, listed ? order : NULL, mean, std, x->data));
@@ -89,8 +91,8 @@ static int64_t largest(int64_t C, const double *x) {
 }
 
 /* Loss of one row for one label, and its slope into d [C]. */
-static double one_loss(const distac_loss_desc *desc, int64_t C, int64_t label, const double *p, const double *log_p,
-                       double *d) {
+static double one_loss(const distac_loss_desc *desc, int64_t C, int64_t label, const double *p,
+                       const double *log_p, double *d) {
     if (desc->kind == DISTAC_LOSS_FOCAL) {
         double q = 1 - p[label], power = pow(q, desc->gamma);
         /* of -(1-p)^g log p for p, times p's own slope */
@@ -116,8 +118,10 @@ static void compare_rows(world *w, int64_t rows, const di_row *got, const di_row
 }
 
 static void losses(world *w) {
-    static const distac_loss_desc descs[] = {{DISTAC_LOSS_CROSS_ENTROPY, 0, 0, 0}, {DISTAC_LOSS_CROSS_ENTROPY, 0.1, 0, 0},
-                                             {DISTAC_LOSS_FOCAL, 0, 2, 0}, {DISTAC_LOSS_CROSS_ENTROPY, 0, 0, 1}};
+    static const distac_loss_desc descs[] = {{DISTAC_LOSS_CROSS_ENTROPY, 0, 0, 0},
+                                             {DISTAC_LOSS_CROSS_ENTROPY, 0.1, 0, 0},
+                                             {DISTAC_LOSS_FOCAL, 0, 2, 0},
+                                             {DISTAC_LOSS_CROSS_ENTROPY, 0, 0, 1}};
     static const int64_t shapes[][2] = {{1, 2}, {5, 10}, {33, 100}, {2, 1001}};
     for (int s = 0; s < COUNT(shapes) * COUNT(descs) * 2; s++) {
         const distac_loss_desc *desc = &descs[s / 2 % COUNT(descs)];
@@ -161,7 +165,8 @@ static void distillation(world *w) {
     static const double temperatures[][2] = {{1, 1}, {10, 10}, {1, 4}};
     for (int s = 0; s < COUNT(shapes) * COUNT(temperatures) * 2; s++) {
         int64_t rows = shapes[s % COUNT(shapes)][0], C = shapes[s % COUNT(shapes)][1];
-        double tt = temperatures[s / COUNT(shapes) % 3][0], ts = temperatures[s / COUNT(shapes) % 3][1], scale = 0.5;
+        double tt = temperatures[s / COUNT(shapes) % 3][0], ts = temperatures[s / COUNT(shapes) % 3][1],
+               scale = 0.5;
         bool alone = s >= COUNT(shapes) * 3; /* the entropy */
         array *teacher = input(w, rows * C), *x = input(w, rows * C), *d = output(w, rows * C);
         double *p = calloc((size_t)(5 * C), sizeof *p), *lp = p + C, *q = p + 2 * C, *lq = p + 3 * C;
@@ -243,7 +248,8 @@ static void step(world *w) {
             m->want[i] = 0.9 * m->want[i] + 0.1 * d;
             v->want[i] = 0.999 * v->want[i] + 0.001 * d * d;
             theta->want[i] *= rule.coupled ? 1 : 1 - 0.01 * rule.weight_decay;
-            theta->want[i] -= 0.01 * (m->want[i] / (1 - pow(0.9, t))) / (sqrt(v->want[i] / (1 - pow(0.999, t))) + 1e-8);
+            double first = m->want[i] / (1 - pow(0.9, t)), second = v->want[i] / (1 - pow(0.999, t));
+            theta->want[i] -= 0.01 * first / (sqrt(second) + 1e-8);
         }
         check(w, 8);
     }
@@ -284,7 +290,9 @@ static const kernel_case cases[] = {
     {"project", project, {NEEDS(project), NEEDS(project_backward)}},
     {"losses", losses, {NEEDS(loss)}},
     {"distillation", distillation, {NEEDS(loss_kd), NEEDS(loss_entropy)}},
-    {"step", step, {NEEDS(step_begin), NEEDS(step_rows), NEEDS(step_gradient), NEEDS(step_decide), NEEDS(step_update)}},
+    {"step",
+     step,
+     {NEEDS(step_begin), NEEDS(step_rows), NEEDS(step_gradient), NEEDS(step_decide), NEEDS(step_update)}},
     {"sums", sums, {NEEDS(combine), NEEDS(square)}},
 };
 

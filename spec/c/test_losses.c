@@ -1,4 +1,5 @@
-/* test_losses.c: losses and what gradients start from: worked numbers, finite differences, extremes and refusals. */
+/* test_losses.c: losses and what gradients start from: worked
+ * numbers, finite differences, extremes and refusals. */
 #include "mini.h"
 #include "train/train.h"
 

@@ -1,5 +1,5 @@
-/* test_merge_random.c: the merging operators on random models against straightforward code in double that is written here and
- * shares nothing with the engine but LAPACK's dgesdd. */
+/* test_merge_random.c: the merging operators on random models against straightforward code in double that is
+ * written here and shares nothing with the engine but LAPACK's dgesdd. */
 #define _GNU_SOURCE 1 /* RTLD_DEFAULT */
 #include "merge_test.h"
 #include <dlfcn.h>
@@ -331,8 +331,8 @@ static void large_matrices(void **state) {
     }
 }
 
-/* The reference, too, keeps OpenBLAS to one thread: how its own threads wait for one another is hidden from the thread
- * sanitizer. */
+/* The reference, too, keeps OpenBLAS to one thread: how its own
+ * threads wait for one another is hidden from the thread sanitizer. */
 static int setup_alone(void **state) {
     void *symbol = dlsym(RTLD_DEFAULT, "openblas_set_num_threads");
     void (*set)(int);

@@ -1,5 +1,5 @@
-/* test_merge_run.c: what the executor promises beside the numbers: votes that are settled late, the same bits for any
- * instruction set and number of threads, bounded memory, whatever the number and the size of the models. */
+/* test_merge_run.c: what the executor promises beside the numbers: votes that are settled late, the same bits for
+ * any instruction set and number of threads, bounded memory, whatever the number and the size of the models. */
 #include "io/io.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -133,7 +133,10 @@ static void plain_ties(int models, int64_t n, double step, double keep, double *
 static void late_votes(void **state) {
     (void)state;
     enum { N = 100000, MODELS = 4 };
-    static const struct { int32_t threads; const char *kernels; } ways[] = {{1, NULL}, {2, NULL}, {7, NULL}, {2, "scalar"}};
+    static const struct {
+        int32_t threads;
+        const char *kernels;
+    } ways[] = {{1, NULL}, {2, NULL}, {7, NULL}, {2, "scalar"}};
     uint8_t *first = NULL;
     size_t first_size = 0;
     for (size_t way = 0; way < sizeof ways / sizeof ways[0]; way++) {
@@ -161,7 +164,8 @@ static void late_votes(void **state) {
             OK(distac_checkpoint_tensor(merged, distac_checkpoint_find(merged, "t0"), &tensor));
             OK(distac_tensor_read(tensor, N, got));
             for (int64_t i = 0; i < N; i++)
-                if (!(fabs(got[i] - want[i]) <= 4e-8)) fail_msg("[%lld]: %.9g, wanted %.9g", (long long)i, got[i], want[i]);
+                if (!(fabs(got[i] - want[i]) <= 4e-8))
+                    fail_msg("[%lld]: %.9g, wanted %.9g", (long long)i, got[i], want[i]);
             distac_tensor_release(tensor);
             distac_checkpoint_release(merged);
             free(want);
@@ -175,8 +179,8 @@ static void late_votes(void **state) {
     free(first);
 }
 
-/* Thresholds by a sample and its bounds (more than a million elements): the same bits for all instruction sets; memory
- * does not grow with the models, and the plan's bound holds. */
+/* Thresholds by a sample and its bounds (more than a million elements): the same bits for all instruction sets;
+ * memory does not grow with the models, and the plan's bound holds. */
 static void bounded(void **state) {
     (void)state;
     enum { N = 800000, MODELS = 24 };
@@ -252,7 +256,8 @@ static void small_tensors(void **state) {
         OK(distac_tensor_read(tensor, EACH, values));
         distac_tensor_release(tensor);
         for (int i = 0; i < EACH; i++)
-            if (!(values[i] == want[k * EACH + i])) fail_msg("[%d]: %.9g, wanted %.9g", i, values[i], want[k * EACH + i]);
+            if (!(values[i] == want[k * EACH + i]))
+                fail_msg("[%d]: %.9g, wanted %.9g", i, values[i], want[k * EACH + i]);
     }
     distac_checkpoint_release(of_small);
     distac_checkpoint_release(of_large);

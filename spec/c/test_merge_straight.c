@@ -1,5 +1,6 @@
-/* test_merge_straight.c: what is merged from floats to floats has the bits of what goes through rows of doubles, in memory
- * and to a file, for any number of models, threads and elements; and finds what is not finite, wherever it stands. */
+/* test_merge_straight.c: what is merged from floats to floats has the bits of what
+ * goes through rows of doubles, in memory and to a file, for any number of models,
+ * threads and elements; and finds what is not finite, wherever it stands. */
 #include "io/io.h"
 #include <math.h>
 #include <setjmp.h>
@@ -73,7 +74,9 @@ static float *element(distac_checkpoint *checkpoint, int tensor, int64_t i) {
     return (float *)distac_tensor_data(checkpoint->entries[tensor]->tensor) + i;
 }
 
-static void set(distac_merge *merge, const char *name, double value) { OK(distac_merge_set(merge, name, 1, &value)); }
+static void set(distac_merge *merge, const char *name, double value) {
+    OK(distac_merge_set(merge, name, 1, &value));
+}
 
 static distac_merge *method(distac_context *context, const char *name, int models) {
     distac_merge *merge;

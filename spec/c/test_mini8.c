@@ -1,5 +1,5 @@
-/* test_mini8.c: the tasks of the embedded benchmark: sizes, balance, the same data on every build, machine and number
- * of threads, within any limit of memory. */
+/* test_mini8.c: the tasks of the embedded benchmark: sizes, balance, the same data on every build, machine and
+ * number of threads, within any limit of memory. */
 #include "mini8_files.h"
 
 static const char *const tasks[8] = {"digits", "svhn", "fashion", "latin", "kana", "arabic", "hebrew", "texture"};

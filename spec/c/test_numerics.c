@@ -16,7 +16,8 @@ static void attention_case(world *w, int64_t N, int64_t H, double sharp, double 
     ref_attention_backward(1, N, W, H, qkv->want, probs->want, dout->want, dqkv->want);
     OK(w->k->attention(w->context, 1, N, W, H, qkv->data, probs->data, out->data));
     for (int64_t i = 0; i < N * W; i++) assert_true(fabs(get(w, out, i)) <= 1.5); /* a mean of values */
-    OK(w->k->attention_backward(w->context, 1, N, W, H, qkv->data, probs->data, out->data, dout->data, dqkv->data));
+    OK(w->k->attention_backward(w->context, 1, N, W, H, qkv->data, probs->data, out->data, dout->data,
+                                dqkv->data));
     check(w, growth);
 }
 

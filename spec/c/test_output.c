@@ -41,8 +41,10 @@ static const int64_t shape[] = {8};
 static distac_status open_four(const char *path, bool folder, int64_t shard, const char *note, int64_t *order,
                                di_output **out) {
     const di_file_type *u8 = di_file_type_named("U8"), *f32 = di_file_type_named("F32");
-    const di_st_item items[ITEMS] = {{"a", u8, 1, shape, 8, 3 * DI_LAZY_PARTS}, {"b", u8, 1, shape, 8, DI_LAZY_PARTS + 1},
-                                     {"c", u8, 1, shape, 8, DI_LAZY_PARTS}, {"d", f32, 1, shape, 32, 0}};
+    const di_st_item items[ITEMS] = {{"a", u8, 1, shape, 8, 3 * DI_LAZY_PARTS},
+                                     {"b", u8, 1, shape, 8, DI_LAZY_PARTS + 1},
+                                     {"c", u8, 1, shape, 8, DI_LAZY_PARTS},
+                                     {"d", f32, 1, shape, 32, 0}};
     const di_pair pair = {(char *)(uintptr_t)"note", (char *)(uintptr_t)note};
     const di_output_desc desc = {path, folder, shard, NULL, 1, &pair};
     return di_output_open(&desc, ITEMS, items, order, out);
@@ -55,7 +57,8 @@ static void put_all(di_output *output, const int64_t *order) {
         memset(end, order[i] == 3 ? 0 : 'a' + (int)order[i], n);
         end += n;
     }
-    for (size_t at = 0; at < sizeof bytes; at += 7) OK(di_output_put(output, bytes + at, sizeof bytes - at < 7 ? sizeof bytes - at : 7));
+    for (size_t at = 0; at < sizeof bytes; at += 7)
+        OK(di_output_put(output, bytes + at, sizeof bytes - at < 7 ? sizeof bytes - at : 7));
 }
 
 static void holds(const char *path, const char *name, const char *want) {
@@ -80,7 +83,8 @@ static void bytes_come_in_order(void **state) {
         put_all(output, order);
         OK(di_output_patch(output, 2, 6, "12345", 5)); /* over the end of c into b */
         OK(di_output_patch(output, 0, 0, "xy", 2));
-        const di_pair late = {(char *)(uintptr_t)"note", (char *)(uintptr_t)"2econ"}, longer = {late.key, (char *)(uintptr_t)"longer than that was"};
+        const di_pair late = {(char *)(uintptr_t) "note", (char *)(uintptr_t) "2econ"},
+                      longer = {late.key, (char *)(uintptr_t) "longer than that was"};
         assert_int_equal(distac_path_kind(path), way == 2 ? 2 : 0); /* of the way before */
         OK(di_output_metadata(output, 1, &late));
         OK(di_output_commit(output));

@@ -1,6 +1,6 @@
-/* test_products.c: products of factors rounded to bfloat16, by every instruction set that this processor runs: each
- * equals the product of the rounded factors, in double, up to the rounding of a float sum; rounding is to the nearest,
- * ties to even; what is not finite stays so; the number of threads changes no bit. */
+/* test_products.c: products of factors rounded to bfloat16, by every instruction set that this processor runs:
+ * each equals the product of the rounded factors, in double, up to the rounding of a float sum; rounding is to the
+ * nearest, ties to even; what is not finite stays so; the number of threads changes no bit. */
 #include "backend/backend.h"
 
 #include <math.h>
@@ -42,8 +42,8 @@ static double rounded(double x) {
 }
 
 /* want [M,N] += op(A) op(B) of rounded factors, size [M,N] += the same of magnitudes */
-static void reference(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A, const float *B, double *want,
-                      double *size) {
+static void reference(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const float *A, const float *B,
+                      double *want, double *size) {
     for (int64_t i = 0; i < M; i++)
         for (int64_t j = 0; j < N; j++)
             for (int64_t t = 0; t < K; t++) {
@@ -58,7 +58,8 @@ static void compare(const char *what, const char *kernels, int64_t n, const floa
                     const double *size) {
     for (int64_t i = 0; i < n; i++)
         if (!(fabs((double)got[i] - want[i]) <= 1e-6 * size[i] + 1e-30))
-            fail_msg("%s, %s: element %lld is %.9g, not %.9g", kernels, what, (long long)i, (double)got[i], want[i]);
+            fail_msg("%s, %s: element %lld is %.9g, not %.9g", kernels, what, (long long)i, (double)got[i],
+                     want[i]);
 }
 
 static void one_shape(const char *kernels, int64_t M, int64_t N, int64_t K) {

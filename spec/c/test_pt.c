@@ -126,7 +126,8 @@ static void test_container(void **state) {
     buffer b = archive_of(DICT);
     must_read("whole", &b, "w");
     reject_zip("T01 prefix", &(lies){.before = "PKx"}, "3 bytes stand before the archive's first member");
-    reject_zip("T01 prefix, offsets right", &(lies){.before = "#!/bin/sh\n"}, "neither a PyTorch file nor a pickle");
+    reject_zip("T01 prefix, offsets right", &(lies){.before = "#!/bin/sh\n"},
+               "neither a PyTorch file nor a pickle");
     reject_zip("T01 behind", &(lies){.after = "evil"}, "4 bytes follow the archive's end record");
     reject_zip("T02 disks", &(lies){.disk = 1}, "spread over several disks");
     reject_zip("T02 no zip64 record", &(lies){.no_record = true}, "zip64 record, and there is none");

@@ -1,5 +1,5 @@
-/* test_pt_plain.c: hostile files by pickle.dump, each refused for its own reason: opcodes of protocols 3 to 5, and the
- * files of stacked pickles that storages are inside. What PyTorch wrote is read in test_pt.c. */
+/* test_pt_plain.c: hostile files by pickle.dump, each refused for its own reason: opcodes of protocols 3 to 5, and
+ * the files of stacked pickles that storages are inside. What PyTorch wrote is read in test_pt.c. */
 #include "pt_verdicts.h"
 
 #define STORAGE "proto ( 'storage c:torch:FloatStorage '7 'cpu #4 N t Q ."
@@ -13,7 +13,8 @@ static void plain_case(const char *rule, const char *text, const char *reason) {
     must_reject(rule, &b, reason);
 }
 
-/* A dictionary of one tensor whose storage is these stacked pickles, as BINBYTES of so many bytes more or fewer. */
+/* A dictionary of one tensor whose storage is these stacked
+ * pickles, as BINBYTES of so many bytes more or fewer. */
 static buffer nested(const char *object, const char *keys, uint64_t count, int cut, int claim) {
     buffer inner = {0}, b = {0};
     put_legacy(&inner, object, keys, count);

@@ -1,5 +1,5 @@
-/* test_restricted_script.c: the restricted mode of scripts: what works, what is out of reach, what is stopped, and how
- * soon. LuaJIT has no such mode, and says so. */
+/* test_restricted_script.c: the restricted mode of scripts: what works, what is out of reach, what is stopped, and
+ * how soon. LuaJIT has no such mode, and says so. */
 #include "script_job.h"
 
 #ifdef WITH_LUAJIT
@@ -25,14 +25,16 @@ static void luajit_refuses(void **state) {
 /* Neither does a script get it by asking for the module behind it. */
 static void nor_from_inside(void **state) {
     (void)state;
-    static const char text[] = "local ok, why = pcall(function() return require('distac.restricted').enter({}) end)\n"
-                               "return { ok, tostring(why) }\n";
+    static const char text[] =
+        "local ok, why = pcall(function() return require('distac.restricted').enter({}) end)\n"
+        "return { ok, tostring(why) }\n";
     distac_script *script = NULL;
     const char *json = "";
     OK(distac_script_open(NULL, &script));
     if (distac_script_run_string(script, text, (int64_t)sizeof text - 1, "=job") == DISTAC_OK)
         OK(distac_script_result(script, &json));
-    if (strncmp(json, "[false,", 7) != 0 || !strstr(json, "LuaJIT has no restricted mode")) fail_msg("%s %s", json, distac_script_error(script));
+    if (strncmp(json, "[false,", 7) != 0 || !strstr(json, "LuaJIT has no restricted mode"))
+        fail_msg("%s %s", json, distac_script_error(script));
     distac_script_close(script);
 }
 
@@ -53,10 +55,12 @@ static distac_status run(distac_script *script, const char *text) {
 
 static distac_script *opened(int64_t memory, int64_t instructions) {
     char in[256], given[256], out[256];
-    const char *const readable[] = {in_root(in, "data"), in_root(given, "given"), NULL}, *const writable[] = {in_root(out, "out"), NULL};
+    const char *const readable[] = {in_root(in, "data"), in_root(given, "given"), NULL};
+    const char *const writable[] = {in_root(out, "out"), NULL};
     const distac_context_desc engine = {.threads = 1, .memory_limit = (int64_t)64 << 20};
-    const distac_script_desc desc = {.engine = &engine, .restricted = 1, .readable = readable, .writable = writable,
-                                     .memory_limit = memory, .instruction_limit = instructions};
+    const distac_script_desc desc = {.engine = &engine, .restricted = 1, .readable = readable,
+                                     .writable = writable, .memory_limit = memory,
+                                     .instruction_limit = instructions};
     distac_script *script = NULL;
     if (distac_script_open(&desc, &script) != DISTAC_OK) fail_msg("%s", distac_script_error(NULL));
     return script;
@@ -66,7 +70,8 @@ static int setup_restricted(void **state) {
     char command[700];
     if (setup_script(state) != 0) return -1;
     snprintf(command, sizeof command,
-             "cd %s && mkdir out given && mv base.safetensors m1.safetensors m2.safetensors given/ && echo secret > secret && "
+             "cd %s && mkdir out given && mv base.safetensors m1.safetensors m2.safetensors given/ && "
+             "echo secret > secret && "
              "ln -s ../secret given/link && ln -s .. given/up && ln -s ../secret out/link", root);
     return system(command);
 }
@@ -87,7 +92,8 @@ static void what_works(void **state) {
         "local head = distac.head(distac.randn({ 2, 8 }, { seed = 3 }))\n"
         "local data = distac.dataset.folder('ROOT/data', { size = 8, channels = 3 })\n"
         "local loader = distac.loader(data, { batch = 2, seed = 1 })\n"
-        "local step = distac.finetune_step { model = model, head = head, optimizer = distac.adamw { lr = 1e-3 } }\n"
+        "local step = distac.finetune_step { model = model, head = head, "
+        "optimizer = distac.adamw { lr = 1e-3 } }\n"
         "for batch in loader:batches(2) do step(batch.images, batch.labels) end\n"
         "local models = { distac.load 'ROOT/given/m1.safetensors', distac.load 'ROOT/given/m2.safetensors' }\n"
         "distac.merge.ties {}:files(base, models, 'ROOT/out/deep.safetensors')\n"
@@ -122,9 +128,11 @@ static void recipes(void **state) {
         "local distac = require 'distac'\n"
         "assert(rawget(_G, 'io') == nil and rawget(_G, 'load') == nil and pcall(require, 'os') == false)\n"
         "return distac.recipe {\n"
-        "    name = 'tiny', suite = distac.folder_suite { root = 'ROOT/suite', model = 'ROOT/given/base.safetensors', scale = 20 },\n"
+        "    name = 'tiny', suite = distac.folder_suite { root = 'ROOT/suite', "
+        "model = 'ROOT/given/base.safetensors', scale = 20 },\n"
         "    finetune = { steps = 2, batch = 2, lr = 1e-3 },\n"
-        "    condition = { kappa = 1, temperature = { teacher = 1, student = 10 }, beta = 0.5, steps = 2, batch = 2, lr = 1e-3 },\n"
+        "    condition = { kappa = 1, temperature = { teacher = 1, student = 10 }, "
+        "beta = 0.5, steps = 2, batch = 2, lr = 1e-3 },\n"
         "    merge = { 'task_arithmetic' }, lambda = distac.grid(0, 1, 0.5),\n"
         "}\n";
     static const char host[] =
@@ -159,7 +167,8 @@ static const char *const attempts[] = {
     "return io == nil and os == nil and debug == nil and package == nil and collectgarbage == nil",
     "return load == nil and loadstring == nil and loadfile == nil and dofile == nil and string.dump == nil",
     "return ('').dump == nil and math.random == nil and math.randomseed == nil and getfenv == nil",
-    "return no(function() require 'io' end) and no(function() require 'os' end) and no(function() require 'debug' end)",
+    "return no(function() require 'io' end) and no(function() require 'os' end) and "
+    "no(function() require 'debug' end)",
     "return no(function() require 'distac.raw' end) and no(function() require '/etc/passwd' end)",
     "return no(function() require 'distac.restricted' end) and no(function() require 'package' end)",
     "return getmetatable('') == nil and getmetatable(print) == nil and getmetatable(1) == nil",
@@ -169,40 +178,56 @@ static const char *const attempts[] = {
     "return getmetatable(d.tensor { 1 }) == nil and getmetatable(d.load(inside)) == nil",
     "return _G.io == nil and _ENV.os == nil and _G._G == _G",
     "local f = function() return io end return f() == nil",
-    "local seen = {} local function walk(t, n) if type(t) ~= 'table' or seen[t] or n > 6 then return end seen[t] = true "
+    "local seen = {} local function walk(t, n) if type(t) ~= 'table' or seen[t] or n > 6 then return end "
+    "seen[t] = true "
     "for k, v in next, t do assert(k ~= 'execute' and k ~= 'popen' and k ~= 'getregistry' and k ~= 'sethook' and "
     "k ~= 'loadlib' and k ~= 'searchers') walk(v, n + 1) end end walk(_G, 0) walk(d, 0) return true",
     "return no(function() d.load '/etc/passwd' end) and no(function() d.fs.read '/etc/passwd' end)",
-    "return no(function() d.fs.read(root .. '/secret') end) and no(function() d.fs.read(inside .. '/../../secret') end)",
-    "return no(function() d.fs.read(root .. '/given/../secret') end) and no(function() d.fs.read(root .. '/given/link') end)",
-    "return no(function() d.fs.read(root .. '/given/up/secret') end) and no(function() d.fs.read(root .. '/out/link') end)",
-    "return no(function() d.fs.list(root) end) and no(function() d.fs.list '/' end) and no(function() d.fs.list '.' end)",
+    "return no(function() d.fs.read(root .. '/secret') end) and "
+    "no(function() d.fs.read(inside .. '/../../secret') end)",
+    "return no(function() d.fs.read(root .. '/given/../secret') end) and "
+    "no(function() d.fs.read(root .. '/given/link') end)",
+    "return no(function() d.fs.read(root .. '/given/up/secret') end) and "
+    "no(function() d.fs.read(root .. '/out/link') end)",
+    "return no(function() d.fs.list(root) end) and no(function() d.fs.list '/' end) and "
+    "no(function() d.fs.list '.' end)",
     "return no(function() d.fs.write(root .. '/secret', 'x') end) and no(function() d.fs.write(inside, 'x') end)",
-    "return no(function() d.fs.write(root .. '/given/new', 'x') end) and no(function() d.fs.write('new', 'x') end)",
-    "return no(function() d.fs.write(root .. '/out/../new', 'x') end) and no(function() d.fs.remove(root .. '/secret') end)",
+    "return no(function() d.fs.write(root .. '/given/new', 'x') end) and "
+    "no(function() d.fs.write('new', 'x') end)",
+    "return no(function() d.fs.write(root .. '/out/../new', 'x') end) and "
+    "no(function() d.fs.remove(root .. '/secret') end)",
     "return no(function() d.fs.rename(root .. '/secret', root .. '/out/x') end)",
     "return no(function() d.fs.rename(root .. '/out/x', root .. '/secret') end)",
-    "return no(function() d.fs.make(root .. '/other') end) and no(function() d.fs.remove(root .. '/given/base.safetensors') end)",
+    "return no(function() d.fs.make(root .. '/other') end) and "
+    "no(function() d.fs.remove(root .. '/given/base.safetensors') end)",
     "return no(function() d.save(root .. '/x.safetensors', d.load(inside)) end)",
-    "return no(function() d.hash.file(root .. '/secret') end) and no(function() d.hash.file '/proc/self/environ' end)",
-    "return no(function() d.image.load(root .. '/secret') end) and no(function() d.tokenizer(root .. '/secret') end)",
-    "return no(function() d.dataset.folder(root, {}) end) and no(function() d.dataset.task('/', 'mnist', 'train') end)",
+    "return no(function() d.hash.file(root .. '/secret') end) and "
+    "no(function() d.hash.file '/proc/self/environ' end)",
+    "return no(function() d.image.load(root .. '/secret') end) and "
+    "no(function() d.tokenizer(root .. '/secret') end)",
+    "return no(function() d.dataset.folder(root, {}) end) and "
+    "no(function() d.dataset.task('/', 'mnist', 'train') end)",
     "return no(function() d.dataset.idx(root .. '/secret', root .. '/secret') end)",
-    "return no(function() d.merge.ties {}:files(d.load(inside), { d.load(inside) }, root .. '/x.safetensors') end)",
+    "return no(function() d.merge.ties {}:files(d.load(inside), { d.load(inside) }, "
+    "root .. '/x.safetensors') end)",
     "return no(function() d.image.from_tensor(d.tensor({ { 1 } }, { dtype = 'u8' })):save(root .. '/x.png') end)",
     "return no(function() d.plot { title = 'x' }:save(root .. '/x.png') end)",
     "return d.fs.kind(root .. '/secret') == nil or d.fs.kind(root .. '/secret') ~= 'file'",
-    "return no(function() d.fs.read 'a\\0b' end) and no(function() d.fs.read '' end) and no(function() d.fs.read {} end)",
+    "return no(function() d.fs.read 'a\\0b' end) and no(function() d.fs.read '' end) and "
+    "no(function() d.fs.read {} end)",
     "return no(function() d.fs.read(setmetatable({}, { __tostring = function() return inside end })) end)",
-    "return no(function() d.configure { memory = '64GB' } end) and no(function() d.configure { threads = 64 } end)",
+    "return no(function() d.configure { memory = '64GB' } end) and "
+    "no(function() d.configure { threads = 64 } end)",
     "return no(function() d.zeros { 1 << 28 } end)",
     "return no(function() string.rep('x', 1 << 40) end) and no(function() ('x'):rep(1 << 27) end)",
     "return no(function() ('x'):rep(1 << 20, ('y'):rep(1 << 20)) end)",
     "return no(function() ('%99999d'):format(1) end) and no(function() ('%'):format(1) end)",
     "return no(function() table.concat({}, 'x', 1, math.maxinteger) end)",
     "return no(function() table.concat({}, 'x', math.mininteger, math.maxinteger) end)",
-    "return no(function() table.unpack({}, 1, math.maxinteger) end) and no(function() table.unpack({}, 1, 1 << 30) end)",
-    "return no(function() table.move({}, 1, 1 << 50, 2) end) and no(function() table.move({}, -1 << 62, 1 << 62, 2) end)",
+    "return no(function() table.unpack({}, 1, math.maxinteger) end) and "
+    "no(function() table.unpack({}, 1, 1 << 30) end)",
+    "return no(function() table.move({}, 1, 1 << 50, 2) end) and "
+    "no(function() table.move({}, -1 << 62, 1 << 62, 2) end)",
     "local long = setmetatable({}, { __len = function() return 1 << 60 end }) "
     "return no(function() table.remove(long, 1) end) and no(function() table.insert(long, 1, 1) end) and "
     "no(function() table.sort(long) end) and no(function() table.concat(long) end)",
@@ -215,20 +240,24 @@ static const char *const attempts[] = {
     "return no(function() for _ in ('a'):rep(30000):gmatch 'a*a*a*b' do end end)",
     "return no(function() (('('):rep(100000)):find(('('):rep(100000)) end)",
     "return no(function() ('x'):find(('('):rep(40) .. (')'):rep(40)) end)",
-    "local t = {} for i = 1, 100000 do t = setmetatable({}, { __index = t }) end return no(function() return t.x.y end)",
+    "local t = {} for i = 1, 100000 do t = setmetatable({}, { __index = t }) end "
+    "return no(function() return t.x.y end)",
     "local function f() return f() + 1 end return no(f)",
     "local function f(...) return pcall(f, ...) end f() return true",
     "local co co = coroutine.create(function() coroutine.resume(co) end) coroutine.resume(co) return true",
-    "local s = ('x'):rep(200) local function nest(n) return coroutine.wrap(function() if n > 0 then nest(n - 1) end end)() end "
+    "local s = ('x'):rep(200) "
+    "local function nest(n) return coroutine.wrap(function() if n > 0 then nest(n - 1) end end)() end "
     "pcall(nest, 10000) return #s == 200",
     "return no(function() error(setmetatable({}, { __tostring = function() error 'again' end })) end)",
     "return select(2, xpcall(error, function(e) error(e) end)) ~= nil",
     "return no(function() local x <close> = setmetatable({}, { __close = function() error 'x' end }) end)",
     "string.find = nil distac_x = 1 d.load = nil return no(function() d.fs.read '/etc/passwd' end)",
-    "string.sub = function() return root end table.unpack = nil ipairs = nil return no(function() d.fs.read '/etc/passwd' end)",
+    "string.sub = function() return root end table.unpack = nil ipairs = nil "
+    "return no(function() d.fs.read '/etc/passwd' end)",
     "local r = rawset rawset(d, 'fs', nil) return true",
     "for _, n in next, { math.mininteger, math.maxinteger, -1, 0, 0 / 0, 1 / 0 } do pcall(d.zeros, { n }) "
-    "pcall(d.randn, { 2, n }) pcall(string.sub, 'abc', n, n) pcall(string.byte, 'abc', n, n) pcall(string.rep, 'abc', n) "
+    "pcall(d.randn, { 2, n }) pcall(string.sub, 'abc', n, n) "
+    "pcall(string.byte, 'abc', n, n) pcall(string.rep, 'abc', n) "
     "pcall(utf8.char, n) pcall(select, n, 1) pcall(table.insert, {}, n, 1) pcall(string.find, 'a', 'a', n) "
     "pcall(string.gmatch, 'a', 'a', n) pcall(string.gsub, 'a', 'a', 'b', n) end return true",
 };
@@ -276,7 +305,8 @@ static void what_is_stopped(void **state) {
         {"local function f() while true do end end while true do xpcall(f, f) end", DISTAC_ECANCELED},
         {"while true do coroutine.wrap(function() while true do end end)() end", DISTAC_ECANCELED},
         {"while true do pcall(coroutine.wrap(function() while true do end end)) end", DISTAC_ECANCELED},
-        {"local t = setmetatable({}, {__index = function(t, k) return t[k + 1] end}) while true do pcall(function() return t[1] end) end",
+        {"local t = setmetatable({}, {__index = function(t, k) return t[k + 1] end}) "
+         "while true do pcall(function() return t[1] end) end",
          DISTAC_ECANCELED},
         {"local x <close> = setmetatable({}, {__close = function() while true do end end})", DISTAC_ECANCELED},
         {"error(setmetatable({}, {__tostring = function() while true do end end}))", DISTAC_ECANCELED},
@@ -287,7 +317,8 @@ static void what_is_stopped(void **state) {
         {"local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000000) .. i end", DISTAC_ENOMEM},
         {"local s = 'x' while true do s = s .. s end", DISTAC_ENOMEM},
         {"local t = {} for i = 1, 1e9 do t[i] = coroutine.create(function() end) end", DISTAC_ENOMEM},
-        {"local t = {} while true do pcall(function() while true do t[#t + 1] = ('x'):rep(100000) .. #t end end) end",
+        {"local t = {} "
+         "while true do pcall(function() while true do t[#t + 1] = ('x'):rep(100000) .. #t end end) end",
          DISTAC_ENOMEM},
     };
     int bad = 0;
@@ -301,7 +332,8 @@ static void what_is_stopped(void **state) {
             bad++;
         }
         if (took > 20) fail_msg("%s: %.1f s", endless[i].text, took);
-        if (run(script, "return 1") != DISTAC_OK) fail_msg("after %s: %s", endless[i].text, distac_script_error(script));
+        if (run(script, "return 1") != DISTAC_OK)
+            fail_msg("after %s: %s", endless[i].text, distac_script_error(script));
         distac_script_close(script);
     }
     assert_int_equal(bad, 0);
@@ -309,19 +341,27 @@ static void what_is_stopped(void **state) {
 
 static void patterns_are_those_of_lua(void **state) {
     (void)state;
-    /* Each line: text, pattern. Both states give the same lists, the one with the library's, the other with ours. */
+    /* Text, pattern, start. Both states give the same lists, the one with the library's, the other with ours. */
     static const char script_text[] =
-        "local cases = { {'hello world', 'o w'}, {'hello', 'l+'}, {'hello', '(h)(.)'}, {'key = value', '^(%w+)%s*=%s*(%w+)$'},\n"
-        "{'THE (quick) fox', '%((%a+)%)'}, {'f(a(b)c)d', '%b()'}, {'THE fox', '%f[%a]%a+'}, {'abc', '()b()'}, {'aXb', '%u'},\n"
-        "{'x^y', '^x%^'}, {'[[x]]', '[[]'}, {'a-b', '[a%-]+'}, {'a]b', '[]]'}, {'a^b', '[%^]'}, {'abc', '[^a]+'},\n"
-        "{'2024-01-02', '(%d+)-(%d+)-(%d+)'}, {'aaa', 'a-'}, {'aaa', '^a-$'}, {'', '.*'}, {'abc', '.-'}, {'abcabc', '(abc)%1'},\n"
+        "local cases = { {'hello world', 'o w'}, {'hello', 'l+'}, {'hello', '(h)(.)'}, "
+        "{'key = value', '^(%w+)%s*=%s*(%w+)$'},\n"
+        "{'THE (quick) fox', '%((%a+)%)'}, {'f(a(b)c)d', '%b()'}, {'THE fox', '%f[%a]%a+'}, "
+        "{'abc', '()b()'}, {'aXb', '%u'},\n"
+        "{'x^y', '^x%^'}, {'[[x]]', '[[]'}, {'a-b', '[a%-]+'}, {'a]b', '[]]'}, "
+        "{'a^b', '[%^]'}, {'abc', '[^a]+'},\n"
+        "{'2024-01-02', '(%d+)-(%d+)-(%d+)'}, {'aaa', 'a-'}, {'aaa', '^a-$'}, "
+        "{'', '.*'}, {'abc', '.-'}, {'abcabc', '(abc)%1'},\n"
         "{'\\0a\\0', '%z'}, {'a\\0b', '%c'}, {'a.b', '.', 2}, {'héllo', '[\\xc3\\xa9]+'}, {'a,b,,c', '([^,]*)'},\n"
-        "{'  trim  ', '^%s*(.-)%s*$'}, {'abc', 'b', -2}, {'abc', '', 10}, {'abc', '', 4}, {'x=1, y=2', '(%w)=(%w)'}, {'aaab', 'a*b?'},\n"
-        "{'ab', 'a?b?c?'}, {'%d', '%%d'}, {'a$', 'a$$'}, {'a$b', 'a$b'}, {'abc', '[a-]'}, {'a-c', '[a-c]+'}, {'0xFf', '^0[xX](%x+)$'},\n"
-        "{'a(', '%('}, {'abc', '(', 1}, {'abc', '%', 1}, {'abc', '[a', 1}, {'abc', '%1', 1}, {'abc', '%b', 1}, {'abc', '%f', 1},\n"
+        "{'  trim  ', '^%s*(.-)%s*$'}, {'abc', 'b', -2}, {'abc', '', 10}, {'abc', '', 4}, "
+        "{'x=1, y=2', '(%w)=(%w)'}, {'aaab', 'a*b?'},\n"
+        "{'ab', 'a?b?c?'}, {'%d', '%%d'}, {'a$', 'a$$'}, {'a$b', 'a$b'}, {'abc', '[a-]'}, "
+        "{'a-c', '[a-c]+'}, {'0xFf', '^0[xX](%x+)$'},\n"
+        "{'a(', '%('}, {'abc', '(', 1}, {'abc', '%', 1}, {'abc', '[a', 1}, "
+        "{'abc', '%1', 1}, {'abc', '%b', 1}, {'abc', '%f', 1},\n"
         "{'abc', 'a)', 1}, {'word word', '(%w+) %1'}, {'--[[x]]', '^%-%-%[(=*)%['}, {'abc', '()'}, {'aé', '.'} }\n"
         "local out = {}\n"
-        "local function add(...) local t = {...} for i = 1, select('#', ...) do t[i] = tostring(t[i]):gsub('^.-:%d+: ', '') end\n"
+        "local function add(...) local t = {...} "
+        "for i = 1, select('#', ...) do t[i] = tostring(t[i]):gsub('^.-:%d+: ', '') end\n"
         "    out[#out + 1] = table.concat(t, '|') end\n"
         "for _, c in ipairs(cases) do\n"
         "    add(pcall(string.find, c[1], c[2], c[3])) add(pcall(string.match, c[1], c[2], c[3]))\n"
@@ -329,11 +369,14 @@ static void patterns_are_those_of_lua(void **state) {
         "    add(pcall(string.gsub, c[1], c[2], function(a) return a == 'a' and 'A' or nil end))\n"
         "    add(pcall(string.gsub, c[1], c[2], { a = 'T', key = 7, b = false }))\n"
         "    add(pcall(string.find, c[1], c[2], c[3], true))\n"
-        "    add(pcall(function() local all = {} for a, b in c[1]:gmatch(c[2], c[3]) do all[#all + 1] = tostring(a) .. ':' .. tostring(b) end\n"
+        "    add(pcall(function() local all = {} "
+        "for a, b in c[1]:gmatch(c[2], c[3]) do all[#all + 1] = tostring(a) .. ':' .. tostring(b) end\n"
         "        return table.concat(all, ';') end))\n"
         "end\n"
-        "add(pcall(string.gsub, 'x', 'x', '%2')) add(pcall(string.gsub, 'x', 'x', '%')) add(pcall(string.gsub, 'x', 'x', true))\n"
-        "add(pcall(string.gsub, 'x', 'x', function() return {} end)) add(pcall(string.find)) add(pcall(string.gsub, 'abc', '%w', '%0%0', 2))\n"
+        "add(pcall(string.gsub, 'x', 'x', '%2')) add(pcall(string.gsub, 'x', 'x', '%')) "
+        "add(pcall(string.gsub, 'x', 'x', true))\n"
+        "add(pcall(string.gsub, 'x', 'x', function() return {} end)) "
+        "add(pcall(string.find)) add(pcall(string.gsub, 'abc', '%w', '%0%0', 2))\n"
         "return out\n";
     distac_script *plain = NULL, *restricted = opened(0, 0);
     const char *a, *b;

@@ -1,5 +1,5 @@
-/* test_safetensors.c: the strict reader of safetensors files. Every must-reject case asserts the reason, so a file refused
- * for the wrong cause fails the test. */
+/* test_safetensors.c: the strict reader of safetensors files. Every must-reject case asserts the reason, so a file
+ * refused for the wrong cause fails the test. */
 #include "st_files.h"
 
 typedef struct text_case {

@@ -1,5 +1,5 @@
-/* test_script_engines.c: eight Lua states with an engine each on eight threads do a whole job at once, with the results
- * that one has alone; some of them are cancelled, which the others do not notice. */
+/* test_script_engines.c: eight Lua states with an engine each on eight threads do a whole job at once, with the
+ * results that one has alone; some of them are cancelled, which the others do not notice. */
 #include "script_job.h"
 
 #include <pthread.h>

@@ -1,5 +1,5 @@
-/* test_sheets.c: the glyphs that the embedded benchmark is made of: families that are in one split alone, sheets that
- * are whole and sheets that are damaged. */
+/* test_sheets.c: the glyphs that the embedded benchmark is made of: families that are in one split alone, sheets
+ * that are whole and sheets that are damaged. */
 #include "mini8_files.h"
 
 static const char *const task_sheets[6] = {"handwritten", "digit", "latin", "kana", "arabic", "hebrew"};

@@ -1,5 +1,5 @@
-/* test_spectral.c: leading singular triplets, eigenvalues by bisection, and the operators on whole matrices, against
- * LAPACK's decompositions in double and against the definitions written out. */
+/* test_spectral.c: leading singular triplets, eigenvalues by bisection, and the operators on whole matrices,
+ * against LAPACK's decompositions in double and against the definitions written out. */
 #include "merge/spectral_room.h"
 #include "tensor/lapack.h"
 #include <setjmp.h>
@@ -61,7 +61,8 @@ static void svd(int p, int q, const double *x, double *u, double *s, double *vt)
 /* A matrix with singular values i^-power, or of normal numbers where the power is negative. */
 static double *matrix(int p, int q, double power, uint64_t seed) {
     int k = p < q ? p : q;
-    double *x = doubles((int64_t)p * q), *u = doubles((int64_t)p * k), *vt = doubles((int64_t)k * q), *s = doubles(k);
+    double *x = doubles((int64_t)p * q), *u = doubles((int64_t)p * k), *vt = doubles((int64_t)k * q),
+           *s = doubles(k);
     for (int64_t i = 0; i < (int64_t)p * q; i++) x[i] = di_normal(seed, 1, (uint64_t)i);
     if (power >= 0) {
         svd(p, q, x, u, s, vt);
@@ -80,7 +81,10 @@ static void bisection(void **state) {
         for (int r = 1; r <= N; r += kind == 0 ? 13 : 78) {
             for (int i = 0; i < N; i++) {
                 d[i] = kind == 2 ? 1 : kind == 3 ? pow(10, -i / 8.) : di_normal(5, 2, (uint64_t)i);
-                e[i] = kind == 1 && i % 7 == 0 ? 0 : kind == 2 ? 0 : kind == 3 ? d[i] / 3 : di_normal(5, 3, (uint64_t)i);
+                e[i] = kind == 1 && i % 7 == 0 ? 0
+                       : kind == 2             ? 0
+                       : kind == 3             ? d[i] / 3
+                                               : di_normal(5, 3, (uint64_t)i);
                 want[i] = d[i];
                 off[i] = e[i];
             }
@@ -109,7 +113,8 @@ static void leading_triplets(void **state) {
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         int p = cases[c].p, q = cases[c].q, r = cases[c].r, k = p < q ? p : q;
         double *x = matrix(p, q, cases[c].power, 11 + c), *u = doubles((int64_t)p * k), *s = doubles(k);
-        double *vt = doubles((int64_t)k * q), *near = doubles((int64_t)p * r + (int64_t)q * r), *values = doubles(r);
+        double *vt = doubles((int64_t)k * q), *near = doubles((int64_t)p * r + (int64_t)q * r),
+               *values = doubles(r);
         double *want = doubles((int64_t)p * q), *got = doubles((int64_t)p * q);
         svd(p, q, x, u, s, vt);
         for (int j = 0; j < r; j++) cblas_dscal(p, s[j], u + (int64_t)j * p, 1);
@@ -176,17 +181,19 @@ static void polar(int rows, int c, double *x) {
     free(u), free(s), free(vt);
 }
 
-/* Polar factors by products of matrices whose singular values go down to `least`, in logarithmic steps. Below a condition
- * of some 1e6 they are refused. */
+/* Polar factors by products of matrices whose singular values go down to `least`, in logarithmic steps. Below a
+ * condition of some 1e6 they are refused. */
 static void polar_factors(void **state) {
     (void)state;
     static const int shapes[][2] = {{300, 300}, {410, 150}};
-    static const struct { double least, tolerance; bool fine; } cases[] = {
-        {1, 3e-6, true}, {1e-3, 3e-6, true}, {1e-5, 1e-5, true}, {6e-7, 1e-4, true}, {1e-8, 0, false}, {0, 0, false}};
+    static const struct { double least, tolerance; bool fine;
+    } cases[] = {{1, 3e-6, true},    {1e-3, 3e-6, true}, {1e-5, 1e-5, true},
+                 {6e-7, 1e-4, true}, {1e-8, 0, false},   {0, 0, false}};
     for (size_t s = 0; s < 2; s++) {
         int rows = shapes[s][0], c = shapes[s][1];
         int64_t n = (int64_t)rows * c;
-        double *random = matrix(rows, c, -1, 400), *u = doubles(n), *values = doubles(c), *vt = doubles((int64_t)c * c);
+        double *random = matrix(rows, c, -1, 400), *u = doubles(n), *values = doubles(c),
+               *vt = doubles((int64_t)c * c);
         double *x = doubles(n), *want = doubles(n), *got = doubles(n);
         float *out = malloc((size_t)n * sizeof *out);
         svd(rows, c, random, u, values, vt);
@@ -214,20 +221,21 @@ static void polar_factors(void **state) {
 static void products(void **state) {
     (void)state;
     enum { ROWS = 150, C = 301, LD = 310 };
-    double *x = matrix(LD, C, -1, 410), *want = doubles(LD * C), *got = doubles(LD * C), *lower = matrix(LD, C, -1, 411);
+    double *x = matrix(LD, C, -1, 410), *want = doubles(LD * C), *got = doubles(LD * C),
+           *lower = matrix(LD, C, -1, 411);
     double *gram = doubles(C * C), *square = doubles(C * C), *panels = doubles(di_product_room(LD, C));
     for (int j = 0; j < C; j++) lower[j * LD + j] = 30 + j % 7;
     for (int transposed = 0; transposed < 2; transposed++) {
         memcpy(want, x, (size_t)LD * C * sizeof *x);
         memcpy(got, x, (size_t)LD * C * sizeof *x);
-        cblas_dtrsm(CblasColMajor, CblasRight, CblasLower, transposed ? CblasTrans : CblasNoTrans, CblasNonUnit, ROWS, C, 1,
-                    lower, LD, want, LD);
+        cblas_dtrsm(CblasColMajor, CblasRight, CblasLower, transposed ? CblasTrans : CblasNoTrans, CblasNonUnit,
+                    ROWS, C, 1, lower, LD, want, LD);
         di_solve(context, transposed, ROWS, C, lower, LD, got, LD, panels);
         close_to(LD * C, got, want, 1e-12, "solve");
         for (int other = 0; other < 2; other++) {
             di_product(context, transposed, other, C, C, C, -0.5, x, LD, lower, LD, other, gram, C, panels);
-            cblas_dgemm(CblasColMajor, transposed ? CblasTrans : CblasNoTrans, other ? CblasTrans : CblasNoTrans, C, C, C,
-                        -0.5, x, LD, lower, LD, other, square, C);
+            cblas_dgemm(CblasColMajor, transposed ? CblasTrans : CblasNoTrans, other ? CblasTrans : CblasNoTrans,
+                        C, C, C, -0.5, x, LD, lower, LD, other, square, C);
             close_to(C * C, gram, square, 1e-13, "product");
         }
     }
@@ -240,8 +248,8 @@ static void products(void **state) {
 }
 
 /* Iso-CTS as its authors state it; [m,n] by rows is [n,m] here, so their left side is the side of m. */
-/* The fast way beside the exact one: flat, steep and correlated spectra, deltas of low rank whose remaining values are the
- * roundings of float, zeros; matrices of every shape that takes another way. */
+/* The fast way beside the exact one: flat, steep and correlated spectra, deltas of low rank whose remaining values
+ * are the roundings of float, zeros; matrices of every shape that takes another way. */
 static void fast_and_exact(void **state) {
     (void)state;
     enum { T = 4, KINDS = 5 };
@@ -274,7 +282,8 @@ static void iso_cts(void **state) {
     (void)state;
     enum { T = 3, M = 41, N = 57, K = 41, EACH = 3, S = K - T * EACH }; /* int(0.8 * 41) = 32; round(9 / 3) = 3 */
     double *x[T], *sum = doubles(M * N), *u = doubles(N * K), *s = doubles(K), *vt = doubles(K * M);
-    double *left = doubles(M * K), *right = doubles(N * K), *want = doubles(M * N), *got = doubles(M * N), mean = 0;
+    double *left = doubles(M * K), *right = doubles(N * K), *want = doubles(M * N), *got = doubles(M * N),
+           mean = 0;
     for (int t = 0; t < T; t++) {
         x[t] = matrix(N, M, .5, 100 + (uint64_t)t);
         for (int i = 0; i < M * N; i++) sum[i] += x[t][i];
@@ -322,7 +331,8 @@ static void wudi(void **state) {
         double gradient[M * N] = {0};
         for (int t = 0; t < T; t++) {
             double norm = cblas_ddot(M * N, x[t], 1, x[t], 1), square[N * N], off[M * N];
-            cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, N, N, M, 2 / norm, x[t], N, x[t], N, 0, square, N);
+            cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, N, N, M, 2 / norm, x[t], N, x[t], N, 0, square,
+                        N);
             for (int i = 0; i < M * N; i++) off[i] = want[i] - x[t][i];
             cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, M, N, N, 1, off, N, square, N, 1, gradient, N);
         }
@@ -376,7 +386,8 @@ static void memory(void **state) {
             run(context, "tsvm", NULL, 0, T, (int)m, (int)n, x, got, &peak);
             int64_t vectors = 12 * k * (m + n) + 16 * k * k, lane = 40 * k * k + 7000 * k + 8 * (T + 2) * 256;
             int64_t bound = 12 * m * n + vectors + THREADS * lane;
-            if (peak > bound) fail_msg("[%d,%d]: peak %lld, promised %lld", (int)m, (int)n, (long long)peak, (long long)bound);
+            if (peak > bound)
+                fail_msg("[%d,%d]: peak %lld, promised %lld", (int)m, (int)n, (long long)peak, (long long)bound);
             assert_true(peak > 12 * m * n);
             for (int t = 0; t < T; t++) free(x[t]);
             free(got);

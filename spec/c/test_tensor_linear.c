@@ -24,7 +24,8 @@ static void products_of_any_view(void **state) {
         double tolerance = dtype == DISTAC_F64 ? 1e-12 : 1e-4;
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             int64_t M = sizes[i][0], K = sizes[i][1], N = sizes[i][2];
-            distac_tensor *a = random_matrix(dtype, M, K, 1), *b = random_matrix(dtype, K, N, 2), *at, *bt, *ta, *tb;
+            distac_tensor *a = random_matrix(dtype, M, K, 1), *b = random_matrix(dtype, K, N, 2);
+            distac_tensor *at, *bt, *ta, *tb;
             OK(distac_tensor_transpose(a, 0, 1, &ta));
             OK(distac_tensor_transpose(b, 0, 1, &tb));
             OK(distac_tensor_cast(ta, dtype, &at));
@@ -73,7 +74,8 @@ static void products_of_any_view(void **state) {
 
 static void softmax_of_extreme_logits(void **state) {
     (void)state;
-    distac_tensor *a = make(DISTAC_F64, 2, DIMS(3, 3), NUMBERS(0, 0, 0, 1000, 0, -1000, -1e4, -1e4 + 1, -1e4)), *out;
+    distac_tensor *out;
+    distac_tensor *a = make(DISTAC_F64, 2, DIMS(3, 3), NUMBERS(0, 0, 0, 1000, 0, -1000, -1e4, -1e4 + 1, -1e4));
     double e = exp(1) / (2 + exp(1)), f = 1 / (2 + exp(1));
     OK(distac_tensor_softmax(a, 0, &out));
     expect(out, 2, DIMS(3, 3), NUMBERS(1.0 / 3, 1.0 / 3, 1.0 / 3, 1, 0, 0, f, e, f), 1e-15);
@@ -86,7 +88,8 @@ static void softmax_of_extreme_logits(void **state) {
     OK(distac_tensor_softmax(t, 0, &out));
     double values[9];
     OK(distac_tensor_read(out, 9, values));
-    for (int i = 0; i < 3; i++) assert_true(fabs(values[3 * i] + values[3 * i + 1] + values[3 * i + 2] - 1) < 1e-14);
+    for (int i = 0; i < 3; i++)
+        assert_true(fabs(values[3 * i] + values[3 * i + 1] + values[3 * i + 2] - 1) < 1e-14);
     distac_tensor_release(out);
     distac_tensor_release(t);
     distac_tensor_release(a);
@@ -166,7 +169,8 @@ static void eigenvectors_diagonalise(void **state) {
         OK(distac_tensor_cast(a, DISTAC_F64, &lower)); /* NaN is not allowed above, but other numbers are */
         for (int64_t k = 0; k < n * n; k++)
             if (k % n > k / n) ((double *)lower->data)[k] = 1e6;
-        distac_tensor *w = make(DISTAC_F64, 1, DIMS(n), NULL), *v = make(DISTAC_F64, 2, DIMS(n, n), NULL), *av, *vw;
+        distac_tensor *w = make(DISTAC_F64, 1, DIMS(n), NULL), *v = make(DISTAC_F64, 2, DIMS(n, n), NULL);
+        distac_tensor *av, *vw;
         OK(distac_tensor_eigh(lower, w, v));
         OK(distac_tensor_matmul(a, v, &av));
         OK(distac_tensor_binary(DISTAC_MUL, v, w, &vw));

@@ -247,7 +247,8 @@ static void nan_is_never_lost(void **state) {
 
 static void random_fill_is_a_function_of_the_index(void **state) {
     (void)state;
-    distac_tensor *a = make(DISTAC_F64, 2, DIMS(300, 400), NULL), *b = make(DISTAC_F64, 2, DIMS(400, 300), NULL), *t;
+    distac_tensor *a = make(DISTAC_F64, 2, DIMS(300, 400), NULL), *t;
+    distac_tensor *b = make(DISTAC_F64, 2, DIMS(400, 300), NULL);
     OK(distac_tensor_random(a, 0, 42, 7));
     const double *x = distac_tensor_data(a);
     for (int64_t i = 0; i < a->numel; i += 997) assert_true(x[i] == di_normal(42, 7, (uint64_t)i));

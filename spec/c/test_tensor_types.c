@@ -82,9 +82,13 @@ static void halves_are_rounded_to_the_nearest(void **state) {
             double middle = x + (next - x) / 2;
             /* The tie, and its neighbours in both wider types: the double next to a tie becomes the tie itself
              * when it is rounded to float first. */
-            double around[] = {middle, nextafter(middle, 0), nextafter(middle, next),
-                               (double)nextafterf((float)middle, 0), (double)nextafterf((float)middle, (float)next),
-                               x + (next - x) * 0.3, x + (next - x) * 0.8};
+            double around[] = {middle,
+                               nextafter(middle, 0),
+                               nextafter(middle, next),
+                               (double)nextafterf((float)middle, 0),
+                               (double)nextafterf((float)middle, (float)next),
+                               x + (next - x) * 0.3,
+                               x + (next - x) * 0.8};
             for (size_t i = 0; i < sizeof around / sizeof *around; i++) {
                 check_rounding(h, around[i]);
                 check_rounding(h, -around[i]);

@@ -66,7 +66,8 @@ static void charts(void **state) {
     assert_int_equal(distac_plot_create(context, &desc, &plot), DISTAC_OK);
     assert_int_equal(distac_plot_line(plot, "l", 2, values, 2, values, 0, NULL, 0), DISTAC_OK);
     distac_status status = distac_plot_save(plot, in_folder("x.png"));
-    bool none = status == DISTAC_EUNSUPPORTED && !strstr(distac_last_error(), "this build"); /* built with, not installed */
+    bool none = status == DISTAC_EUNSUPPORTED &&
+                !strstr(distac_last_error(), "this build"); /* built with, not installed */
     if (!none) expect("CAIRO", "cairo", status);
     distac_plot_release(plot);
 }
@@ -103,11 +104,14 @@ static void hashes(void **state) {
     (void)state;
     distac_strings *hash = NULL;
     assert_int_equal(distac_hash_text("abc", 3, &hash), DISTAC_OK);
-    assert_string_equal(distac_strings_get(hash, 0), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_string_equal(distac_strings_get(hash, 0),
+                        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     distac_strings_release(hash);
     /* two blocks, and a length that needs one more */
-    assert_int_equal(distac_hash_text("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56, &hash), DISTAC_OK);
-    assert_string_equal(distac_strings_get(hash, 0), "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+    assert_int_equal(distac_hash_text("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56, &hash),
+                     DISTAC_OK);
+    assert_string_equal(distac_strings_get(hash, 0),
+                        "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
     distac_strings_release(hash);
     distac_checkpoint *none = NULL;
     assert_int_equal(distac_checkpoint_create(context, &none), DISTAC_OK);
@@ -132,7 +136,8 @@ static int stop(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(images), cmocka_unit_test(charts), cmocka_unit_test(values),
-                                       cmocka_unit_test(compressed), cmocka_unit_test(hashes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(images), cmocka_unit_test(charts),
+                                       cmocka_unit_test(values), cmocka_unit_test(compressed),
+                                       cmocka_unit_test(hashes)};
     return cmocka_run_group_tests(tests, start, stop);
 }
