@@ -12,7 +12,8 @@ static void operands_are_broadcast(void **state) {
     distac_tensor_release(out);
     distac_tensor *c = counting(DISTAC_F32, 2, DIMS(2, 3)), *d = counting(DISTAC_F32, 2, DIMS(2, 4));
     assert_int_equal(distac_tensor_binary(DISTAC_ADD, c, d, &out), DISTAC_ESHAPE);
-    assert_string_equal(distac_last_error(), "distac_tensor_binary: a is [2,3], b is [2,4]");
+    assert_string_equal(distac_last_error(), "distac_tensor_binary: a is [2,3], b is [2,4]; wanted sizes that are "
+                                             "equal, counted from the last, or 1");
     distac_tensor *e = counting(DISTAC_F64, 2, DIMS(2, 3)), *h = counting(DISTAC_F16, 2, DIMS(2, 3));
     distac_tensor *i = counting(DISTAC_I32, 2, DIMS(2, 3));
     assert_int_equal(distac_tensor_binary(DISTAC_ADD, c, e, &out), DISTAC_EDTYPE);
