@@ -378,7 +378,7 @@ DISTAC_API int64_t distac_checkpoint_find(const distac_checkpoint *checkpoint, c
 /* [view] Tensor `index`. Errors: EINVAL. */
 DISTAC_API distac_status distac_checkpoint_tensor(const distac_checkpoint *checkpoint, int64_t index,
                                                   distac_tensor **out);
-/* Adds or replaces a tensor (shared, not copied). Errors: ESTATE (opened from a file), EINVAL (name). */
+/* Adds or replaces a tensor (shared, not copied), wherever it lies. Errors: ESTATE (opened from a file), EINVAL (name). */
 DISTAC_API distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *name,
                                                distac_tensor *tensor);
 /* Number of metadata entries. */
@@ -392,6 +392,10 @@ DISTAC_API distac_status distac_checkpoint_set_metadata(distac_checkpoint *check
                                                         DISTAC_NULLABLE const char *value);
 /* [new] A changeable checkpoint of the same tensors and metadata; the tensors are shared. */
 DISTAC_API distac_status distac_checkpoint_clone(const distac_checkpoint *checkpoint, distac_checkpoint **out);
+/* [new] The same with all float tensors on a device ("cuda") or in host memory ("cpu"); shared where they lie so. Sums,
+ * factors and merges of checkpoints on the device are computed there. Errors: as distac_tensor_to. */
+DISTAC_API distac_status distac_checkpoint_to(const distac_checkpoint *checkpoint, const char *device,
+                                              distac_checkpoint **out);
 /* [new] Tensors first … first+count-1 alone, with the metadata; shared. Errors: EINVAL (no such tensors). */
 DISTAC_API distac_status distac_checkpoint_part(const distac_checkpoint *checkpoint, int64_t first,
                                                 int64_t count, distac_checkpoint **out);
@@ -416,8 +420,8 @@ DISTAC_API distac_status distac_checkpoint_save(const distac_checkpoint *checkpo
 DISTAC_API distac_status distac_checkpoint_save_folder(const distac_checkpoint *checkpoint, const char *path,
                                                        int32_t dtype, int64_t shard,
                                                        DISTAC_NULLABLE const char *config);
-/* [new] alpha*a + beta*b in F32 (F64 where both are F64) for every float tensor; integer tensors are left
- * out. The task vector of a model is (1, model, -1, base). All missing, extra and mis-shaped tensors are
+/* [new] alpha*a + beta*b in F32 (F64 where both are F64) for every float tensor, on the device where both lie there;
+ * integer tensors are left out. The task vector of a model is (1, model, -1, base). All missing, extra and mis-shaped tensors are
  * listed in one error with the nearest names. Errors: ESHAPE, ENOTFOUND. */
 DISTAC_API distac_status distac_checkpoint_combine(double alpha, const distac_checkpoint *a, double beta,
                                                    const distac_checkpoint *b, distac_checkpoint **out);
@@ -681,8 +685,8 @@ DISTAC_API distac_status distac_vit_params(const distac_vit *vit, distac_tensor 
 DISTAC_API distac_status distac_vit_init(distac_vit *vit, uint64_t seed);
 /* Copies the weights of a checkpoint in. All misfits are listed in one error. Errors: ENOTFOUND, ESHAPE. */
 DISTAC_API distac_status distac_vit_load(distac_vit *vit, const distac_checkpoint *checkpoint);
-/* [new] The parameters as a checkpoint; copy 0: views into the model, 1: a copy. Metadata holds vit.heads and
- * vit.activation. */
+/* [new] The parameters as a checkpoint in host memory; copy 0: views into the model if it lies there, 1: a copy.
+ * Metadata holds vit.heads and vit.activation. */
 DISTAC_API distac_status distac_vit_checkpoint(const distac_vit *vit, int32_t copy, distac_checkpoint **out);
 /* [new] Image features [B,D], not normalised, of images [B,C,H,W] in the model's dtype. Errors: ESHAPE. */
 DISTAC_API distac_status distac_vit_features(distac_vit *vit, const distac_tensor *images, distac_tensor **out);

@@ -15,6 +15,7 @@
 
 #include "../base/base.h"
 #include "arrays.h"
+#include "merges.h"
 #include "step.h"
 
 enum { DI_ACT_NONE = -1 }; /* or DISTAC_ACT_GELU, DISTAC_ACT_QUICK_GELU */
@@ -215,6 +216,7 @@ typedef struct di_device {
     const di_kernels *f32, *f64, *model;
     const di_kernels *narrow; /* NULL: encoders are computed by model */
     const di_arrays *arrays;
+    const di_merges *merges;
 
     /* 256-byte aligned, counted against the context's limit, not zeroed. Out of memory, the device goes on. Freed
      * memory may be in use by work given before: it is let go in order. */
@@ -272,7 +274,7 @@ extern const di_backend di_backend_cpu;
 
 /* A backend may live in a module that is loaded when its devices are asked for, so that the engine does not depend
  * on what it is linked with. The engine exports nothing for it: the module is handed what it needs. */
-#define DI_BACKEND_ABI 1
+#define DI_BACKEND_ABI 2
 typedef struct di_host {
     uint32_t abi;
     size_t context_bytes, kernels_bytes; /* sizes of structures that both must see alike */

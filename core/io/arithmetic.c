@@ -1,4 +1,5 @@
 /* arithmetic.c: sums and norms of whole checkpoints, piece by piece on all threads. */
+#include "../backend/backend.h"
 #include "io.h"
 #include <math.h>
 #include <stdlib.h>
@@ -29,14 +30,14 @@ void di_sources_close(di_sources *sources) {
     *sources = (di_sources){0};
 }
 
-distac_status di_sources_open(const distac_checkpoint *checkpoint, di_sources *out) {
+distac_status di_sources_open(const distac_checkpoint *checkpoint, const bool *unwanted, di_sources *out) {
     size_t count = (size_t)(checkpoint->count ? checkpoint->count : 1);
     *out = (di_sources){.count = checkpoint->count};
     out->bytes = di_new(count * sizeof *out->bytes);
     out->copies = di_new(count * sizeof *out->copies);
     distac_status status = out->bytes && out->copies ? DISTAC_OK : DISTAC_ENOMEM;
     for (int64_t i = 0; status == DISTAC_OK && i < checkpoint->count; i++)
-        if (!checkpoint->entries[i]->lazy)
+        if (!checkpoint->entries[i]->lazy && !(unwanted && unwanted[i]))
             status = di_entry_bytes(checkpoint->entries[i], &out->bytes[i], &out->copies[i]);
     if (status != DISTAC_OK) di_sources_close(out);
     return status;
@@ -48,7 +49,8 @@ typedef struct combine_job {
     const distac_checkpoint *a, *b; /* b NULL: alpha*a alone */
     double alpha, beta;
     di_sources from_a, from_b;
-    const int64_t *partner;  /* index in b of each entry of a */
+    int64_t *partner;        /* index in b of each entry of a */
+    bool *there_a, *there_b; /* entries that are added up on the device */
     distac_tensor **results; /* one per entry of a, NULL for integer tensors */
     const di_piece *pieces;
 } combine_job;
@@ -74,41 +76,77 @@ static void combine_piece(void *arg, int64_t index) {
     }
 }
 
-static distac_status make_results(combine_job *job, int64_t *partner, distac_checkpoint *out) {
+static distac_status make_results(combine_job *job, distac_checkpoint *out) {
     for (int64_t i = 0; i < job->a->count; i++) {
         const di_entry *entry = job->a->entries[i];
         if (!di_entry_is_float(entry)) continue;
-        bool wide = entry->type->dtype == DISTAC_F64;
+        bool wide = entry->type->dtype == DISTAC_F64, there = di_entry_there(entry, job->a->context);
         if (job->b) {
-            partner[i] = distac_checkpoint_find(job->b, entry->name);
-            wide = wide && job->b->entries[partner[i]]->type->dtype == DISTAC_F64;
+            int64_t partner = job->partner[i] = distac_checkpoint_find(job->b, entry->name);
+            wide = wide && job->b->entries[partner]->type->dtype == DISTAC_F64;
+            there = there && di_entry_there(job->b->entries[partner], job->a->context);
+            job->there_b[partner] = there;
         }
-        DI_TRY(di_tensor_new(job->a->context, wide ? DISTAC_F64 : DISTAC_F32, entry->rank, entry->shape, false,
-                             &job->results[i]));
+        job->there_a[i] = there;
+        DI_TRY(di_tensor_new_at(job->a->context, there, wide ? DISTAC_F64 : DISTAC_F32, entry->rank, entry->shape,
+                                &job->results[i]));
         DI_TRY(distac_checkpoint_set(out, entry->name, job->results[i]));
     }
     return DISTAC_OK;
+}
+
+static distac_status combine_there(const combine_job *job, int64_t entry, uint64_t *bad) {
+    distac_context *context = job->a->context;
+    distac_tensor *result = job->results[entry], *x = NULL, *y = NULL;
+    distac_status status = di_tensor_bring(job->a->entries[entry]->tensor, true, &x);
+    if (status == DISTAC_OK && job->b)
+        status = di_tensor_bring(job->b->entries[job->partner[entry]]->tensor, true, &y);
+    if (status == DISTAC_OK)
+        status = context->device->merges->blend(context, result->numel, job->alpha, x->dtype, x->data, job->beta,
+                                                y ? y->dtype : 0, y ? y->data : NULL, result->dtype, result->data,
+                                                bad);
+    distac_tensor_release(y);
+    distac_tensor_release(x);
+    return status;
+}
+
+/* What lies on the device. Numbers that are not finite are nobody's concern here. */
+static distac_status combine_all_there(const combine_job *job) {
+    distac_context *context = job->a->context;
+    void *bad = NULL;
+    distac_status status = DISTAC_OK;
+    for (int64_t i = 0; i < job->a->count && status == DISTAC_OK; i++) {
+        if (!job->there_a[i] || job->results[i]->numel == 0) continue;
+        if (!bad) status = context->device->alloc(context, sizeof(uint64_t), &bad);
+        if (status == DISTAC_OK) status = combine_there(job, i, bad);
+    }
+    if (bad) context->device->free(context, bad, sizeof(uint64_t));
+    return status;
 }
 
 static distac_status combine(const distac_checkpoint *a, double alpha, const distac_checkpoint *b, double beta,
                              distac_checkpoint **out) {
     combine_job job = {.a = a, .b = b, .alpha = alpha, .beta = beta};
     size_t count = (size_t)(a->count ? a->count : 1);
-    int64_t *partner = di_new(count * sizeof *partner);
     di_piece *pieces = NULL;
-    int64_t piece_count = 0;
+    int64_t piece_count = 0, here = 0;
     distac_checkpoint *result = NULL;
+    job.partner = di_new(count * sizeof *job.partner);
+    job.there_a = di_new(count);
+    job.there_b = di_new(b && b->count ? (size_t)b->count : 1);
     job.results = di_new(count * sizeof *job.results);
-    distac_status status = partner && job.results ? DISTAC_OK : DISTAC_ENOMEM;
-    if (status == DISTAC_OK) status = distac_checkpoint_create(a->context, &result);
-    if (status == DISTAC_OK) status = di_sources_open(a, &job.from_a);
-    if (status == DISTAC_OK && b) status = di_sources_open(b, &job.from_b);
+    bool room = job.partner && job.there_a && job.there_b && job.results;
+    distac_status status = room ? distac_checkpoint_create(a->context, &result) : DISTAC_ENOMEM;
+    if (status == DISTAC_OK) status = make_results(&job, result);
+    if (status == DISTAC_OK) status = di_sources_open(a, job.there_a, &job.from_a);
+    if (status == DISTAC_OK && b) status = di_sources_open(b, job.there_b, &job.from_b);
     if (status == DISTAC_OK) status = di_pieces(a->entries, a->count, &piece_count, &pieces);
-    if (status == DISTAC_OK) status = make_results(&job, partner, result);
+    if (status == DISTAC_OK) status = combine_all_there(&job);
     if (status == DISTAC_OK) {
-        job.partner = partner;
+        for (int64_t i = 0; i < piece_count; i++)
+            if (!job.there_a[pieces[i].entry]) pieces[here++] = pieces[i];
         job.pieces = pieces;
-        di_parallel(a->context, piece_count, combine_piece, &job);
+        di_parallel(a->context, here, combine_piece, &job);
         status = di_poll(a->context);
     }
     for (int64_t i = 0; job.results && i < a->count; i++) distac_tensor_release(job.results[i]);
@@ -116,7 +154,9 @@ static distac_status combine(const distac_checkpoint *a, double alpha, const dis
     di_sources_close(&job.from_b);
     free(job.results);
     free(pieces);
-    free(partner);
+    free(job.there_b);
+    free(job.there_a);
+    free(job.partner);
     if (status != DISTAC_OK) {
         distac_checkpoint_release(result);
         return status;
@@ -189,7 +229,7 @@ distac_status distac_checkpoint_norm(const distac_checkpoint *checkpoint, double
     di_sources sources = {0};
     di_piece *pieces = NULL;
     int64_t count = 0;
-    distac_status status = di_sources_open(checkpoint, &sources);
+    distac_status status = di_sources_open(checkpoint, NULL, &sources);
     if (status == DISTAC_OK) status = di_pieces(checkpoint->entries, checkpoint->count, &count, &pieces);
     if (status == DISTAC_OK) {
         norm_job job = {checkpoint->context, checkpoint->entries, sources.bytes, pieces, NULL};

@@ -169,11 +169,7 @@ distac_status di_entry_bytes(const di_entry *entry, const uint8_t **bytes, dista
         *bytes = entry->data;
         return DISTAC_OK;
     }
-    if (di_tensor_is_contiguous(entry->tensor)) {
-        *bytes = entry->tensor->data;
-        return DISTAC_OK;
-    }
-    DI_TRY(distac_tensor_cast(entry->tensor, entry->tensor->dtype, copy));
+    DI_TRY(di_tensor_bring(entry->tensor, false, copy));
     *bytes = (*copy)->data;
     return DISTAC_OK;
 }
@@ -270,13 +266,32 @@ distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *n
     memcpy(entry->shape, tensor->shape, sizeof entry->shape);
     entry->numel = tensor->numel;
     entry->bytes = di_type_bytes(type, tensor->numel);
-    distac_status status = DISTAC_OK;
-    if (tensor->storage->there)
-        status = di_tensor_bring(tensor, false, &entry->tensor); /* files are of the host */
-    else di_tensor_retain(entry->tensor = tensor);
-    if (status != DISTAC_OK) {
-        di_entry_free(entry);
-        return status;
-    }
+    di_tensor_retain(entry->tensor = tensor);
     return di_checkpoint_insert(checkpoint, entry);
+}
+
+bool di_entry_there(const di_entry *entry, const distac_context *context) {
+    const distac_tensor *tensor = entry->tensor;
+    return tensor && tensor->storage->there && tensor->context == context;
+}
+
+distac_status distac_checkpoint_to(const distac_checkpoint *checkpoint, const char *device, distac_checkpoint **out) {
+    DI_REQUIRE(checkpoint, "checkpoint is NULL");
+    DI_REQUIRE(device, "device is NULL");
+    DI_REQUIRE(out, "out is NULL");
+    distac_checkpoint *moved;
+    DI_TRY(distac_checkpoint_clone(checkpoint, &moved));
+    distac_status status = DISTAC_OK;
+    for (int64_t i = 0; i < moved->count && status == DISTAC_OK; i++) {
+        distac_tensor *from = NULL, *to = NULL;
+        if (!di_entry_is_float(moved->entries[i])) continue;
+        status = distac_checkpoint_tensor(moved, i, &from);
+        if (status == DISTAC_OK) status = distac_tensor_to(from, device, &to);
+        if (status == DISTAC_OK) status = distac_checkpoint_set(moved, moved->entries[i]->name, to);
+        distac_tensor_release(to);
+        distac_tensor_release(from);
+    }
+    if (status == DISTAC_OK) *out = moved;
+    else distac_checkpoint_release(moved);
+    return status;
 }

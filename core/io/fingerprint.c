@@ -69,7 +69,7 @@ static distac_status open_all(di_prints *p, distac_checkpoint *const *checkpoint
         print *at = &p->prints[i];
         at->checkpoint = checkpoints[i];
         at->first = p->block_count;
-        DI_TRY(di_sources_open(at->checkpoint, &at->sources));
+        DI_TRY(di_sources_open(at->checkpoint, NULL, &at->sources));
         for (int64_t k = 0; k < at->checkpoint->count; k++)
             if (!at->checkpoint->entries[k]->lazy) p->block_count += blocks_of(at->checkpoint->entries[k]);
     }

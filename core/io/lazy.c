@@ -34,7 +34,7 @@ static distac_status make(const di_entry *like, const char *name, distac_context
     return DISTAC_OK;
 }
 
-/* Dense bytes of an entry and what keeps them alive. A tensor that is not dense is copied here. */
+/* Dense bytes of an entry and what keeps them alive. A tensor that is not dense, or on a device, is copied here. */
 static distac_status hold(distac_context *context, const di_entry *source, di_lazy_part *out) {
     *out = (di_lazy_part){.numel = source->numel};
     if (source->data || (!source->tensor && !source->lazy)) {
@@ -44,11 +44,8 @@ static distac_status hold(distac_context *context, const di_entry *source, di_la
     } else if (source->lazy) {
         DI_TRY(di_tensor_new(context, source->type->dtype, source->rank, source->shape, false, &out->tensor));
         di_lazy_fill(source, out->tensor->data);
-    } else if (di_tensor_is_contiguous(source->tensor)) {
-        di_tensor_retain(source->tensor);
-        out->tensor = source->tensor;
     } else {
-        DI_TRY(distac_tensor_cast(source->tensor, source->tensor->dtype, &out->tensor));
+        DI_TRY(di_tensor_bring(source->tensor, false, &out->tensor));
     }
     if (out->tensor) out->bytes = out->tensor->data;
     return DISTAC_OK;

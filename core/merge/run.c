@@ -66,9 +66,9 @@ static distac_status open_inputs(di_merge_run *run) {
     run->partner = di_new((size_t)run->models * count * sizeof *run->partner);
     run->input_bytes = di_new((size_t)run->models * sizeof *run->input_bytes);
     if (!run->partner || !run->input_bytes) return DISTAC_ENOMEM;
-    DI_TRY(di_sources_open(run->base, &run->base_bytes));
+    DI_TRY(di_sources_open(run->base, NULL, &run->base_bytes));
     for (int32_t t = 0; t < run->models; t++) {
-        DI_TRY(di_sources_open(run->inputs[t], &run->input_bytes[t]));
+        DI_TRY(di_sources_open(run->inputs[t], NULL, &run->input_bytes[t]));
         for (int64_t i = 0; i < run->base->count; i++)
             run->partner[t * run->base->count + i] =
                 distac_checkpoint_find(run->inputs[t], run->base->entries[i]->name);

@@ -108,7 +108,7 @@ static distac_status make_results(distac_merge_stream *s) {
 static distac_status open_base(distac_merge_stream *s) {
     if (s->run.whole || !s->base) return DISTAC_OK;
     DI_TRY(di_match(s->run.function, "task vector 1", s->run.base, "the base", s->base));
-    return di_sources_open(s->base, &s->base_bytes);
+    return di_sources_open(s->base, NULL, &s->base_bytes);
 }
 
 /* The widest number that is written. */

@@ -275,9 +275,11 @@ distac_status distac_vit_load(distac_vit *vit, const distac_checkpoint *checkpoi
 static distac_status fill_checkpoint(const distac_vit *vit, const distac_tensor *flat, distac_checkpoint *ck) {
     for (int64_t i = 0; i < vit->param_count; i++) {
         const di_param *p = &vit->params[i];
-        distac_tensor *view = NULL;
+        distac_tensor *view = NULL, *here = NULL;
         DI_TRY(di_tensor_slice(flat, p->offset, p->rank, p->shape, &view));
-        distac_status status = distac_checkpoint_set(ck, p->name, view);
+        distac_status status = di_tensor_bring(view, false, &here);
+        if (status == DISTAC_OK) status = distac_checkpoint_set(ck, p->name, here);
+        distac_tensor_release(here);
         distac_tensor_release(view);
         DI_TRY(status);
     }

@@ -26,6 +26,11 @@ function M.is_taskvector(v)
     return is_checkpoint(v) and differences[v] == true
 end
 
+-- `ck`, which is a TaskVector if `other` is one.
+function M.like(other, ck)
+    return differences[other] and mark(ck) or ck
+end
+
 local function kind_of(v)
     if is_checkpoint(v) then
         return differences[v] and "a TaskVector" or "a Checkpoint"

@@ -15,6 +15,17 @@ function methods.names(ck)
     return names
 end
 
+-- The same with its float tensors on a device, "cuda", or in host memory, "cpu". What is added up and merged of such
+-- checkpoints is computed on the device, and lies there.
+function methods.to(ck, device)
+    local fname = "Checkpoint:to"
+    check.string(fname, "device", device)
+    if not (device == "cpu" or device:match "^cuda%f[:%z]") then
+        errors.raise("EINVAL", "%s: device: %q; wanted \"cpu\" or a device, such as \"cuda\"", fname, device)
+    end
+    return require("distac.checkpoint").like(ck, raw.checkpoint_to(ck, device))
+end
+
 -- Is there a tensor of this name?
 function methods.has(ck, name)
     return raw.checkpoint_find(ck, check.string("Checkpoint:has", "name", name)) >= 0

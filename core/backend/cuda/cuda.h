@@ -85,6 +85,9 @@ void di_cuda_solver_close(di_cuda *cuda);
 /* ---- arrays.c ---- */
 extern const di_arrays di_cuda_arrays;
 
+/* ---- merges.c ---- */
+extern const di_merges di_cuda_merges;
+
 /* ---- graph.c ---- */
 distac_status di_cuda_record_begin(distac_context *c);
 distac_status di_cuda_record_end(distac_context *c, bool keep, void **recording);

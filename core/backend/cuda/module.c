@@ -137,6 +137,7 @@ static distac_status open_device(distac_context *c, int32_t index, const char *k
         .f64 = &di_cuda_kernels_f64,
         .model = &di_cuda_kernels_model_f32,
         .arrays = &di_cuda_arrays,
+        .merges = &di_cuda_merges,
         .alloc = di_cuda_alloc,
         .free = di_cuda_free,
         .zero = di_cuda_zero,

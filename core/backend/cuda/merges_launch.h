@@ -1,0 +1,22 @@
+/* merges_launch.h: the launchers of merges_kernels.cu, as merges.c calls them. */
+#ifndef DISTAC_CUDA_MERGES_LAUNCH_H
+#define DISTAC_CUDA_MERGES_LAUNCH_H
+
+#include "../merge_rule.h"
+
+#include <cuda_runtime.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+int di_cuda_launch_blend(int64_t n, double alpha, int32_t a_dtype, const void *a, double beta, int32_t b_dtype,
+                         const void *b, int32_t dtype, void *out, uint64_t *bad, cudaStream_t stream);
+int di_cuda_launch_direction(int64_t n, const di_merge_rule *rule, float *out, uint64_t *bad, cudaStream_t stream);
+int di_cuda_launch_lead(int64_t n, const di_merge_rule *rule, uint64_t *lead, cudaStream_t stream);
+int di_cuda_launch_digits(int64_t n, const di_merge_rule *rule, int32_t shift, int32_t bits, const uint64_t *prefixes,
+                          uint64_t *counts, cudaStream_t stream);
+int di_cuda_launch_cut(int64_t n, const di_merge_rule *rule, cudaStream_t stream);
+#ifdef __cplusplus
+}
+#endif
+#endif
