@@ -21,7 +21,7 @@ typedef struct di_merge_rule {
     const di_merge_model *each;       /* [models] */
     bool elects;                      /* TIES */
     bool counts;                      /* its sign is that of most models, not of the sum */
-    int combine;                      /* of what agrees: 0 mean, 1 sum, 2 largest */
+    int combine;                      /* of what agrees: 0 mean, 1 sum, 2 largest (DI_COMBINE_MEAN …) */
     double tie;                       /* its sign where the vote is zero */
     double divisor;                   /* of the sum */
     bool masked;

@@ -70,14 +70,14 @@ typedef struct di_target {
     int64_t shape[DI_MAX_RANK];
     bool turned; /* the entry as a whole, transposed */
 } di_target;
-typedef struct di_targets {
+typedef struct di_target_list {
     int64_t count;
     di_target *list; /* sorted by name */
-} di_targets;
+} di_target_list;
 /* What a checkpoint in the canonical layout is written as in another; layout NULL: as it is. di_targets_close it
  * when OK. Errors: as distac_checkpoint_convert. */
-distac_status di_targets_open(const distac_checkpoint *canonical, const char *layout, di_targets *out);
-void di_targets_close(di_targets *targets);
+distac_status di_targets_open(const distac_checkpoint *canonical, const char *layout, di_target_list *out);
+void di_targets_close(di_target_list *targets);
 /* [new] The checkpoint in the canonical layout: itself if it has it. */
 distac_status di_canonical(const distac_checkpoint *checkpoint, distac_checkpoint **out);
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static distac_status add(di_targets *to, int64_t *capacity, const char *name, const di_target *what) {
+static distac_status add(di_target_list *to, int64_t *capacity, const char *name, const di_target *what) {
     if (to->count == *capacity) {
         int64_t room = *capacity ? 2 * *capacity : 64;
         di_target *list = di_grow(to->list, (size_t)room * sizeof *list);
@@ -29,7 +29,7 @@ static di_target whole(const distac_checkpoint *from, int64_t index) {
 }
 
 static distac_status add_found(const distac_checkpoint *from, const di_layout *layout, const di_clip_found *found,
-                               di_targets *to, int64_t *capacity) {
+                               di_target_list *to, int64_t *capacity) {
     char names[DI_LAZY_PARTS][DI_LAYOUT_NAME];
     int32_t count;
     di_layout_form form = di_layout_own(layout, found->row, found->block, "", &count, names);
@@ -54,7 +54,7 @@ static int by_name(const void *a, const void *b) {
 }
 
 static distac_status fill(const distac_checkpoint *from, const di_clip *clip, const di_layout *layout,
-                          di_targets *to) {
+                          di_target_list *to) {
     int64_t capacity = 0;
     for (int64_t i = 0; clip && i < clip->count; i++)
         DI_TRY(add_found(from, layout, &clip->found[i], to, &capacity));
@@ -70,8 +70,8 @@ static distac_status fill(const distac_checkpoint *from, const di_clip *clip, co
     return DISTAC_OK;
 }
 
-distac_status di_targets_open(const distac_checkpoint *canonical, const char *layout, di_targets *out) {
-    *out = (di_targets){0};
+distac_status di_targets_open(const distac_checkpoint *canonical, const char *layout, di_target_list *out) {
+    *out = (di_target_list){0};
     const di_layout *target = layout && strcmp(layout, "plain") != 0 ? di_layout_named(layout) : NULL;
     if (layout && !target && strcmp(layout, "plain") != 0) { /* which there are is told by who converts */
         distac_checkpoint *none;
@@ -90,10 +90,10 @@ distac_status di_targets_open(const distac_checkpoint *canonical, const char *la
     return status;
 }
 
-void di_targets_close(di_targets *targets) {
+void di_targets_close(di_target_list *targets) {
     for (int64_t i = 0; i < targets->count; i++) free(targets->list[i].name);
     free(targets->list);
-    *targets = (di_targets){0};
+    *targets = (di_target_list){0};
 }
 
 distac_status di_canonical(const distac_checkpoint *checkpoint, distac_checkpoint **out) {

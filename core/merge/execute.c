@@ -1,6 +1,7 @@
 /* execute.c: the results of a merge, piece by piece, and the merge in memory: task vectors give a checkpoint of
- * directions. files.c is the other way to merge, from files to files. */
-#include "merge.h"
+ * directions; there.c does that on a device. files.c is the other way to merge, from files to files. */
+#include "../backend/backend.h"
+#include "there.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -191,15 +192,13 @@ static distac_status delta_all(delta_job *job, di_piece *plain) {
     return DISTAC_OK;
 }
 
-distac_status distac_merge_delta(const distac_merge *merge, int32_t n_taus, distac_checkpoint *const *taus,
-                                 distac_checkpoint **out) {
+static distac_status delta_here(const distac_merge *merge, const char *function, int32_t n_taus,
+                                distac_checkpoint *const *taus, distac_checkpoint **out) {
     di_merge_run run;
-    DI_REQUIRE(merge, "merge is NULL");
-    DI_REQUIRE(out, "out is NULL");
     distac_checkpoint *made = NULL;
     distac_tensor **results = NULL;
     di_piece *plain = NULL;
-    distac_status status = di_run_open(&run, merge, __func__, false, NULL, n_taus, taus);
+    distac_status status = di_run_open(&run, merge, function, false, NULL, n_taus, taus);
     run.in_memory = true;
     if (status == DISTAC_OK) {
         size_t count = (size_t)(run.base->count ? run.base->count : 1);
@@ -222,4 +221,20 @@ distac_status distac_merge_delta(const distac_merge *merge, int32_t n_taus, dist
     }
     *out = made;
     return DISTAC_OK;
+}
+
+distac_status distac_merge_delta(const distac_merge *merge, int32_t n_taus, distac_checkpoint *const *taus,
+                                 distac_checkpoint **out) {
+    DI_REQUIRE(merge, "merge is NULL");
+    DI_REQUIRE(out, "out is NULL");
+    if (!di_there_all(merge, n_taus, taus)) return delta_here(merge, __func__, n_taus, taus, out);
+    bool bad = true;
+    if (di_there_goes(merge)) DI_TRY(di_there_delta(merge, __func__, n_taus, taus, &bad, out));
+    if (!bad) return DISTAC_OK;
+    /* The host merges what the device does not, and tells which number is not finite. */
+    distac_checkpoint *here;
+    DI_TRY(delta_here(merge, __func__, n_taus, taus, &here));
+    distac_status status = distac_checkpoint_to(here, merge->context->device->name, out);
+    distac_checkpoint_release(here);
+    return status;
 }

@@ -13,8 +13,8 @@ int64_t di_run_largest(const di_merge_run *run, int64_t *entry) {
     int64_t most = 0;
     *entry = -1;
     for (int64_t i = 0; i < run->base->count; i++) {
-        if (!di_run_takes(run, i)) continue;
         const di_entry *at = run->base->entries[i];
+        if (!di_run_takes(run, i) || at->numel == 0) continue;
         int64_t bytes = (int64_t)di_run_whole_bytes(at) + (method->need ? method->need(run, at) : 0);
         if (bytes <= most) continue;
         most = bytes;

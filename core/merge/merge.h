@@ -4,6 +4,7 @@
 #ifndef DISTAC_MERGE_H
 #define DISTAC_MERGE_H
 
+#include "../backend/merge_rule.h"
 #include "../io/layout.h"
 #include <string.h>
 
@@ -71,6 +72,13 @@ typedef struct di_method {
     /* Bytes that `tensor` holds beside D while it works. Enough
      * where the numbers need no longer way than usual. */
     int64_t (*need)(const di_merge_run *run, const di_entry *entry);
+    /* The same as chunk for task vectors on a device (there.c), in numbers: of an entry's D, and each model's, which are the
+     * same for all entries. They come as those of the plain sum. NULL: such task vectors are merged on the host. */
+    void (*rule)(const di_merge_run *run, int64_t entry, di_merge_rule *rule, di_merge_model *each);
+    /* Whether that is so for a merge's parameters; NULL: for all. prepare looks with di_select alone then (ties.c). */
+    bool (*goes_there)(const distac_merge *merge);
+    /* [new] As tensor: D on the device, dense. NULL although there is `takes`: merged on the host. */
+    distac_status (*tensor_there)(di_merge_run *run, int64_t entry, distac_tensor **out);
 } di_method;
 
 extern const di_method di_merge_average, di_merge_task_arithmetic, di_merge_ties, di_merge_consensus_ta,
@@ -121,6 +129,7 @@ struct di_merge_run {
     uint8_t *marks; /* [piece_count]: pieces to be merged again; NULL: none ever */
     di_prints *prints; /* fingerprints that are taken as the bytes are met, NULL: none */
     atomic_llong bad_entry, bad_first; /* what di_run_nonfinite told last: entry + 1, element */
+    struct di_there *there; /* the task vectors lie on the device (there.h): nothing is read here. NULL: they do not */
     void *state;
 };
 
@@ -130,6 +139,10 @@ distac_status di_run_open(di_merge_run *run, const distac_merge *merge, const ch
 /* The same without the method's own looks: nothing is read yet. */
 distac_status di_run_match(di_merge_run *run, const distac_merge *merge, const char *function, bool whole,
                            const distac_checkpoint *base, int32_t models, distac_checkpoint *const *inputs);
+/* The same for task vectors on the device. */
+struct di_there;
+distac_status di_run_match_there(di_merge_run *run, const distac_merge *merge, const char *function, int32_t models,
+                                 distac_checkpoint *const *inputs, struct di_there *there);
 void di_run_close(di_merge_run *run);
 /* Parameter `index` of the operator for a model. */
 double di_run_param(const di_merge_run *run, int32_t index, int32_t model);
@@ -218,7 +231,7 @@ distac_status di_run_no_room(const di_merge_run *run, int64_t entry);
 enum { DI_FILES_BYTES = 2 * DI_AHEAD * DI_PIECE * (int)sizeof(double) };
 /* What a merge writes: the tensors of the output's layout, and who takes their bytes. */
 typedef struct di_written {
-    di_targets targets;
+    di_target_list targets;
     di_st_item *items; /* one per target */
     int64_t *order;    /* in which the targets' bytes are put */
     int64_t *item_of;  /* [base->count]: the target that holds an entry's first element, -1: none */

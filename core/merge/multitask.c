@@ -11,6 +11,10 @@ distac_status di_multitask_open(di_merge_run *run, int kind, double keep) {
     return status;
 }
 
+void di_multitask_rule(const di_merge_run *run, di_merge_rule *rule, di_merge_model *each) {
+    if (run->state) di_ties_rule(run->state, run, rule, each);
+}
+
 DI_CLONES void di_multitask_chunk(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau,
                                   double *out) {
     if (run->state) {

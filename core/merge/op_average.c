@@ -47,6 +47,12 @@ static bool straight(const di_merge_run *run, int64_t n, const di_floats *f, dou
     return di_straight_sum(run, n, f, weights, weight_sum(run), lambda, out, stream);
 }
 
+static void rule(const di_merge_run *run, int64_t entry, di_merge_rule *out, di_merge_model *each) {
+    (void)entry;
+    out->divisor = weight_sum(run);
+    for (int32_t t = 0; t < run->models; t++) each[t].weight = weight_of(run, t);
+}
+
 const di_method di_merge_average = {
     .name = "average",
     .text = "mean of the models (Wortsman et al. 2022, model soups)",
@@ -55,4 +61,5 @@ const di_method di_merge_average = {
     .prepare = prepare,
     .chunk = chunk,
     .straight = straight,
+    .rule = rule,
 };

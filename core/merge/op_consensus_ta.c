@@ -97,6 +97,14 @@ static bool straight(const di_merge_run *run, int64_t n, const di_floats *f, dou
 #endif
 }
 
+static void rule(const di_merge_run *run, int64_t entry, di_merge_rule *out, di_merge_model *each) {
+    (void)entry;
+    di_multitask_rule(run, out, each);
+    out->masked = true;
+    out->votes = di_run_param(run, K, 0);
+    for (int32_t t = 0; t < run->models; t++) each[t].tall = di_run_param(run, TALL, t);
+}
+
 const di_method di_merge_consensus_ta = {
     .name = "consensus_ta",
     .text = "sum where at least k TALL masks agree (Wang et al. 2024, Consensus TA)",
@@ -105,4 +113,5 @@ const di_method di_merge_consensus_ta = {
     .prepare = prepare,
     .chunk = chunk,
     .straight = straight,
+    .rule = rule,
 };

@@ -82,6 +82,11 @@ DI_CLONES static void chunk(const di_merge_run *run, const di_at *at, int64_t n,
     for (int64_t i = 0; i < n; i++) out[i] *= scale;
 }
 
+static void rule(const di_merge_run *run, int64_t entry, di_merge_rule *out, di_merge_model *each) {
+    (void)each;
+    out->scale = ((const double *)run->state)[entry];
+}
+
 const di_method di_merge_lines = {
     .name = "lines",
     .text = "sum of the task vectors, scaled up with depth (Wang et al. 2025, LiNeS)",
@@ -89,4 +94,5 @@ const di_method di_merge_lines = {
     .param_count = sizeof params / sizeof params[0],
     .prepare = prepare,
     .chunk = chunk,
+    .rule = rule,
 };

@@ -29,6 +29,14 @@ DI_CLONES static void chunk(const di_merge_run *run, const di_at *at, int64_t n,
     for (int64_t i = 0; i < n; i++) out[i] = fabs(own[i]) > tall * fabs(sum[i] - own[i]) ? sum[i] : 0.0;
 }
 
+static void rule(const di_merge_run *run, int64_t entry, di_merge_rule *out, di_merge_model *each) {
+    (void)entry;
+    di_multitask_rule(run, out, each);
+    out->masked = true;
+    out->votes = 1;
+    each[(int32_t)di_run_param(run, TASK, 0) - 1].tall = di_run_param(run, TALL, 0);
+}
+
 const di_method di_merge_tall_mask = {
     .name = "tall_mask",
     .text = "sum where one task's TALL mask keeps it, a model for that task (Wang et al. 2024, TALL-masks)",
@@ -36,4 +44,5 @@ const di_method di_merge_tall_mask = {
     .param_count = sizeof params / sizeof params[0],
     .prepare = prepare,
     .chunk = chunk,
+    .rule = rule,
 };

@@ -30,6 +30,11 @@ static bool straight(const di_merge_run *run, int64_t n, const di_floats *f, dou
     return di_straight_sum(run, n, f, weights, 1, lambda, out, stream);
 }
 
+static void rule(const di_merge_run *run, int64_t entry, di_merge_rule *out, di_merge_model *each) {
+    (void)entry, (void)out;
+    for (int32_t t = 0; t < run->models; t++) each[t].weight = weight_of(run, t);
+}
+
 const di_method di_merge_task_arithmetic = {
     .name = "task_arithmetic",
     .text = "sum of the task vectors (Ilharco et al. 2023)",
@@ -37,4 +42,5 @@ const di_method di_merge_task_arithmetic = {
     .param_count = sizeof params / sizeof params[0],
     .chunk = chunk,
     .straight = straight,
+    .rule = rule,
 };

@@ -50,6 +50,16 @@ static int direct(const di_merge_run *run, const di_at *at, int64_t n, const di_
     return di_ties_direct(run->state, run, at, n, floats, base, out);
 }
 
+static void rule(const di_merge_run *run, int64_t entry, di_merge_rule *out, di_merge_model *each) {
+    (void)entry;
+    di_ties_rule(run->state, run, out, each);
+}
+
+/* mergekit ranks every tensor of every model on its own. */
+static bool goes_there(const distac_merge *merge) {
+    return merge->params[DIALECT].values[0] != DI_TIES_MERGEKIT;
+}
+
 const di_method di_merge_ties = {
     .name = "ties",
     .text = "trim, elect signs, mean of what agrees (Yadav et al. 2023, TIES-Merging)",
@@ -59,4 +69,6 @@ const di_method di_merge_ties = {
     .chunk = chunk,
     .direct = direct,
     .settle = settle,
+    .rule = rule,
+    .goes_there = goes_there,
 };

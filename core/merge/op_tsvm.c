@@ -13,6 +13,7 @@
  * singular values reach too far for Gram matrices, and with precision = exact, a thread holds the matrix and its
  * decomposition instead: 8 (2 m n + 6 k^2) bytes and LAPACK's workspace. */
 #include "spectral_room.h"
+#include "there.h"
 #include "tsvm.h"
 #include "../tensor/lapack.h"
 #include <string.h>
@@ -231,18 +232,22 @@ static distac_status merge_matrix(job *j) {
     return di_run_lanes(j->run, (j->q + BLOCK - 1) / BLOCK, multiply_block, j);
 }
 
+static void warn_of_nothing(const di_merge_run *run, const di_entry *at) {
+    char shape[64];
+    di_warn(run->context, "tsvm: \"%s\" %s has a side smaller than the %d models and contributes nothing",
+            at->name, di_shape_text(at->rank, at->shape, shape, sizeof shape), (int)run->models);
+}
+
 /* A matrix too small for the number of models: nothing is kept, but its inputs are still looked at. */
 static distac_status nothing(di_merge_run *run, int64_t entry, double *out) {
     const di_entry *at = run->base->entries[entry];
     double *const *rows = di_run_rows(run, 0);
-    char shape[64];
     for (int64_t first = 0; first < at->numel; first += DI_STEP) {
         int64_t n = at->numel - first < DI_STEP ? at->numel - first : DI_STEP;
         if (!di_run_step(run, entry, first, n, rows)) return di_run_nonfinite(run, entry, first);
     }
     memset(out, 0, (size_t)at->numel * sizeof *out);
-    di_warn(run->context, "tsvm: \"%s\" %s has a side smaller than the %d models and contributes nothing",
-            at->name, di_shape_text(at->rank, at->shape, shape, sizeof shape), (int)run->models);
+    warn_of_nothing(run, at);
     return DISTAC_OK;
 }
 
@@ -288,13 +293,40 @@ static bool takes(const di_merge_run *run, const di_entry *entry) {
     return di_whole_takes(run, entry);
 }
 
+static distac_status from_there(di_merge_run *run, int64_t entry, int64_t r, double *out) {
+    distac_tensor *result;
+    distac_status status = di_tsvm_there(run, entry, r, &result);
+    if (status == DISTAC_OK) status = distac_tensor_read(result, result->numel, out);
+    distac_tensor_release(result);
+    return status;
+}
+
+static distac_status tensor_there(di_merge_run *run, int64_t entry, distac_tensor **out) {
+    const di_entry *at = run->base->entries[entry];
+    int64_t least = at->shape[0] < at->shape[1] ? at->shape[0] : at->shape[1];
+    if (least >= run->models) return di_tsvm_there(run, entry, least / run->models, out);
+    warn_of_nothing(run, at);
+    DI_TRY(di_tensor_new_at(run->context, true, DISTAC_F64, at->rank, at->shape, out));
+    distac_status status = distac_tensor_fill(*out, 0);
+    for (int32_t t = 0; status == DISTAC_OK && t < run->models; t++) {
+        int64_t first, count;
+        status = distac_tensor_nonfinite(di_there_tensor(run, t, entry), &first, &count);
+        if (status == DISTAC_OK && count)
+            status = di_fail_at(DISTAC_ENUMERIC, run->function, "task vector %d is not finite", (int)t + 1);
+    }
+    if (status == DISTAC_OK) return DISTAC_OK;
+    distac_tensor_release(*out);
+    *out = NULL;
+    return status;
+}
+
 static distac_status tensor(di_merge_run *run, int64_t entry, double *out) {
     const di_entry *at = run->base->entries[entry];
     job j = {.run = run, .entry = entry, .p = at->shape[1], .q = at->shape[0], .out = out};
     int64_t least = j.p < j.q ? j.p : j.q;
     j.r = least / run->models;
     if (j.r == 0) return nothing(run, entry, out);
-    if (di_models_there(run->context)) return di_tsvm_there(run, entry, j.r, out);
+    if (di_models_there(run->context)) return from_there(run, entry, j.r, out);
     DI_TRY(di_lapack_ready());
     j.exact = di_run_param(run, PRECISION, 0) == 1;
     int64_t columns = j.r * run->models;
@@ -329,4 +361,6 @@ const di_method di_merge_tsvm = {
     .takes = takes,
     .tensor = tensor,
     .need = need,
+    .rule = di_whole_mean_rule,
+    .tensor_there = tensor_there,
 };

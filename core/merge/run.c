@@ -66,9 +66,9 @@ static distac_status open_inputs(di_merge_run *run) {
     run->partner = di_new((size_t)run->models * count * sizeof *run->partner);
     run->input_bytes = di_new((size_t)run->models * sizeof *run->input_bytes);
     if (!run->partner || !run->input_bytes) return DISTAC_ENOMEM;
-    DI_TRY(di_sources_open(run->base, NULL, &run->base_bytes));
+    if (!run->there) DI_TRY(di_sources_open(run->base, NULL, &run->base_bytes));
     for (int32_t t = 0; t < run->models; t++) {
-        DI_TRY(di_sources_open(run->inputs[t], NULL, &run->input_bytes[t]));
+        if (!run->there) DI_TRY(di_sources_open(run->inputs[t], NULL, &run->input_bytes[t]));
         for (int64_t i = 0; i < run->base->count; i++)
             run->partner[t * run->base->count + i] =
                 distac_checkpoint_find(run->inputs[t], run->base->entries[i]->name);
@@ -95,21 +95,28 @@ static distac_status open_inputs(di_merge_run *run) {
     return DISTAC_OK;
 }
 
-distac_status di_run_match(di_merge_run *run, const distac_merge *merge, const char *function, bool whole,
-                           const distac_checkpoint *base, int32_t models, distac_checkpoint *const *inputs) {
-    *run = (di_merge_run){.context = merge->context,
+static di_merge_run new_run(const distac_merge *merge, const char *function, bool whole, const distac_checkpoint *base,
+                            int32_t models, distac_checkpoint *const *inputs) {
+    int32_t threads = merge->context->threads;
+    return (di_merge_run){.context = merge->context,
                           .merge = merge,
                           .function = function,
                           .models = models,
                           .whole = whole,
                           .base = base,
                           .inputs = inputs,
-                          .lanes = merge->context->threads};
-    if (run->lanes < 1) run->lanes = 1;
+                          .lanes = threads < 1 ? 1 : threads};
+}
+
+static distac_status match(di_merge_run *run) {
+    const distac_merge *merge = run->merge;
+    const char *function = run->function;
+    int32_t models = run->models;
+    distac_checkpoint *const *inputs = run->inputs;
     if (models < 1) return di_fail_at(DISTAC_EINVAL, function, "%d models; at least 1 is wanted", (int)models);
     for (int32_t t = 0; t < models; t++)
         if (!inputs || !inputs[t]) return di_fail_at(DISTAC_EINVAL, function, "input %d is NULL", (int)t + 1);
-    if (!whole) run->base = inputs[0];
+    if (!run->whole) run->base = inputs[0];
     if (!run->base) return di_fail_at(DISTAC_EINVAL, function, "base is NULL");
     if (merge->method->models && models != merge->method->models)
         return di_fail_at(DISTAC_EINVAL, function, "%s: %d models; it takes %d", merge->method->name, (int)models,
@@ -118,6 +125,19 @@ distac_status di_run_match(di_merge_run *run, const distac_merge *merge, const c
     DI_TRY(find_factors(run));
     DI_TRY(match_inputs(run));
     return open_inputs(run);
+}
+
+distac_status di_run_match(di_merge_run *run, const distac_merge *merge, const char *function, bool whole,
+                           const distac_checkpoint *base, int32_t models, distac_checkpoint *const *inputs) {
+    *run = new_run(merge, function, whole, base, models, inputs);
+    return match(run);
+}
+
+distac_status di_run_match_there(di_merge_run *run, const distac_merge *merge, const char *function, int32_t models,
+                                 distac_checkpoint *const *inputs, struct di_there *there) {
+    *run = new_run(merge, function, false, NULL, models, inputs);
+    run->there = there;
+    return match(run);
 }
 
 distac_status di_run_open(di_merge_run *run, const distac_merge *merge, const char *function, bool whole,

@@ -4,8 +4,10 @@
  * First way: a sample tells between which two magnitudes the wanted one lies; one look at all elements counts
  * those above and collects the few between. The counts prove the answer or show that the sample misled. Second
  * way, for small inputs and for those: digit by digit, each look counting one digit of what matches the digits
- * known so far, until few enough are left to be collected. All models share the looks. */
+ * known so far, until few enough are left to be collected. All models share the looks. Task vectors on a device have a
+ * way of their own (there_rank.c). */
 #include "select.h"
+#include "there.h"
 #include <stdlib.h>
 
 uint64_t di_pick(uint64_t *keys, int64_t n, int64_t rank) {
@@ -34,6 +36,7 @@ void di_keys_close(distac_context *context, di_search *at) {
 }
 
 distac_status di_select(di_merge_run *run, int64_t rank, double *thresholds) {
+    if (run->there) return di_there_select(run, rank, thresholds);
     di_search *searches = di_new((size_t)run->models * sizeof *searches);
     if (!searches) return DISTAC_ENOMEM;
     for (int32_t t = 0; t < run->models; t++) {

@@ -50,6 +50,8 @@ int64_t di_eigen_bytes(int64_t c);
 /* ---- whole.c ---- */
 bool di_whole_takes(const di_merge_run *run, const di_entry *entry); /* matrices */
 void di_whole_mean(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau, double *out);
+/* For di_method.rule: the same. */
+void di_whole_mean_rule(const di_merge_run *run, int64_t entry, di_merge_rule *out, di_merge_model *each);
 /* Elements first … first+n-1 of model t's task vector, on any thread; false if one is not finite. */
 bool di_whole_load(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, double *out);
 /* The sum of all task vectors, on all lanes. */

@@ -11,6 +11,7 @@
  * matters only where kept entries cancel exactly. So a method that can do pieces again (di_ties_desc.late) counts
  * it while it merges, with tied votes at zero, and then does those pieces again in which there was one. */
 #include "elect.h"
+#include "there.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,13 +31,40 @@ DI_CLONES static void count_signs(void *arg, int32_t lane, const di_at *at, int6
     b->lead[(int64_t)lane * DI_LEAD_ROOM] += lead;
 }
 
+static double sign_of(int64_t lead, bool authors) { return lead > 0 ? 1 : lead < 0 || authors ? -1 : 0; }
+
 static void settle(di_ties *ties, int32_t lanes, bool authors) {
     int64_t lead = 0;
     for (int32_t i = 0; i < lanes; i++) lead += ties->lead[(int64_t)i * DI_LEAD_ROOM];
-    ties->election.tie = lead > 0 ? 1 : lead < 0 || authors ? -1 : 0;
+    ties->election.tie = sign_of(lead, authors);
+}
+
+void di_ties_rule(const di_ties *ties, const di_merge_run *run, di_merge_rule *rule, di_merge_model *each) {
+    const di_election *election = &ties->election;
+    rule->elects = true;
+    rule->counts = election->elect == DI_ELECT_COUNT;
+    rule->combine = election->combine;
+    rule->tie = election->tie;
+    for (int32_t t = 0; t < run->models; t++) {
+        each[t].weight = election->weights ? di_value_of(election->weights, t) : 1;
+        each[t].least = ties->thresholds[t];
+    }
+}
+
+static distac_status elect_there(di_merge_run *run, di_ties *ties, bool authors) {
+    di_merge_rule rule;
+    int64_t lead = 0;
+    di_merge_model *each = di_new((size_t)run->models * sizeof *each);
+    if (!each) return DISTAC_ENOMEM;
+    di_ties_rule(ties, run, &rule, each);
+    distac_status status = di_there_lead(run, rule.counts, each, &lead);
+    ties->election.tie = sign_of(lead, authors);
+    free(each);
+    return status;
 }
 
 static distac_status elect_majority(di_merge_run *run, di_ties *ties, bool authors) {
+    if (run->there) return elect_there(run, ties, authors);
     ballot b = {run, ties, ties->lead};
     distac_status status = di_run_visit(run, count_signs, &b);
     settle(ties, run->lanes, authors);
@@ -140,7 +168,7 @@ distac_status di_ties_open(di_merge_run *run, const di_ties_desc *desc, di_ties 
     DI_TRY(find_global(run, desc, ties));
     ties->fast = di_ties_is_fast(ties, run);
     if (desc->dialect == DI_TIES_DISTAC || run->models == 1) return DISTAC_OK; /* one model's votes are its own */
-    if (!desc->late || !ties->fast) return elect_majority(run, ties, desc->dialect == DI_TIES_AUTHORS);
+    if (!desc->late || !ties->fast || run->there) return elect_majority(run, ties, desc->dialect == DI_TIES_AUTHORS);
     ties->election.tie = 0;
     ties->open = true;
     return di_run_marks(run, &ties->tied);

@@ -40,6 +40,8 @@ void di_ties_chunk(const di_ties *ties, const di_merge_run *run, const di_at *at
 /* For di_method.direct. */
 int di_ties_direct(const di_ties *ties, const di_merge_run *run, const di_at *at, int64_t n,
                    const di_floats *floats, double *base, double *out);
+/* For di_method.rule, in all dialects but mergekit's. */
+void di_ties_rule(const di_ties *ties, const di_merge_run *run, di_merge_rule *rule, di_merge_model *each);
 /* For di_method.settle: the majority is known now; whether there are votes that it decides. */
 bool di_ties_settle(di_ties *ties, const di_merge_run *run, int dialect);
 
@@ -49,6 +51,8 @@ enum { DI_MULTITASK_SUM, DI_MULTITASK_TIES };
 distac_status di_multitask_open(di_merge_run *run, int kind, double keep); /* into run->state */
 void di_multitask_chunk(const di_merge_run *run, const di_at *at, int64_t n, const double *const *tau,
                         double *out);
+/* For di_method.rule: what is masked. */
+void di_multitask_rule(const di_merge_run *run, di_merge_rule *rule, di_merge_model *each);
 
 /* ---- rank.c ---- */
 /* The rank-th largest magnitude of one tensor of task vector t, 1 <= rank <= numel, and the element before which

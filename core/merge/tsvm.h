@@ -4,7 +4,7 @@
 
 #include "merge.h"
 
-/* D of a whole matrix with r triplets of each model, where the context computes: a device. */
-distac_status di_tsvm_there(di_merge_run *run, int64_t entry, int64_t r, double *out);
+/* [new] D of a whole matrix with r triplets of each model, on the device, dense. */
+distac_status di_tsvm_there(di_merge_run *run, int64_t entry, int64_t r, distac_tensor **out);
 
 #endif

@@ -5,6 +5,7 @@
  * Memory on the device for T models of [m,n] with k = min(m,n):
  * 8 T m n bytes, and about 8 (2 T k^2 + 4 k (m + n)). */
 #include "spectral.h"
+#include "there.h"
 #include "tsvm.h"
 #include <math.h>
 #include <stdlib.h>
@@ -26,7 +27,7 @@ typedef struct job {
 
 static distac_status new_there(const job *j, int32_t rank, int64_t a, int64_t b, int64_t c, distac_tensor **out) {
     int64_t shape[] = {a, b, c};
-    return di_tensor_new_there(j->run->context, DISTAC_F64, rank, shape, false, out);
+    return di_tensor_new_at(j->run->context, true, DISTAC_F64, rank, shape, out);
 }
 
 /* a or its transpose times b or its transpose */
@@ -77,9 +78,22 @@ static distac_status load_part(void *arg, int32_t lane, int64_t index) {
     return di_run_nonfinite(l->j->run, l->j->entry, first);
 }
 
+/* What lies there already. NaN would go astray in the eigenproblems. */
+static distac_status widen_models(job *j) {
+    for (int32_t t = 0; t < j->run->models; t++) {
+        const distac_tensor *tau = di_there_tensor(j->run, t, j->entry);
+        int64_t first, count;
+        DI_TRY(distac_tensor_nonfinite(tau, &first, &count));
+        if (count) return di_fail_at(DISTAC_ENUMERIC, j->run->function, "task vector %d is not finite", (int)t + 1);
+        DI_TRY(distac_tensor_cast(tau, DISTAC_F64, &j->matrices[t]));
+    }
+    return DISTAC_OK;
+}
+
 static distac_status load_models(job *j) {
     int64_t shape[] = {j->m, j->n};
     distac_tensor *here;
+    if (j->run->there) return widen_models(j);
     DI_TRY(di_tensor_new(j->run->context, DISTAC_F64, 2, shape, false, &here));
     distac_status status = DISTAC_OK;
     for (int32_t t = 0; t < j->run->models && status == DISTAC_OK; t++) {
@@ -256,14 +270,11 @@ static distac_status cut(distac_tensor **t, int64_t rows) {
     return DISTAC_OK;
 }
 
-static distac_status merge(job *j, double *room, double *out) {
-    distac_tensor *result = NULL;
+/* *result NULL: D is nothing. */
+static distac_status merge(job *j, double *room, distac_tensor **result) {
     int64_t all = j->r * j->run->models;
     DI_TRY(triplets(j, room, room + j->run->models * j->k));
-    if (j->columns == 0) {
-        for (int64_t i = 0; i < j->m * j->n; i++) out[i] = 0;
-        return DISTAC_OK;
-    }
+    if (j->columns == 0) return DISTAC_OK;
     if (j->columns < all) {
         DI_TRY(cut(&j->near, j->columns));
         DI_TRY(cut(&j->away, j->columns));
@@ -272,13 +283,11 @@ static distac_status merge(job *j, double *room, double *out) {
     DI_TRY(polar(j, &j->away, room));
     DI_TRY(scale_rows(&j->near, j->values));
     bool across = j->k == j->n;
-    DI_TRY(product(across ? j->away : j->near, true, across ? j->near : j->away, false, &result));
-    distac_status status = distac_tensor_read(result, j->m * j->n, out);
-    distac_tensor_release(result);
-    return status;
+    return product(across ? j->away : j->near, true, across ? j->near : j->away, false, result);
 }
 
-distac_status di_tsvm_there(di_merge_run *run, int64_t entry, int64_t r, double *out) {
+distac_status di_tsvm_there(di_merge_run *run, int64_t entry, int64_t r, distac_tensor **out) {
+    *out = NULL;
     const di_entry *at = run->base->entries[entry];
     job j = {.run = run, .entry = entry, .m = at->shape[0], .n = at->shape[1], .r = r};
     j.k = j.m < j.n ? j.m : j.n;
@@ -288,6 +297,10 @@ distac_status di_tsvm_there(di_merge_run *run, int64_t entry, int64_t r, double 
     j.values = di_new(models * (size_t)r * sizeof *j.values);
     double *room = di_new((models * (size_t)j.k + (size_t)j.k) * sizeof *room);
     distac_status status = j.matrices && j.values && room ? merge(&j, room, out) : DISTAC_ENOMEM;
+    if (status == DISTAC_OK && !*out) {
+        status = new_there(&j, 2, j.m, j.n, 0, out);
+        if (status == DISTAC_OK) status = distac_tensor_fill(*out, 0);
+    }
     for (size_t t = 0; j.matrices && t < models; t++) distac_tensor_release(j.matrices[t]);
     distac_tensor_release(j.grams);
     distac_tensor_release(j.squares);

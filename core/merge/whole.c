@@ -15,6 +15,10 @@ void di_whole_mean(const di_merge_run *run, const di_at *at, int64_t n, const do
     di_merge_average.chunk(run, at, n, tau, out);
 }
 
+void di_whole_mean_rule(const di_merge_run *run, int64_t entry, di_merge_rule *out, di_merge_model *each) {
+    di_merge_average.rule(run, entry, out, each);
+}
+
 bool di_whole_load(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, double *out) {
     double base[RUN];
     for (int64_t done = 0; done < n; done += RUN) {
