@@ -75,9 +75,9 @@ typedef struct distac_context_desc {
     uint64_t seed;        /* default seed of everything random */
     const char *device;   /* "cpu", "cuda", "cuda:1"; NULL: "cpu" */
     const char *kernels;  /* "auto", "scalar", "avx2", "avx512"; NULL: "auto" */
-    /* Factors of the matrix products inside f32 encoders: "f32", or "bf16": rounded to bfloat16 (to nearest, ties to
-     * even) where they enter a product, sums, weights and everything else in f32; on CUDA devices also "tf32". NULL:
-     * "f32" */
+    /* Factors of the matrix products inside f32 encoders: "f32", or "bf16": rounded to bfloat16
+     * (to nearest, ties to even) where they enter a product, sums, weights and everything else in
+     * f32; on CUDA devices also "tf32". NULL: "f32" */
     const char *products;
 } distac_context_desc;
 
@@ -89,8 +89,9 @@ typedef struct distac_context_info {
     uint64_t seed;
     const char *device;
     const char *kernels; /* the vector kernels in use: "scalar", "avx2", "avx512" */
-    const char *products; /* "f32", "bf16", or "bf16 (emulated)": rounded factors multiplied as f32, which differs from
-                             a processor with bfloat16 products in the order of the sums only */
+    /* "f32", "bf16", or "bf16 (emulated)": rounded factors multiplied as f32, which differs from a processor with
+     * bfloat16 products in the order of the sums only */
+    const char *products;
 } distac_context_info;
 
 typedef struct distac_device_info {
@@ -108,8 +109,8 @@ typedef struct distac_event {
 } distac_event;
 
 /* [new] Opens a device and its threads (made at the first use). desc NULL: all defaults.
- * The first loads LAPACK and OpenBLAS. Errors: EDEVICE (no such device), EINVAL (a value out of range), EUNSUPPORTED (the
- * matrix library cannot be loaded). */
+ * The first loads LAPACK and OpenBLAS. Errors: EDEVICE (no such device), EINVAL (a value out of range),
+ * EUNSUPPORTED (the matrix library cannot be loaded). */
 DISTAC_API distac_status distac_context_create(DISTAC_NULLABLE const distac_context_desc *desc,
                                                distac_context **out);
 /* [any] Drops a reference. Every object keeps its context alive. */
@@ -193,10 +194,10 @@ DISTAC_API int32_t distac_tensor_readonly(const distac_tensor *tensor);
 DISTAC_API const char *distac_tensor_device(const distac_tensor *tensor);
 /* [borrow] First element in host memory; NULL for a tensor on another device. */
 DISTAC_API void *distac_tensor_data(const distac_tensor *tensor);
-/* [new] A contiguous tensor over the caller's memory of `bytes` bytes at data, without a copy; readonly != 0 refuses
- * writing through it. The memory stays the caller's, and has to stay where it is while distac_tensor_sharers of any
- * tensor over it counts tensors of others. Errors: ESHAPE (the shape takes more than bytes), EINVAL (data is not
- * aligned to the type). */
+/* [new] A contiguous tensor over the caller's memory of `bytes` bytes at data, without a copy; readonly != 0
+ * refuses writing through it. The memory stays the caller's, and has to stay where it is while
+ * distac_tensor_sharers of any tensor over it counts tensors of others. Errors: ESHAPE (the shape takes more than
+ * bytes), EINVAL (data is not aligned to the type). */
 DISTAC_API distac_status distac_tensor_adopt(distac_context *context, int32_t dtype, int32_t n_shape,
                                              const int64_t *shape, void *data, int64_t bytes, int32_t readonly,
                                              distac_tensor **out);
@@ -228,9 +229,9 @@ DISTAC_API distac_status distac_tensor_transpose(const distac_tensor *tensor, in
 DISTAC_API distac_status distac_tensor_cast(const distac_tensor *tensor, int32_t dtype, distac_tensor **out);
 /* dst = src, converting; shapes equal. Errors: ESHAPE, ESTATE (read-only). */
 DISTAC_API distac_status distac_tensor_copy(distac_tensor *dst, const distac_tensor *src);
-/* [new] The same elements on "cpu" or a device, contiguous; the tensor itself if it lies so there. Its context then has
- * that device for tensors beside what it computes models on. Both operands of an operation must lie in one place.
- * Errors: EDEVICE (no such device), EUNSUPPORTED (the context uses another), ENOMEM. */
+/* [new] The same elements on "cpu" or a device, contiguous; the tensor itself if it lies so there. Its context
+ * then has that device for tensors beside what it computes models on. Both operands of an operation must lie in
+ * one place. Errors: EDEVICE (no such device), EUNSUPPORTED (the context uses another), ENOMEM. */
 DISTAC_API distac_status distac_tensor_to(const distac_tensor *tensor, const char *device, distac_tensor **out);
 /* All elements = value. Errors: ESTATE (read-only). */
 DISTAC_API distac_status distac_tensor_fill(distac_tensor *tensor, double value);
@@ -413,10 +414,11 @@ DISTAC_API distac_status distac_checkpoint_get_info(const distac_checkpoint *che
  * fit the narrower type). */
 DISTAC_API distac_status distac_checkpoint_save(const distac_checkpoint *checkpoint, const char *path,
                                                 int32_t dtype);
-/* Writes a folder: files of at most `shard` bytes of tensors each (a larger tensor has one of its own; 0: no limit) with
- * model.safetensors.index.json, and config.json of the text `config` if there is one; then a single file is called
- * model.safetensors and has no index. A folder that is there is replaced as a whole when the new one is durable, if it
- * holds a model's files only. Errors: as distac_checkpoint_save; EIO (a folder that holds others). */
+/* Writes a folder: files of at most `shard` bytes of tensors each (a larger tensor has one of its own;
+ * 0: no limit) with model.safetensors.index.json, and config.json of the text `config` if there is one;
+ * then a single file is called model.safetensors and has no index. A folder that is there is replaced as
+ * a whole when the new one is durable, if it holds a model's files only. Errors: as
+ * distac_checkpoint_save; EIO (a folder that holds others). */
 DISTAC_API distac_status distac_checkpoint_save_folder(const distac_checkpoint *checkpoint, const char *path,
                                                        int32_t dtype, int64_t shard,
                                                        DISTAC_NULLABLE const char *config);
@@ -428,8 +430,9 @@ DISTAC_API distac_status distac_checkpoint_combine(double alpha, const distac_ch
 /* [new] alpha*a for every float tensor. */
 DISTAC_API distac_status distac_checkpoint_scale(double alpha, const distac_checkpoint *a,
                                                  distac_checkpoint **out);
-/* [new] A fingerprint of names, types, shapes and bytes of all tensors, as 32 hexadecimal digits: the same for the
- * same tensors in any kind of file, at the speed of reading (XXH3, 128 bits: for recognising, not against forgers). */
+/* [new] A fingerprint of names, types, shapes and bytes of all tensors, as 32 hexadecimal
+ * digits: the same for the same tensors in any kind of file, at the speed of reading (XXH3, 128
+ * bits: for recognising, not against forgers). */
 DISTAC_API distac_status distac_checkpoint_fingerprint(const distac_checkpoint *checkpoint, distac_strings **out);
 /* Euclidean norm of all float tensors together, accumulated in double. */
 DISTAC_API distac_status distac_checkpoint_norm(const distac_checkpoint *checkpoint, double *out);
@@ -455,11 +458,11 @@ DISTAC_API const char *distac_checkpoint_layout(const distac_checkpoint *checkpo
 /* [borrow] That prefix, "" if there is none. */
 DISTAC_API const char *distac_checkpoint_prefix(const distac_checkpoint *checkpoint);
 /* [new] The same tensors under the names and shapes of another layout, without the prefix and without CLIP's
- * integer buffers (input_resolution, position_ids, …). Nothing is read now: pieces of tensors lie in the same
- * file, joined and transposed ones are made when touched. Tensors that have nothing to do with CLIP keep their
- * names. A tower may be missing as a whole, and so may the projections and logit_scale. All missing, unknown and mis-shaped
- * tensors are listed in one error with the nearest names. Errors: ENOTFOUND, ESHAPE, EDTYPE, EUNSUPPORTED
- * ("plain" into a layout). */
+ * integer buffers (input_resolution, position_ids, …). Nothing is read now: pieces of tensors lie in the
+ * same file, joined and transposed ones are made when touched. Tensors that have nothing to do with CLIP
+ * keep their names. A tower may be missing as a whole, and so may the projections and logit_scale. All
+ * missing, unknown and mis-shaped tensors are listed in one error with the nearest names. Errors: ENOTFOUND,
+ * ESHAPE, EDTYPE, EUNSUPPORTED ("plain" into a layout). */
 DISTAC_API distac_status distac_checkpoint_convert(const distac_checkpoint *checkpoint, const char *layout,
                                                    distac_checkpoint **out);
 typedef struct distac_clip_info {
@@ -521,9 +524,9 @@ DISTAC_API distac_status distac_merge_scale(distac_merge *merge, const char *pat
 DISTAC_API distac_status distac_merge_delta(const distac_merge *merge, int32_t n_taus,
                                             distac_checkpoint *const *taus, distac_checkpoint **out);
 /* Merges whole models and streams base + lambda*D to a safetensors file (see distac_checkpoint_save).
- * Inputs are streamed: what is merged element by element takes at most 512 MiB + 16 KiB per model and thread, whatever
- * the models' size (the base's and models' files are mapped, their pages apart); methods that look at whole matrices
- * take some times the largest one more. Integer tensors come from the base. metadata is taken from
+ * Inputs are streamed: what is merged element by element takes at most 512 MiB + 16 KiB per model and thread,
+ * whatever the models' size (the base's and models' files are mapped, their pages apart); methods that look at
+ * whole matrices take some times the largest one more. Integer tensors come from the base. metadata is taken from
  * `metadata` if given. dtype -1: each tensor's type in the base. Errors: as distac_merge_delta, EIO. */
 DISTAC_API distac_status distac_merge_files(const distac_merge *merge, const distac_checkpoint *base,
                                             int32_t n_models, distac_checkpoint *const *models,
@@ -533,17 +536,20 @@ DISTAC_API distac_status distac_merge_files(const distac_merge *merge, const dis
 /* How a merge is written. */
 typedef struct distac_merge_target {
     const char *dtype;  /* of the float tensors: "f32", "f16", "bf16", "f64"; NULL: each one's in the base */
-    const char *layout; /* CLIP's names in the output, "open_clip" or "hf": the inputs may have any; NULL: as they are */
-    int64_t shard;      /* 0: one file. Else path is a folder of files with at most so many bytes of tensors each (a larger
-                         * tensor has one of its own), model.safetensors.index.json beside them */
+    /* CLIP's names in the output, "open_clip" or "hf": the inputs may have any; NULL: as they are */
+    const char *layout;
+    /* 0: one file. Else path is a folder of files with at most so many bytes of tensors each (a larger tensor has
+     * one of its own), model.safetensors.index.json beside them */
+    int64_t shard;
     const char *config; /* text of config.json in that folder; NULL: none */
 } distac_merge_target;
 /* A merged model that is written but does not have its name yet. */
 typedef struct distac_merge_draft distac_merge_draft;
-/* [new] As distac_merge_files, all but the end: nothing is at path, or what was there before, until the commit. A folder
- * at path is replaced as a whole, if it holds a model's files only. prints: checkpoints whose fingerprints
- * (distac_checkpoint_fingerprint) are taken on the way from the bytes that the merge reads, so that a model's are read
- * once: base and models as they were opened, say. Errors: as distac_merge_files; EIO (a folder that holds others). */
+/* [new] As distac_merge_files, all but the end: nothing is at path, or what was there before, until the
+ * commit. A folder at path is replaced as a whole, if it holds a model's files only. prints: checkpoints
+ * whose fingerprints (distac_checkpoint_fingerprint) are taken on the way from the bytes that the merge
+ * reads, so that a model's are read once: base and models as they were opened, say. Errors: as
+ * distac_merge_files; EIO (a folder that holds others). */
 DISTAC_API distac_status distac_merge_draft_files(const distac_merge *merge, const distac_checkpoint *base,
                                                   int32_t n_models, distac_checkpoint *const *models,
                                                   const char *path,
@@ -556,8 +562,8 @@ DISTAC_API void distac_merge_draft_release(distac_merge_draft *draft);
 /* [new] The fingerprint of prints[index] as the one item. Errors: EINVAL. */
 DISTAC_API distac_status distac_merge_draft_fingerprint(const distac_merge_draft *draft, int32_t index,
                                                         distac_strings **out);
-/* Other metadata than those that were given; the texts have the same length as JSON. Errors: EINVAL (they have not),
- * EIO, ESTATE. */
+/* Other metadata than those that were given; the texts have the same length as JSON.
+ * Errors: EINVAL (they have not), EIO, ESTATE. */
 DISTAC_API distac_status distac_merge_draft_metadata(distac_merge_draft *draft, const distac_checkpoint *metadata);
 /* Durable, under its name. Errors: EIO, ESTATE (done before). */
 DISTAC_API distac_status distac_merge_draft_commit(distac_merge_draft *draft);
@@ -581,8 +587,8 @@ DISTAC_API distac_status distac_merge_plan(const distac_merge *merge, const dist
                                            int32_t n_models, distac_checkpoint *const *models, int32_t dtype,
                                            distac_merge_estimate *out);
 
-/* A merge whose arithmetic the caller does, in bounded memory: chunk after chunk (next, compute, next, …), read ahead
- * and written on all threads. Of `merge` lambda and the rules count, its method does not. */
+/* A merge whose arithmetic the caller does, in bounded memory: chunk after chunk (next, compute, next, …), read
+ * ahead and written on all threads. Of `merge` lambda and the rules count, its method does not. */
 typedef struct distac_merge_stream distac_merge_stream;
 typedef struct distac_merge_chunk {
     const char *name; /* the tensor; NULL at the end */
@@ -591,16 +597,16 @@ typedef struct distac_merge_chunk {
     int64_t count;    /* elements; 0 at the end */
     int64_t slot;     /* chunks of one slot have their rows at the same places */
 } distac_merge_chunk;
-/* [new] Whole models to a file, as distac_merge_files. chunk: most elements of a chunk, 0: chosen for the caches, -1:
- * whole tensors, which have no rows: the caller looks at the checkpoints and puts the change. Errors: as
- * distac_merge_files. */
+/* [new] Whole models to a file, as distac_merge_files. chunk: most elements of a chunk, 0: chosen
+ * for the caches, -1: whole tensors, which have no rows: the caller looks at the checkpoints and
+ * puts the change. Errors: as distac_merge_files. */
 DISTAC_API distac_status distac_merge_stream_files(const distac_merge *merge, const distac_checkpoint *base,
                                                    int32_t n_models, distac_checkpoint *const *models,
                                                    const char *path, int32_t dtype,
                                                    DISTAC_NULLABLE const distac_checkpoint *metadata,
                                                    int64_t chunk, distac_merge_stream **out);
-/* [new] The same to a target (NULL: one file like the base), as distac_merge_draft_files. Names and shapes are the canonical
- * ones if it has a layout. */
+/* [new] The same to a target (NULL: one file like the base), as distac_merge_draft_files. Names and shapes are the
+ * canonical ones if it has a layout. */
 DISTAC_API distac_status distac_merge_stream_target(const distac_merge *merge, const distac_checkpoint *base,
                                                     int32_t n_models, distac_checkpoint *const *models,
                                                     const char *path,
@@ -616,11 +622,12 @@ DISTAC_API distac_status distac_merge_stream_taus(const distac_merge *merge, int
 DISTAC_API void distac_merge_stream_release(distac_merge_stream *stream);
 /* The next chunk; the one before has its result. Errors: ENUMERIC (a result that is not finite), EIO, ESTATE. */
 DISTAC_API distac_status distac_merge_stream_next(distac_merge_stream *stream, distac_merge_chunk *out);
-/* [borrow] Doubles of the current chunk: row 0 … n-1 the task vectors, n the base (NULL: not given), n+1 the result D,
- * which the caller fills. Behind and before a row is room for one number. NULL if there is no such row. */
+/* [borrow] Doubles of the current chunk: row 0 … n-1 the task vectors, n the base (NULL:
+ * not given), n+1 the result D, which the caller fills. Behind and before a row is room for
+ * one number. NULL if there is no such row. */
 DISTAC_API void *distac_merge_stream_row(distac_merge_stream *stream, int32_t row);
-/* [view] The row as a tensor F64 of the chunk's count, over the same numbers: those of other chunks when this one is
- * done. Errors: EINVAL. */
+/* [view] The row as a tensor F64 of the chunk's count, over the same numbers: those of other
+ * chunks when this one is done. Errors: EINVAL. */
 DISTAC_API distac_status distac_merge_stream_view(distac_merge_stream *stream, int32_t row, distac_tensor **out);
 /* Copies a row; n_values is the chunk's count. Errors: ESHAPE, ESTATE, EINVAL. */
 DISTAC_API distac_status distac_merge_stream_read(const distac_merge_stream *stream, int32_t row, int64_t n_values,
@@ -628,9 +635,9 @@ DISTAC_API distac_status distac_merge_stream_read(const distac_merge_stream *str
 /* Fills the result's row. Errors: as distac_merge_stream_read. */
 DISTAC_API distac_status distac_merge_stream_write(distac_merge_stream *stream, int64_t n_values,
                                                    const double *values);
-/* [new] Task vector `index` of the whole tensor that is waited for (chunk -1), F64 if the base's or the model's is, else
- * F32; the caller may change it. Those of the tensor after it are made meanwhile, if there are threads. Errors: ENUMERIC
- * (an input that is not finite), ESTATE, EINVAL, ENOMEM. */
+/* [new] Task vector `index` of the whole tensor that is waited for (chunk -1), F64 if the base's or the model's
+ * is, else F32; the caller may change it. Those of the tensor after it are made meanwhile, if there are threads.
+ * Errors: ENUMERIC (an input that is not finite), ESTATE, EINVAL, ENOMEM. */
 DISTAC_API distac_status distac_merge_stream_tau(distac_merge_stream *stream, int32_t index, distac_tensor **out);
 /* Gives D of a whole tensor (chunk -1). Errors: ESHAPE, ESTATE, ENUMERIC, EIO. */
 DISTAC_API distac_status distac_merge_stream_put(distac_merge_stream *stream, const distac_tensor *tensor);
@@ -736,7 +743,7 @@ typedef struct distac_loss_desc {
     int32_t kind;           /* DISTAC_LOSS_… */
     double label_smoothing; /* alpha in [0,1): (1-alpha)*CE + alpha*mean over classes (paper sec. 3.2) */
     double gamma;           /* focal loss: -(1-p)^gamma log p (Lin et al. 2017) */
-    double mixup;           /* 1: one lambda ~ U(0,1) per step mixes images and losses; 0: off (Zhang et al. 2018) */
+    double mixup; /* 1: one lambda ~ U(0,1) per step mixes images and losses; 0: off (Zhang et al. 2018) */
 } distac_loss_desc;
 /* Classification loss of logits [B,C] with labels I64 [B]; dlogits [B,C], if given, is overwritten. (mixup is a
  * matter of the training step and is not applied here.) Errors: ESHAPE, EINVAL (a label outside 0..C-1). */
@@ -858,8 +865,8 @@ DISTAC_API distac_status distac_kd_anchor(const distac_kd *kd, distac_tensor **o
 
 typedef struct distac_image distac_image; /* 8-bit pixels, interleaved, 1 (grey) or 3 (RGB) channels */
 /* [new] Decodes a PNG (palette, 16 bit, alpha and interlace included; alpha is dropped), JPEG (baseline, extended,
- * progressive; grey, colour, CMYK; EXIF orientation is ignored) or PNM file (P1 to P6), known by its content, with the
- * bits of Pillow. channels 0: as the file, 1: grey, 3: RGB. Errors: EIO, EFORMAT, EUNSUPPORTED. */
+ * progressive; grey, colour, CMYK; EXIF orientation is ignored) or PNM file (P1 to P6), known by its content, with
+ * the bits of Pillow. channels 0: as the file, 1: grey, 3: RGB. Errors: EIO, EFORMAT, EUNSUPPORTED. */
 DISTAC_API distac_status distac_image_load(distac_context *context, const char *path, int32_t channels,
                                            distac_image **out);
 /* [new] From a U8 tensor [H,W] or [H,W,C]. Errors: ESHAPE, EDTYPE. */
@@ -889,14 +896,15 @@ typedef struct distac_crop_desc {
     double ratio_min; /* width / height, uniform in the logarithm; CLIP: 3/4 to 4/3 */
     double ratio_max;
 } distac_crop_desc;
-/* The box that distac_image_random_crop takes from an image of width x height: x, y, width, height. Ten tries, then a
- * centred box of a ratio within bounds. A pure function of its arguments. Errors: EINVAL. */
-DISTAC_API distac_status distac_crop_box(int32_t width, int32_t height, const distac_crop_desc *desc, uint64_t seed,
-                                         uint64_t stream, int32_t *box_x, int32_t *box_y, int32_t *box_width,
-                                         int32_t *box_height);
+/* The box that distac_image_random_crop takes from an image of width x height: x, y, width, height. Ten tries,
+ * then a centred box of a ratio within bounds. A pure function of its arguments. Errors: EINVAL. */
+DISTAC_API distac_status distac_crop_box(int32_t width, int32_t height, const distac_crop_desc *desc,
+                                         uint64_t seed, uint64_t stream, int32_t *box_x, int32_t *box_y,
+                                         int32_t *box_width, int32_t *box_height);
 /* [new] That box resized (bicubic, both sides on their own) to size x size. Errors: EINVAL. */
 DISTAC_API distac_status distac_image_random_crop(const distac_image *image, const distac_crop_desc *desc,
-                                                  uint64_t seed, uint64_t stream, int32_t size, distac_image **out);
+                                                  uint64_t seed, uint64_t stream, int32_t size,
+                                                  distac_image **out);
 /* [new] Float tensor [C,H,W] = (u/255 - mean)/std per channel. n_mean = n_std = channels. */
 DISTAC_API distac_status distac_image_tensor(const distac_image *image, int32_t n_mean, const double *mean,
                                              int32_t n_std, const double *std, distac_tensor **out);
@@ -913,9 +921,10 @@ DISTAC_API distac_status distac_dataset_create(const distac_tensor *images,
 /* [new] IDX files, plain or gzip. labels_path NULL: unlabelled. Errors: EIO, EFORMAT. */
 DISTAC_API distac_status distac_dataset_idx(distac_context *context, const char *images_path,
                                             DISTAC_NULLABLE const char *labels_path, distac_dataset **out);
-/* [new] An array as numpy.save writes it (NPY 1.0, 2.0, 3.0), row-major whatever its order in the file: bool, integers of
- * 1 to 8 bytes, floats of 2, 4 and 8, of either byte order. Nothing in the file is evaluated. Errors: EIO, ENOTFOUND,
- * EFORMAT (text names file, place and rule), EUNSUPPORTED (objects, records, texts, complex numbers, dates). */
+/* [new] An array as numpy.save writes it (NPY 1.0, 2.0, 3.0), row-major whatever its order in the
+ * file: bool, integers of 1 to 8 bytes, floats of 2, 4 and 8, of either byte order. Nothing in the
+ * file is evaluated. Errors: EIO, ENOTFOUND, EFORMAT (text names file, place and rule), EUNSUPPORTED
+ * (objects, records, texts, complex numbers, dates). */
 DISTAC_API distac_status distac_tensor_npy(distac_context *context, const char *path, distac_tensor **out);
 /* [new] A folder of class folders (labelled, classes sorted by name), or a flat folder of images (unlabelled).
  * Images are fitted to size x size and converted to `channels`. Errors: EIO, EFORMAT (text names the file). */
@@ -934,14 +943,14 @@ typedef struct distac_task_info {
 DISTAC_API distac_status distac_dataset_tasks(distac_strings **out);
 /* Errors: ENOTFOUND. */
 DISTAC_API distac_status distac_dataset_task_info(const char *task, distac_task_info *out);
-/* [new] What a task's classes are called, in the order of the labels; none where the data set's own files name them
- * (cars, sun397). Errors: ENOTFOUND. */
+/* [new] What a task's classes are called, in the order of the labels; none where the data set's own files name
+ * them (cars, sun397). Errors: ENOTFOUND. */
 DISTAC_API distac_status distac_dataset_task_classes(const char *task, distac_strings **out);
 /* [new] One of the eight CLIP tasks (cars dtd eurosat gtsrb mnist resisc45 sun397 svhn) from its original files or
  * the usual prepared folders under root, split 0 train, 1 validation, 2 test. Labels and class names are in the
  * order of the zero-shot heads. Validation is the last min(N/10, 5000) of distac_randperm(N, 0) of the training
- * files (EuroSAT: its own folder). Images are RGB, decoded and fitted to size x size when asked for; MNIST and SVHN
- * stay in memory. Errors: ENOTFOUND (the text names what was looked for), EIO, EFORMAT. */
+ * files (EuroSAT: its own folder). Images are RGB, decoded and fitted to size x size when asked for; MNIST and
+ * SVHN stay in memory. Errors: ENOTFOUND (the text names what was looked for), EIO, EFORMAT. */
 DISTAC_API distac_status distac_dataset_task(distac_context *context, const char *root, const char *task,
                                              int32_t split, int32_t size, distac_dataset **out);
 /* [new] The permutation of 0..n-1 of PyTorch's CPU randperm for a seed below 2^32, I64 [n]. */
@@ -981,8 +990,8 @@ DISTAC_API distac_status distac_dataset_images(const distac_dataset *dataset, in
 /* [new] The same images as U8 [count,C,H,W], not normalised. Errors: EINVAL, EFORMAT. */
 DISTAC_API distac_status distac_dataset_pixels(const distac_dataset *dataset, int64_t start, int64_t count,
                                                distac_tensor **out);
-/* [new] The same samples, labels, names and normalisation with other pixels, U8 [N,C,H,W], which are shared and must
- * not change any more. Errors: EDTYPE, ESHAPE. */
+/* [new] The same samples, labels, names and normalisation with other pixels, U8 [N,C,H,W], which are shared and
+ * must not change any more. Errors: EDTYPE, ESHAPE. */
 DISTAC_API distac_status distac_dataset_with_pixels(const distac_dataset *dataset, distac_tensor *pixels,
                                                     distac_dataset **out);
 /* [new] Their labels, I64 [count]. Errors: EINVAL, ESTATE (unlabelled). */
@@ -990,8 +999,9 @@ DISTAC_API distac_status distac_dataset_labels(const distac_dataset *dataset, in
                                                distac_tensor **out);
 /* [new] SHA-256 over pixels, labels, shape and normalisation, as the one item. */
 DISTAC_API distac_status distac_dataset_hash(const distac_dataset *dataset, distac_strings **out);
-/* [new] SHA-256 in hex of what the data set is read from, without decoding it: order, labels, geometry, names and
- * sizes of image files; the bytes of arrays in memory. A file changed in place to another of its size is not seen. */
+/* [new] SHA-256 in hex of what the data set is read from, without decoding it: order,
+ * labels, geometry, names and sizes of image files; the bytes of arrays in memory. A file
+ * changed in place to another of its size is not seen. */
 DISTAC_API distac_status distac_dataset_fingerprint(const distac_dataset *dataset, distac_strings **out);
 /* [borrow] The image file of a sample, NULL if it has none. */
 DISTAC_API const char *distac_dataset_file(const distac_dataset *dataset, int64_t index);
@@ -1008,13 +1018,15 @@ typedef struct distac_cache_info {
     int64_t samples; /* in it */
     int64_t reused;  /* 1: it was there */
 } distac_cache_info;
-/* Reads the images from a pack of decoded pixels from now on, a file in `folder` that is mapped; it is made first if it
- * is not there or damaged. Its name is a hash of the files' paths, sizes and times and of what was done to them; one of
- * old files stays until it is deleted. Pixels are the same as without: a sample takes size*size*channels bytes, an
- * original width*height*channels. Data in memory are left alone (0 bytes); a second pack takes the first one's place. The file may not be cut while it is
- * mapped. Errors: EIO, EFORMAT (an image that cannot be decoded). */
+/* Reads the images from a pack of decoded pixels from now on, a file in `folder` that is mapped; it is
+ * made first if it is not there or damaged. Its name is a hash of the files' paths, sizes and times and of
+ * what was done to them; one of old files stays until it is deleted. Pixels are the same as without: a
+ * sample takes size*size*channels bytes, an original width*height*channels. Data in memory are left alone
+ * (0 bytes); a second pack takes the first one's place. The file may not be cut while it is mapped.
+ * Errors: EIO, EFORMAT (an image that cannot be decoded). */
 DISTAC_API distac_status distac_dataset_cache(distac_dataset *dataset, const char *folder,
-                                              DISTAC_NULLABLE const distac_cache_desc *desc, distac_cache_info *out);
+                                              DISTAC_NULLABLE const distac_cache_desc *desc,
+                                              distac_cache_info *out);
 /* [new] Logits [count,C] of samples start … start+count-1; batch images are computed at a time. */
 DISTAC_API distac_status distac_dataset_logits(const distac_dataset *dataset, distac_vit *vit,
                                                const distac_head *head, int64_t start, int64_t count,
@@ -1031,13 +1043,14 @@ DISTAC_API distac_status distac_loader_create(distac_dataset *dataset, int64_t b
                                               distac_loader **out);
 /* [any] Drops a reference. */
 DISTAC_API void distac_loader_release(distac_loader *loader);
-/* From now on images are random crops of the originals, resized to the data set's size; NULL: no longer. A sample's
- * crop is a pure function of (seed, epoch, sample). Errors: EINVAL, ESHAPE (images that are not square). */
+/* From now on images are random crops of the originals, resized to the data set's size;
+ * NULL: no longer. A sample's crop is a pure function of (seed, epoch, sample). Errors:
+ * EINVAL, ESHAPE (images that are not square). */
 DISTAC_API distac_status distac_loader_crops(distac_loader *loader, DISTAC_NULLABLE const distac_crop_desc *desc);
-/* Decodes `ahead` batches (the one that is asked for included) with `workers` threads of the loader's own, which start
- * with the first batch; 0, the default: batches are decoded when asked for, by the context's threads. Batches are the
- * same for every number. Memory: ahead x batch x C x H x W bytes, and for each worker one image in work. A failure is
- * told with the batch that it belongs to. Errors: EINVAL. */
+/* Decodes `ahead` batches (the one that is asked for included) with `workers` threads of the loader's own, which
+ * start with the first batch; 0, the default: batches are decoded when asked for, by the context's threads.
+ * Batches are the same for every number. Memory: ahead x batch x C x H x W bytes, and for each worker one image in
+ * work. A failure is told with the batch that it belongs to. Errors: EINVAL. */
 DISTAC_API distac_status distac_loader_workers(distac_loader *loader, int32_t workers, int32_t ahead);
 /* [new] Images [B,C,H,W] F32 of batch `step` (0-based). */
 DISTAC_API distac_status distac_loader_images(distac_loader *loader, int64_t step, distac_tensor **out);
@@ -1204,9 +1217,9 @@ DISTAC_API distac_status distac_plot_create(distac_context *context, const dista
                                             distac_plot **out);
 /* [any] Drops a reference. */
 DISTAC_API void distac_plot_release(distac_plot *plot);
-/* Adds a line; band (n_band 0: none) is drawn as y +- band. style: 0 line, 1 line with points, 2 dashed grey,
- * 3 dashed in the colour of the line that is added after it: the same thing before a change. Errors: ESHAPE (n_x, n_y,
- * n_band differ). */
+/* Adds a line; band (n_band 0: none) is drawn as y +- band. style: 0 line, 1 line with points, 2
+ * dashed grey, 3 dashed in the colour of the line that is added after it: the same thing before a
+ * change. Errors: ESHAPE (n_x, n_y, n_band differ). */
 DISTAC_API distac_status distac_plot_line(distac_plot *plot, const char *label, int32_t n_x, const double *x,
                                           int32_t n_y, const double *y, int32_t n_band,
                                           DISTAC_NULLABLE const double *band, int32_t style);
@@ -1226,20 +1239,21 @@ DISTAC_API distac_status distac_plot_save(distac_plot *plot, const char *path);
 
 /* ---- For hosts in C and C++: what calls back has no place in the Lua bindings --------------------- */
 
-/* Where a context's memory comes from. Both functions are called from every thread that works for the context, several at
- * once, and call nothing of the engine. `alignment` is a power of two of at most 64; release gets the bytes and the
- * alignment that allocate got. */
+/* Where a context's memory comes from. Both functions are called from every thread that works for the context,
+ * several at once, and call nothing of the engine. `alignment` is a power of two of at most 64; release gets the
+ * bytes and the alignment that allocate got. */
 typedef struct distac_allocator {
-    void *(*allocate)(void *user, size_t bytes, size_t alignment); /* NULL: there is none, and the call fails with ENOMEM */
+    /* NULL: there is none, and the call fails with ENOMEM. */
+    void *(*allocate)(void *user, size_t bytes, size_t alignment);
     void (*release)(void *user, void *memory, size_t bytes, size_t alignment);
     void *user;
 } distac_allocator;
 
-/* Takes the memory of tensors, workspaces, images and caches, which is all that grows with models and data, from the host
- * from now on; NULL: from the system. The functions are copied, `user` has to outlive the context. Freed blocks of 64 KiB
- * and more are kept for the next of their size, 512 MiB of them at most, until the limit or the end of the context; at its
- * end all have been given back. The C library keeps the small rest: names, lists and what other libraries need. Errors: EINVAL
- * (a function is NULL), ESTATE (the context holds memory). */
+/* Takes the memory of tensors, workspaces, images and caches, which is all that grows with models and data, from
+ * the host from now on; NULL: from the system. The functions are copied, `user` has to outlive the context. Freed
+ * blocks of 64 KiB and more are kept for the next of their size, 512 MiB of them at most, until the limit or the
+ * end of the context; at its end all have been given back. The C library keeps the small rest: names, lists and
+ * what other libraries need. Errors: EINVAL (a function is NULL), ESTATE (the context holds memory). */
 DISTAC_API distac_status distac_context_set_allocator(distac_context *context, const distac_allocator *allocator);
 
 #ifdef __cplusplus
