@@ -27,7 +27,8 @@ end
 local WORDS = {
     method = methods, device = { "cpu", "cuda" }, split = { "train", "validation", "test" },
     kernels = { "auto", "scalar", "avx2", "avx512" }, products = { "f32", "bf16", "tf32" },
-    dtype = { "f32", "f16", "bf16" }, suite = { "mini8", "clip8" },
+    dtype = { "f32", "f16", "bf16" }, loss = { "cross_entropy", "focal", "mixup" },
+    to = { "open_clip", "hf", "custom_text", "plain" }, suite = { "mini8", "clip8" },
     activation = { "gelu", "quick_gelu" }, ["text-activation"] = { "gelu", "quick_gelu" },
 }
 local function follows(option)
@@ -47,7 +48,8 @@ for i, name in ipairs(cli.commands()) do
     if name == "merge" then -- the one parameter that all methods have
         table.insert(list, 3, { "lambda", "number", "X", "factor of the merged direction" })
     end
-    commands[i] = { name = name, text = command.text, usage = command.usage, options = list }
+    commands[i] = { name = name, text = command.text, usage = command.usage, options = list,
+                    example = command.example }
 end
 -- Words that come second.
 local SECOND = { data = { "check", "split" }, help = cli.commands() }
@@ -232,6 +234,13 @@ local function manual()
             add ".B \\-\\-\\fIPARAMETER VALUE\\fR"
             add("a parameter of the method; distac merge \\-\\-help lists the methods ("
                 .. roff(table.concat(methods, ", ")) .. ") and theirs")
+        end
+        if command.example then
+            add ".PP"
+            add "Example:"
+            add ".RS"
+            add(".B distac " .. roff(command.name .. " " .. command.example))
+            add ".RE"
         end
     end
     add ".SH COMMON OPTIONS OF COMMANDS"

@@ -245,7 +245,7 @@ describe("distac", function()
         status, out = run "help"
         assert.equal(0, status)
         for _, name in ipairs { "run", "plan", "merge", "condition", "eval", "norms", "inspect", "convert" } do
-            assert.truthy(out:find("distac " .. name, 1, true))
+            assert.truthy(out:find("\n  " .. name .. " ", 1, true), name)
             local code, text = run(name, "--help")
             assert.equal(0, code)
             assert.truthy(text:find("usage: distac " .. name, 1, true))

@@ -7,39 +7,6 @@
 
 static ds_watch watch;
 
-static const char usage[] = "usage: distac                              the prompt\n"
-                            "       distac [-i] [-e CODE] [-l MODULE] FILE.lua [ARG...]\n"
-                            "       distac COMMAND [options]\n"
-                            "\n"
-                            "commands\n"
-                            "  run RECIPE        run a recipe, or continue one that was interrupted\n"
-                            "  plan RECIPE       check everything, run nothing\n"
-                            "  merge             merge models: --base B --method M -o OUT MODEL...\n"
-                            "  condition         rescale and distil one model (Algorithm 1)\n"
-                            "  finetune          fine-tune a model\n"
-                            "  eval MODEL...     accuracy, entropy, calibration\n"
-                            "  norms MODEL...    norms of task vectors\n"
-                            "  inspect FILE      tensors, shapes, types, norms, metadata\n"
-                            "  convert IN OUT    between layouts, types and files\n"
-                            "  doctor            what is wrong with fine-tuned models, and the recipe that repairs it\n"
-                            "  translate FILE    a mergekit configuration as a merge of this engine\n"
-                            "  data check DIR    are the data sets below DIR whole\n"
-                            "  head              a zero-shot head from a CLIP's text tower\n"
-                            "  version           versions, kernels, devices\n"
-                            "Each has --help.\n"
-                            "\n"
-                            "options for scripts, as lua(1) has them\n"
-                            "  -e CODE     run CODE              -l MODULE   require MODULE into a global\n"
-                            "  -i          the prompt afterwards -v          show the version\n"
-                            "  -           run standard input    --          end of options\n"
-                            "\n"
-                            "exit status: 0 done, 1 the work failed, 2 the command is wrong, 130 interrupted\n";
-
-static const char *const commands[] = {"run",  "plan",   "merge",    "condition", "finetune",
-                                       "eval", "norms",  "inspect",  "convert",   "version",
-                                       "data", "doctor", "translate", "head"};
-#define COMMANDS (sizeof commands / sizeof commands[0])
-
 void program_report(lua_State *L) {
     const char *text = NULL;
     if (lua_istable(L, -1)) {
@@ -145,48 +112,29 @@ static int run_script(lua_State *L, char **argv, int argc, int script) {
     return work(L, n);
 }
 
-static size_t distance(const char *a, const char *b) {
-    size_t row[32], n = strlen(b);
-    for (size_t j = 0; j <= n; j++) row[j] = j;
-    for (size_t i = 1; a[i - 1] != '\0'; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= n; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[n];
+/* Pushes require("distac.cli")[field]; reports what is wrong. */
+static int push_cli(lua_State *L, const char *field) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "distac.cli");
+    if (program_call(L, 1, 1) != 0) return 0;
+    lua_getfield(L, -1, field);
+    lua_remove(L, -2);
+    return 1;
 }
 
-static int unknown_command(const char *name) {
-    const char *nearest = commands[0];
-    for (size_t i = 1; i < COMMANDS; i++) {
-        if (distance(name, commands[i]) < distance(name, nearest)) nearest = commands[i];
-    }
-    fprintf(stderr, "distac: '%s' is neither a command nor a file", name);
-    if (distance(name, nearest) * 2 <= strlen(nearest)) fprintf(stderr, "; did you mean '%s'?", nearest);
-    fputs(" (distac --help lists them)\n", stderr);
-    return EXIT_USAGE;
-}
-
-static int is_command(const char *name) {
-    for (size_t i = 0; i < COMMANDS; i++) {
-        if (strcmp(name, commands[i]) == 0) return 1;
-    }
-    return 0;
+/* Commands are words; what has a dot or a slash is a file, and nothing is loaded to know it. */
+static int is_command(lua_State *L, const char *name) {
+    if (name[0] == '-' || strpbrk(name, "./") || !push_cli(L, "is_command")) return 0;
+    lua_pushstring(L, name);
+    int is = program_call(L, 1, 1) == 0 && lua_toboolean(L, -1);
+    lua_settop(L, 1);
+    return is;
 }
 
 /* require("distac.cli").main({COMMAND, ARG...}) -> exit status */
 static int run_command(lua_State *L, char **argv, int argc, int first) {
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "distac.cli");
     interrupt_begin(L, INTERRUPT_SAVE); /* a run saves its state before it ends */
-    if (program_call(L, 1, 1) != 0) return interrupt_end() ? EXIT_INTERRUPTED : EXIT_FAILED;
-    lua_getfield(L, -1, "main");
+    if (!push_cli(L, "main")) return interrupt_end() ? EXIT_INTERRUPTED : EXIT_FAILED;
     lua_createtable(L, argc - first, 0);
     for (int i = first; i < argc; i++) {
         lua_pushstring(L, argv[i]);
@@ -216,18 +164,7 @@ static int program(lua_State *L) {
     lua_getglobal(L, "_G"); /* stays at 1 */
     interrupt_install(&watch);
 
-    if (argc > 2 && strcmp(argv[1], "help") == 0) { /* help COMMAND is COMMAND --help */
-        char *words[] = {argv[2], "--help"};
-        p->status = is_command(argv[2]) ? run_command(L, words, 2, 0) : unknown_command(argv[2]);
-        return 0;
-    }
-    if (argc > 1 &&
-        (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)) {
-        fputs(usage, stdout);
-        p->status = EXIT_OK;
-        return 0;
-    }
-    if (argc > 1 && is_command(argv[1])) {
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || is_command(L, argv[1]))) {
         p->status = run_command(L, argv, argc, 1);
         return 0;
     }
@@ -282,7 +219,7 @@ static int program(lua_State *L) {
     if (i < argc) {
         if (strcmp(argv[i], "-") != 0 && access(argv[i], F_OK) != 0 && !strchr(argv[i], '/') &&
             !strstr(argv[i], ".lua")) {
-            p->status = unknown_command(argv[i]);
+            p->status = run_command(L, argv, argc, i); /* which says so */
             return 0;
         }
         p->status = run_script(L, argv, argc, i);

@@ -24,14 +24,28 @@ end
 -- All commands, in the order of the help.
 function cli.commands() return listed end
 
+-- Is this word a command, or asks for help?
+function cli.is_command(name) return modules[name] ~= nil or name == "help" end
+
 local function help()
-    local lines = { "distac: conditions task vectors by distillation (DisTaC) and merges fine-tuned models", "",
-                    "  distac                    interactive", "  distac FILE.lua [ARG...]  run a Lua script" }
+    local lines = {
+        "usage: distac                                       the prompt",
+        "       distac [-i] [-e CODE] [-l MODULE] FILE.lua [ARG...]",
+        "       distac COMMAND [options]",
+        "",
+        "commands; distac COMMAND --help tells their options",
+    }
     for _, name in ipairs(listed) do
-        lines[#lines + 1] = string.format("  distac %-18s %s", name, cli.command(name).text)
+        options_of.entry(lines, string.format("  %-10s", name), cli.command(name).text)
     end
-    lines[#lines + 1] = ""
-    lines[#lines + 1] = "distac COMMAND --help tells the options of a command."
+    lines[#lines + 1] = [[
+
+options for scripts, as lua(1) has them
+  -e CODE     run CODE                 -l MODULE   require MODULE into a global
+  -i          the prompt afterwards    -v          show the version
+  -           run standard input       --          end of options
+
+exit status: 0 done, 1 the work failed, 2 the command is wrong, 130 interrupted]]
     return table.concat(lines, "\n")
 end
 
@@ -101,17 +115,17 @@ end
 
 function cli.main(argv)
     local name = argv[1]
-    if name == nil or name == "help" or name == "--help" or name == "-h" then
-        local command = argv[2] and cli.command(argv[2])
-        io.stdout:write(command and options_of.help(command, argv[2]) or help(), "\n")
+    if name == nil or name == "--help" or name == "-h" or name == "help" and not argv[2] then
+        io.stdout:write(help(), "\n")
         return 0
     end
+    if name == "help" then argv, name = { argv[2], "--help" }, argv[2] end
     if name == "--version" or name == "-V" then name = "version" end
     local command = cli.command(name)
     if not command then
-        local near = require("distac.nearest")(name, listed)
-        io.stderr:write("distac: unknown command '", name, "'", near and "; did you mean '" .. near .. "'?" or
-            "; distac help lists them", "\n")
+        local near = require "distac.nearest"(name, listed)
+        io.stderr:write("distac: '", name, "' is neither a command nor a file",
+            near and "; did you mean '" .. near .. "'?" or "", " (distac --help lists the commands)\n")
         return 2
     end
     local rest = {}

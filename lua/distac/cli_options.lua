@@ -126,15 +126,43 @@ function options.names(command)
     return names
 end
 
+local WIDTH, COLUMN = 100, 31
+
+-- Adds left and a text beside it to lines, the text broken into a column.
+function options.entry(lines, left, text, column)
+    column = column or #left + 1
+    local line = left .. (" "):rep(math.max(1, column - #left))
+    local fresh = true
+    for word in text:gmatch "%S+" do
+        if not fresh and #line + 1 + #word > WIDTH then
+            lines[#lines + 1] = line
+            line, fresh = (" "):rep(column), true
+        end
+        line = line .. (fresh and "" or " ") .. word
+        fresh = false
+    end
+    lines[#lines + 1] = line
+end
+
 function options.help(command, name)
-    local lines = { "usage: distac " .. name .. " " .. command.usage, "", command.text, "" }
+    local usage = "usage: distac " .. name .. (command.usage ~= "" and " " .. command.usage or "")
+    local lines, own = { usage, "", command.text }, {}
+    for _, option in ipairs(command.options or {}) do own[option] = true end
+    local heading
     for _, option in ipairs((all_options(command))) do
-        local left = "--" .. option[1] .. (option[3] and " " .. option[3] or "")
+        local this = (own[option] or option.only) and "options" or "options of every command"
+        if this ~= heading then
+            lines[#lines + 1] = ""
+            lines[#lines + 1] = this
+            heading = this
+        end
         local letter = options.short_of(option[1])
-        if letter then left = "-" .. letter .. ", " .. left end
-        lines[#lines + 1] = string.format("  %-28s %s", left, option[4])
+        local left = "  " .. (letter and "-" .. letter .. ", " or "") .. "--" .. option[1]
+            .. (option[3] and " " .. option[3] or "")
+        options.entry(lines, left, option[4], COLUMN)
     end
     if command.more then lines[#lines + 1] = "\n" .. command.more() end
+    if command.example then lines[#lines + 1] = "\nexample\n  distac " .. name .. " " .. command.example end
     return table.concat(lines, "\n")
 end
 

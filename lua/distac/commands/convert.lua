@@ -57,6 +57,7 @@ end
 
 commands.convert = {
     usage = "IN OUT [--to LAYOUT] [--dtype TYPE]", text = "a model under other names, in another element type",
+    example = "open_clip.safetensors folder --to hf --dtype f16",
     options = {
         { "to", "text", "LAYOUT", "open_clip, custom_text: one file; hf: a folder for transformers; plain "
             .. "(default): names as they are" },

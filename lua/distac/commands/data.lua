@@ -201,6 +201,7 @@ end
 return { data = {
     usage = "check DIR [--set NAME] [--decode] | split DIR",
     text = "are the data sets below DIR whole; a split for EuroSAT, which has none",
+    example = "check data",
     options = {
         { "set", "text", "NAME", "only this one: cars, dtd, eurosat, gtsrb, mnist, resisc45, sun397 or svhn" },
         { "decode", "flag", nil, "decode every image (default: heads and ends of the files)" },

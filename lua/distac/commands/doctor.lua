@@ -199,6 +199,7 @@ end
 commands.doctor = {
     usage = "[--base B MODEL...]",
     text = "what is wrong with fine-tuned models before they are merged, and the recipe that repairs it",
+    example = "--base base.safetensors cars.safetensors dtd.safetensors --recipe repair.lua",
     options = {
         { "base", "text", "FILE", "the base model" },
         { "suite", "text", "NAME", "a suite (mini8, clip8) or a recipe file: how sure each model is on its task" },
@@ -206,7 +207,7 @@ commands.doctor = {
         { "tasks", "text", "A,B,...", "each model's task, where its file's name does not tell" },
         { "data", "list", "DIR", "instead of a suite, for each model: a folder of images" },
         { "head", "list", "FILE", "and the classification head for it" },
-        { "samples", "integer", "N", "most images of a task that are looked at (1000)" },
+        { "samples", "integer", "N", "most images of a task that are looked at (default 1000)" },
         { "set", "list", "data.NAME=VALUE", "an option of the suite" },
         { "plot", "text", "FILE.png", "draw the norms of the parts" },
         { "recipe", "text", "FILE.lua", "write the recipe to a file, too" },
@@ -223,8 +224,9 @@ commands.doctor = {
         end
         local distac, doctor = require "distac", require "distac.doctor"
         local base_path = common.weights(o.base, "--base")
-        if #o.args == 0 then common.usage("no model given") end
-        for _, path in ipairs(o.args) do common.weights(path, "model") end
+        common.models(o)
+        if o.split then common.choice("--split", o.split, common.splits) end
+        if o.samples == 0 then common.usage("--samples: wanted a whole number from 1 on, got '0'") end
         if o.suite and o.data then common.usage("give --suite S or --data DIR, not both") end
         for _, name in ipairs { "data", "head" } do
             if o[name] and #o[name] ~= #o.args then

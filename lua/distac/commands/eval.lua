@@ -54,7 +54,8 @@ local function percent(v) return v and string.format("%.2f", 100 * v) or "-" end
 local function three(v) return v and string.format("%.4f", v) or "-" end
 
 commands.eval = {
-    usage = "MODEL... --suite S|--data DIR --head H", text = "accuracy, entropy, ECE",
+    usage = "MODEL... --suite S|--data DIR --head H", text = "accuracy, entropy and calibration error of models",
+    example = "merged.safetensors --data cars/test --head cars.head.safetensors",
     options = {
         { "suite", "text", "NAME", "a suite (mini8, clip8) or a recipe file: all its tasks" },
         { "split", "text", "NAME", "train, validation or test (default)" },

@@ -34,6 +34,7 @@ end
 commands.head = {
     usage = "--model CLIP [--tokenizer PATH] --dataset NAME | --classes FILE -o OUT",
     text = "a zero-shot head: class names and templates through the text tower",
+    example = "--model clip.safetensors --dataset cars -o cars.head.safetensors",
     options = {
         { "model", "text", "FILE", "a whole CLIP: file or folder" },
         { "tokenizer", "text", "PATH", 

@@ -7,6 +7,7 @@ local commands = {}
 
 commands.norms = {
     usage = "--base B MODEL... [--layers]", text = "task-vector norms and the kappa that each would need",
+    example = "--base base.safetensors cars.safetensors dtd.safetensors",
     options = {
         { "base", "text", "FILE", "the base model" },
         { "layers", "flag", nil, "norms of every tensor, too" },
@@ -135,6 +136,7 @@ local WEIGHTS = { safetensors = true, pt = true, pth = true, bin = true }
 
 commands.inspect = {
     usage = "FILE|DIR", text = "layout, architecture, tensors, shapes, types, norms, non-finite values, metadata",
+    example = "merged.safetensors",
     run = function(o)
         local fs = require("distac").fs
         if #o.args ~= 1 then common.usage("wanted one file or folder, got " .. #o.args) end

@@ -18,6 +18,8 @@ commands.merge = {
     usage = "--base B --method M [--lambda X] [--PARAM V]... -o OUT MODEL...\n"
         .. "       distac merge --replay FILE [-o OUT] [--models DIR]",
     text = "merge fine-tuned models into one",
+    example = "--base base.safetensors --method ties --keep 0.2 --lambda 0.4 -o merged.safetensors a.safetensors"
+        .. " b.safetensors",
     extra = true,
     options = {
         { "base", "text", "FILE", "the model that all were fine-tuned from" },

@@ -190,17 +190,18 @@ end
 
 -- The methods and their parameters, for --help.
 function M.help()
-    local lines = { "methods and their parameters:" }
+    local entry = require("distac.cli_options").entry
+    local lines = { "methods and their parameters" }
     for _, method in ipairs(methods()) do
-        lines[#lines + 1] = "  " .. method.name .. ": " .. method.text
+        entry(lines, "  " .. method.name .. ":", method.text, 6)
         if method.data then
-            lines[#lines + 1] = "      looks at images: in recipes and scripts only"
+            lines[#lines + 1] = "      (looks at images: in recipes and scripts only)"
         end
         for _, p in ipairs(method.data and {} or method.params) do
             if not p.ours and takes(method, p.name) then
                 local text = p.choices and table.concat(p.choices, ", ") .. ": " .. p.text or p.text
                 local default = p.choices and p.default or json.number(p.default) or "none"
-                lines[#lines + 1] = string.format("      --%-12s %s (default %s)", p.name, text, default)
+                entry(lines, "      --" .. p.name, text .. " (default " .. default .. ")", 23)
             end
         end
     end

@@ -65,6 +65,7 @@ end
 commands.run = {
     usage = "RECIPE [options]", recipe = true,
     text = "run a recipe; run again to continue one that was interrupted",
+    example = "low_confidence --set condition.beta=0.1 --out runs/beta",
     options = {
         { "restricted", "flag", nil, "the recipe reads its own folder and those of --read, writes --out, and has "
             .. "no other files, processes or modules (Lua 5.4)" },
@@ -93,6 +94,7 @@ commands.run = {
 commands.plan = {
     usage = "RECIPE [options]", recipe = true,
     text = "check everything, run nothing: tasks, kappa, losses, memory, disk",
+    example = "low_confidence",
     run = function(o)
         local loaded = load_recipe(o)
         local plan = require "distac.plan"

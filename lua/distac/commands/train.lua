@@ -49,22 +49,28 @@ local function settings(o, defaults)
     return s
 end
 
-local training_options = {
-    { "steps", "integer", "N", "updates" }, { "batch", "integer", "N", "images per update" },
-    { "lr", "number", "X", "peak learning rate (default 1e-5)" },
-    { "weight-decay", "number", "X", "decoupled weight decay" },
-    { "warmup", "integer", "N", "steps of linear warm-up (default: a tenth)" },
-    { "clip", "number", "X", "largest gradient norm (default 1)" },
-    { "micro", "integer", "N", "images per micro-batch; 0: the batch" },
-}
+local function training_options(default)
+    return {
+        { "steps", "integer", "N", "updates (default " .. default.steps .. ")" },
+        { "batch", "integer", "N", "images per update (default " .. default.batch .. ")" },
+        { "lr", "number", "X", "peak learning rate (default 1e-5)" },
+        { "weight-decay", "number", "X", "decoupled weight decay (default " .. default.weight_decay .. ")" },
+        { "warmup", "integer", "N", "steps of linear warm-up (default: a tenth)" },
+        { "clip", "number", "X", "largest gradient norm (default 1)" },
+        { "micro", "integer", "N", "images per micro-batch; 0, the default: the batch" },
+    }
+end
 
-local function with(list)
+local function with(default, list)
     local out = {}
-    for _, option in ipairs(list) do out[#out + 1] = option end
-    for _, option in ipairs(training_options) do out[#out + 1] = option end
-    for _, option in ipairs(common.model_options) do out[#out + 1] = option end
+    for _, part in ipairs { list, training_options(default), common.model_options } do
+        for _, option in ipairs(part) do out[#out + 1] = option end
+    end
     return out
 end
+
+local CONDITION = { steps = 500, batch = 128, weight_decay = 0 }
+local FINETUNE = { steps = 2000, batch = 128, weight_decay = 0.1 }
 
 local function finish(o, out, model, metadata, result, store, key)
     local distac = require "distac"
@@ -79,7 +85,9 @@ end
 commands.condition = {
     usage = "--base B --head H --images DIR [--kappa K] [--t-teacher A --t-student B] -o OUT MODEL",
     text = "condition one task vector (Algorithm 1); DIR may be a flat folder of unlabelled images",
-    options = with {
+    example = "--base base.safetensors --head cars.head.safetensors --images photos --kappa 0.6 -o cars.new.safetensors"
+        .. " cars.safetensors",
+    options = with(CONDITION, {
         { "base", "text", "FILE", "the base model" }, { "head", "text", "FILE", "the task's classification head" },
         { "images", "text", "DIR", "images of the task" }, { "output", "text", "FILE", "the conditioned model" },
         { "kappa", "number", "K", "scale of the task vector at the start (default 1)" },
@@ -88,7 +96,7 @@ commands.condition = {
         { "beta", "number", "X", "weight of the anchor (default 0.5)" },
         { "dtype", "text", "TYPE", "f32, f16 or bf16 of the output" },
         { "force", "flag", nil, "overwrite the output" },
-    },
+    }),
     run = function(o)
         local distac = require "distac"
         local base_path = common.weights(common.need(o, "base", "the base model"), "--base")
@@ -97,7 +105,7 @@ commands.condition = {
         if #o.args ~= 1 then common.usage("wanted one model, got " .. #o.args) end
         local source_path = common.weights(o.args[1], "model")
         common.dtype(o)
-        local s = settings(o, { steps = 500, batch = 128, weight_decay = 0 })
+        local s = settings(o, CONDITION)
         s.kappa = number(o, "kappa", 1, 0, 1000)
         s.beta = number(o, "beta", 0.5, 0, 1e6)
         s.temperature = { teacher = number(o, "t-teacher", 1, 1e-6, 1000),
@@ -144,7 +152,8 @@ end
 
 commands.finetune = {
     usage = "--base B --head H --data DIR [--steps N] -o OUT", text = "fine-tune the base on one task",
-    options = with {
+    example = "--base base.safetensors --head cars.head.safetensors --data cars/train -o cars.safetensors",
+    options = with(FINETUNE, {
         { "base", "text", "FILE", "the base model" }, { "head", "text", "FILE", "the task's classification head" },
         { "data", "text", "DIR", "a folder of class folders" },
         { "output", "text", "FILE", "the fine-tuned model" },
@@ -153,7 +162,7 @@ commands.finetune = {
         { "gamma", "number", "X", "of the focal loss" },
         { "dtype", "text", "TYPE", "f32, f16 or bf16 of the output" },
         { "force", "flag", nil, "overwrite the output" },
-    },
+    }),
     run = function(o)
         local distac = require "distac"
         local base_path = common.weights(common.need(o, "base", "the base model"), "--base")
@@ -161,7 +170,7 @@ commands.finetune = {
         local folder = common.folder(common.need(o, "data", "a folder of class folders"), "--data")
         if #o.args ~= 0 then common.usage("unexpected '" .. o.args[1] .. "'") end
         common.dtype(o)
-        local s = settings(o, { steps = 2000, batch = 128, weight_decay = 0.1 })
+        local s = settings(o, FINETUNE)
         local loss = pick_loss(o)
         local out = common.output(o, { base_path, head_path })
         local base = common.model(base_path)

@@ -8,6 +8,7 @@ local commands = {}
 commands.translate = {
     usage = "mergekit.yml [--layers N] [--lua]",
     text = "a mergekit configuration as a merge of this engine, with every difference in meaning named",
+    example = "mergekit.yml",
     options = {
         { "layers", "integer", "N", "layers of the models, for gradients over them" },
         { "lua", "flag", nil, "print a Lua script instead of a command" },
