@@ -289,7 +289,7 @@ describe("distac doctor", function()
             { { "--base", "base.safetensors", a, "--plot", "x.jpg" }, ".png" },
             { { "--base", "none.safetensors", a }, "there is no file" },
             { { "--base", "base.safetensors", a, "--suite", "mini9" }, "mini8" },
-            { { "--base", "base.safetensors", a, "--tasks", "x,y" }, "2 names for 1 models" },
+            { { "--base", "base.safetensors", a, "--tasks", "x,y" }, "2 names for 1 model" },
         } do
             local words = { "doctor" }
             for _, word in ipairs(case[1]) do words[#words + 1] = word end

@@ -60,6 +60,7 @@ local function message_of(err)
     if type(err) == "table" and err.message then return (tostring(err.message):gsub("^distac_[%l_]+: ", "")) end
     return tostring(err)
 end
+cli.message_of = message_of
 
 local function configure(o)
     local distac = require "distac"

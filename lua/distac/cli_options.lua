@@ -63,7 +63,11 @@ function options.parse(command, name, argv)
         local word = argv[i]
         local key, value = word:match("^%-%-([%w][%w_%-]*)=(.*)$")
         key = key or word:match("^%-%-([%w][%w_%-]*)$")
-        if word:match("^%-%a$") then key = short[word:sub(2)] or word:sub(2) end
+        local letter = word:match("^%-(%a)$")
+        if letter then
+            key = short[letter]
+            if not key then return nil, "unknown option '" .. word .. "'; of one letter there are -h, -o and -q" end
+        end
         if word == "--" then
             for k = i + 1, #argv do o.args[#o.args + 1] = argv[k] end
             break
@@ -84,8 +88,8 @@ function options.parse(command, name, argv)
                 i = i + 1
                 value = argv[i]
                 local another = value and value:match("^%-[%a%-]") and not tonumber(value)
-                if another and not option then -- whether there is such an option, the command knows
-                    value, i = "", i - 1
+                if not option and (another or value == nil) then -- the command knows whether there is such an option
+                    value, i = "", another and i - 1 or i
                 elseif value == nil or another then
                     return nil, "--" .. key .. " needs a value" .. (another and ", and '" .. value
                         .. "' is an option (--" .. key .. "=" .. value .. " if it is meant)" or "")

@@ -17,6 +17,9 @@ function common.list(text)
     return parts
 end
 
+-- "1 model", "2 models"
+function common.count(n, what) return string.format("%.0f %s%s", n, what, n == 1 and "" or "s") end
+
 -- One of a list of words.
 function common.choice(option, value, list)
     for _, word in ipairs(list) do
@@ -117,6 +120,15 @@ function common.output(o, inputs)
     return out
 end
 
+-- A file beside the output proper, which is written over: its folder must be there.
+function common.beside(path, option)
+    local folder = path and path:match "^(.*)/[^/]*$"
+    if folder and folder ~= "" and fs().kind(folder) ~= "folder" then
+        usage(option .. ": there is no folder '" .. folder .. "'")
+    end
+    if path and fs().kind(path) == "folder" then usage(option .. ": '" .. path .. "' is a folder") end
+end
+
 -- A folder to write a model to: new, or a model's alone if forced. option: which makes it one.
 function common.output_folder(out, option, force)
     local ending = out:lower():match("%.(%a+)$")
@@ -191,8 +203,8 @@ end
 function common.same_classes(head, images, head_path, folder)
     local n = head:classes()
     if images:labelled() and images:classes() ~= n then
-        usage(string.format("--head: '%s' has %.0f classes, '%s' has %.0f class folders", head_path, n, folder,
-            images:classes()))
+        usage(string.format("--head: '%s' has %.0f classes, '%s' has %s", head_path, n, folder,
+            common.count(images:classes(), "class folder")))
     end
 end
 
@@ -205,14 +217,19 @@ function common.head(path, task)
         if ck:has(name) then return distac.head(ck[name]) end
     end
     if #names == 1 then return distac.head(ck[names[1]]) end
-    error(path .. ": which of its tensors is the head? Wanted 'weight', there is " .. table.concat(names, ", "), 0)
+    error(path .. ": which of its tensors is the head? Wanted 'weight', there is "
+        .. table.concat(names, ", ", 1, math.min(#names, 4)) .. (#names > 4 and ", ..." or ""), 0)
 end
 
--- A folder of images as the model wants them.
-function common.images(path, model)
+-- A folder of images as the model wants them; option names it in errors.
+function common.images(path, model, option)
     local distac = require "distac"
     local config = model:config()
-    local ds = distac.dataset.folder(path, { size = config.image, channels = config.channels })
+    local ok, ds = pcall(distac.dataset.folder, path, { size = config.image, channels = config.channels })
+    if not ok then
+        if ds.code == "ENOTFOUND" or tostring(ds):find("holds no", 1, true) then usage(option .. ": " .. require("distac.cli").message_of(ds)) end
+        error(ds, 0)
+    end
     if config.channels == 3 then
         ds:normalize({ 0.48145466, 0.4578275, 0.40821073 }, { 0.26862954, 0.26130258, 0.27577711 })
     else

@@ -142,7 +142,7 @@ end
 local function check(o)
     local root = common.folder(o.args[2], "DIR")
     local names, list, found, ok, lines = engine().dataset.tasks(), json.array {}, false, true, {}
-    if o.set then names = { o.set } end
+    if o.set then names = { common.choice("--set", o.set, names) } end
     for _, name in ipairs(names) do
         list[#list + 1] = check_task(root, name, o.decode)
         found = found or list[#list].state ~= "absent"

@@ -42,7 +42,7 @@ local function tasks_of(o, suite)
     local given, tasks, taken = {}, {}, {}
     for name in (o.tasks or ""):gmatch "[^,]+" do given[#given + 1] = name end
     if o.tasks and #given ~= #o.args then
-        common.usage(string.format("--tasks: %.0f names for %.0f models", #given, #o.args))
+        common.usage("--tasks: " .. common.count(#given, "name") .. " for " .. common.count(#o.args, "model"))
     end
     for i, path in ipairs(o.args) do
         local file = path:gsub("/+$", ""):match "[^/]*$"
@@ -123,7 +123,7 @@ local function measure(o, suite, tasks, models, report)
             r.confidence = doctor.confidence(ds, suite:model():with(ck), suite:head(tasks[i]), o.samples or 1000)
         else
             local vit, head = common.vit(o, model), common.head(o.head[i], tasks[i])
-            local images = common.images(o.data[i], vit)
+            local images = common.images(o.data[i], vit, "--data")
             common.same_classes(head, images, o.head[i], o.data[i])
             r.confidence = doctor.confidence(images, vit, head, o.samples or 1000)
         end
@@ -243,6 +243,8 @@ commands.doctor = {
         if o.plot and not o.plot:lower():find "%.png$" then
             common.usage("--plot: '" .. o.plot .. "': a .png file is written")
         end
+        common.beside(o.plot, "--plot")
+        common.beside(o.recipe, "--recipe")
         local suite = o.suite and require("distac.commands.eval").open_suite(o)
         local tasks = tasks_of(o, suite)
 

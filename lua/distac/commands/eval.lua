@@ -117,7 +117,7 @@ commands.eval = {
                 models[i] = { model = path, tasks = results, mean_accuracy = n > 0 and sum / n or nil }
             else
                 local vit = common.vit(o, ck)
-                local images, head = common.images(o.data, vit), common.head(o.head)
+                local images, head = common.images(o.data, vit, "--data"), common.head(o.head)
                 common.same_classes(head, images, o.head, o.data)
                 local m = measure(images, vit, head)
                 row(path, o.data:match("([^/]+)/*$") or o.data, m)

@@ -39,8 +39,8 @@ local function planned(job, base, models, layout)
     local whole = p.whole == 0 and "" or string.format(
         "; %.0f matrices as a whole, the largest of %.0f elements", p.whole, p.whole_numel)
     return result, table.concat({
-        string.format("%s of %d models: %.0f of %.0f tensors change, %.0f elements", result.method, #models,
-            p.merged, p.tensors, p.elements),
+        string.format("%s of %s: %.0f of %.0f tensors change, %.0f elements", result.method,
+            common.count(#models, "model"), p.merged, p.tensors, p.elements),
         string.format("reads    %s, %s (%.0f %% of it in memory now)", bytes(p.input_bytes), looks, cached),
         string.format("writes   %s to %s", bytes(p.output_bytes), job.output),
         string.format("memory   at most %s, file pages apart%s", bytes(p.memory_bytes), whole),
@@ -53,7 +53,7 @@ local function prepare(job, base, models, layout)
     local fits, plan = pcall(job.operator.plan, job.operator, base, models, { dtype = job.dtype, layout = layout })
     if not fits then
         -- A pattern of no tensor, or models too many for the method: the command's fault, not the files'.
-        local text = type(plan) == "table" and plan.message or ""
+        local text = type(plan) == "table" and require("distac.cli").message_of(plan) or ""
         if text:find("no tensor matches the pattern", 1, true) or text:find("models; it takes", 1, true) then
             common.usage(text)
         end
@@ -67,7 +67,8 @@ local function told(job, result, written)
     for _, file in ipairs(written) do result.bytes = result.bytes + require("distac").fs.bytes(file) end
     if job.shard then result.files = json.array(written) end
     local files = job.shard and string.format(" in %d files", #written) or ""
-    return string.format("%s of %d models written to %s (%s%s, %.1f s)", result.method, #job.models, job.output,
+    return string.format("%s of %s written to %s (%s%s, %.1f s)", result.method,
+        common.count(#job.models, "model"), job.output,
         require("distac.plan").bytes_text(result.bytes), files, result.seconds)
 end
 

@@ -93,6 +93,7 @@ end
 function M.free_parameters(o)
     local params = {}
     for _, key in ipairs(o.extra_order) do
+        if o.extra[key] == "" then common.usage("--" .. key .. " needs a value") end
         local list = common.list(o.extra[key])
         for i, part in ipairs(list) do list[i] = tonumber(part) or part end
         params[key] = #list == 1 and list[1] or list

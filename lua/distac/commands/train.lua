@@ -113,7 +113,7 @@ commands.condition = {
         local out = common.output(o, { base_path, head_path, source_path })
         local base, source = common.model(base_path), common.model(source_path)
         local vit = common.vit(o, base)
-        local images = common.images(folder, vit)
+        local images = common.images(folder, vit, "--images")
         local head = common.head(head_path)
         common.same_classes(head, images, head_path, folder)
         local tau_norm = (source - base):norm()
@@ -175,7 +175,7 @@ commands.finetune = {
         local out = common.output(o, { base_path, head_path })
         local base = common.model(base_path)
         local vit = common.vit(o, base)
-        local images = common.images(folder, vit)
+        local images = common.images(folder, vit, "--data")
         local head = common.head(head_path)
         if not images:labelled() then common.usage("--data: '" .. folder .. "' has no class folders") end
         common.same_classes(head, images, head_path, folder)
