@@ -195,14 +195,7 @@ describe("a CLIP checkpoint", function()
         for _, name in ipairs(distac.fs.list(root)) do assert.is_nil(name:find("distac-tmp", 1, true), name) end
     end)
 
-    local function refused(status, piece, ...)
-        local before = distac.fs.list(root)
-        local is, out, err = run(...)
-        assert.equal(status, is, err)
-        assert.equal("", out)
-        assert.truthy(err:find(piece, 1, true), err .. " lacks " .. piece)
-        assert.same(before, distac.fs.list(root))
-    end
+    local function refused(status, piece, ...) tiny.refused(root, status, piece, { ... }) end
 
     it("is not converted by guesses or over other things", function()
         refused(1, "--activation", "convert", "prefixed.safetensors", "new", "--to", "hf", "--attention-heads",

@@ -18,14 +18,7 @@ local function done(...)
     return out
 end
 
-local function refused(status, piece, ...)
-    local before = distac.fs.list(root)
-    local is, out, err = run(...)
-    assert.equal(status, is, err)
-    assert.equal("", out)
-    assert.truthy(err:find(piece, 1, true), err .. " lacks " .. piece)
-    assert.same(before, distac.fs.list(root))
-end
+local function refused(status, piece, ...) tiny.refused(root, status, piece, { ... }) end
 
 local function same(a, b)
     assert.same(a:names(), b:names())

@@ -1,5 +1,6 @@
 -- What the specs of recipes and of the command line share: a folder suite of a few tiny images, a tiny ViT, and
 -- a way to run the command line in a process of its own.
+local assert = require "luassert"
 local distac = require "distac"
 
 local tiny = {}
@@ -119,6 +120,16 @@ function tiny.run(words, folder)
     os.remove(err)
     os.remove(out .. ".rc")
     return result[1], result[2], result[3]
+end
+
+-- The command fails with this status and says so; nothing comes of it.
+function tiny.refused(root, status, piece, words)
+    local before = distac.fs.list(root)
+    local is, out, err = tiny.run(words, root)
+    assert.equal(status, is, err)
+    assert.equal("", out)
+    assert.truthy(err:find(piece, 1, true), err .. " lacks " .. piece)
+    assert.same(before, distac.fs.list(root))
 end
 
 -- The results of a run in a folder.

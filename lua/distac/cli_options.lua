@@ -66,7 +66,9 @@ function options.parse(command, name, argv)
         local letter = word:match("^%-(%a)$")
         if letter then
             key = short[letter]
-            if not key then return nil, "unknown option '" .. word .. "'; of one letter there are -h, -o and -q" end
+            if not key then
+                return nil, "unknown option '" .. word .. "'; of one letter there are -h, -o and -q"
+            end
         end
         if word == "--" then
             for k = i + 1, #argv do o.args[#o.args + 1] = argv[k] end
@@ -88,7 +90,7 @@ function options.parse(command, name, argv)
                 i = i + 1
                 value = argv[i]
                 local another = value and value:match("^%-[%a%-]") and not tonumber(value)
-                if not option and (another or value == nil) then -- the command knows whether there is such an option
+                if not option and (another or value == nil) then -- the command knows if there is such an option
                     value, i = "", another and i - 1 or i
                 elseif value == nil or another then
                     return nil, "--" .. key .. " needs a value" .. (another and ", and '" .. value

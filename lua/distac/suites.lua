@@ -31,6 +31,17 @@ function suites.defaults(value)
     if type(value) == "table" and not parts.is(value) then return value.defaults end
 end
 
+-- Options of the data of a suite that it does not have are told by wrong(path, what).
+function suites.check_options(suite, data, known, wrong)
+    local is = {}
+    for _, key in ipairs(known) do is[key] = true end
+    for key in pairs(data) do
+        if not is[key] then
+            wrong("data." .. key, "unknown option of the suite " .. suite .. schema.did_you_mean(key, known))
+        end
+    end
+end
+
 -- A path as given, or relative to the recipe's folder; nil if nothing is there.
 function suites.find_path(path, folder)
     local fs = require("distac").fs

@@ -17,6 +17,16 @@ function common.list(text)
     return parts
 end
 
+-- What runs here: { version, lua, kernels, threads, device, devices }.
+function common.about()
+    local distac = require "distac"
+    local info = distac.context_info()
+    local vm = rawget(_G, "jit")
+    return { version = distac.version, lua = vm and vm.version or _VERSION, kernels = info.kernels,
+             threads = info.threads, device = info.device,
+             devices = require("distac.json").array(distac.devices()) }
+end
+
 -- "1 model", "2 models"
 function common.count(n, what) return string.format("%.0f %s%s", n, what, n == 1 and "" or "s") end
 
@@ -227,7 +237,8 @@ function common.images(path, model, option)
     local config = model:config()
     local ok, ds = pcall(distac.dataset.folder, path, { size = config.image, channels = config.channels })
     if not ok then
-        if ds.code == "ENOTFOUND" or tostring(ds):find("holds no", 1, true) then usage(option .. ": " .. require("distac.cli").message_of(ds)) end
+        local text = require("distac.cli").message_of(ds)
+        if text:find("holds no", 1, true) then usage(option .. ": " .. text) end
         error(ds, 0)
     end
     if config.channels == 3 then

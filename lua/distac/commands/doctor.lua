@@ -6,16 +6,8 @@ local json = require "distac.json"
 
 local commands = {}
 
-local function about()
-    local distac = require "distac"
-    local info = distac.context_info()
-    local vm = rawget(_G, "jit")
-    return { version = distac.version, lua = vm and vm.version or _VERSION, kernels = info.kernels,
-             threads = info.threads, device = info.device, devices = json.array(distac.devices()) }
-end
-
 local function environment()
-    local v, ok, mistakes = about(), true, {}
+    local v, ok, mistakes = common.about(), true, {}
     local suite = require("distac.suites").describe("mini8", {}, ".", function(_, what)
         mistakes[#mistakes + 1] = what
     end)

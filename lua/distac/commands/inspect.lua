@@ -159,19 +159,11 @@ commands.inspect = {
     end,
 }
 
-local function about()
-    local distac = require "distac"
-    local info = distac.context_info()
-    local vm = rawget(_G, "jit")
-    return { version = distac.version, lua = vm and vm.version or _VERSION, kernels = info.kernels,
-             threads = info.threads, device = info.device, devices = json.array(distac.devices()) }
-end
-
 commands.version = {
     usage = "", text = "versions, kernels, devices",
     run = function(o)
         if #o.args > 0 then common.usage("unexpected '" .. o.args[1] .. "'") end
-        local v = about()
+        local v = common.about()
         local lines = { "distac " .. v.version, v.lua, string.format("kernels %s, %s threads", v.kernels,
             json.number(v.threads)) }
         for _, device in ipairs(v.devices) do

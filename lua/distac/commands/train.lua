@@ -7,13 +7,13 @@ local training = require "distac.training"
 
 local commands = {}
 
--- A suite of one task, as training wants it.
-local function single(vit, base, head, images)
+-- A suite of one task, as training wants it; job: of open().
+local function single(job)
     return {
         name = "one", tasks = { "task" },
-        base = function() return base end, model = function() return vit end,
-        head = function() return head end,
-        dataset = function(_, _, split) return split == "train" and images or nil end,
+        base = function() return job.base end, model = function() return job.vit end,
+        head = function() return job.head end,
+        dataset = function(_, _, split) return split == "train" and job.images or nil end,
     }
 end
 
@@ -82,11 +82,41 @@ local function finish(o, out, model, metadata, result, store, key)
     return result
 end
 
+-- The files that both commands read, checked before any work: paths by name. images: the option of the folder.
+local function inputs(o, images, what)
+    local paths = {
+        base = common.weights(common.need(o, "base", "the base model"), "--base"),
+        head = common.file(common.need(o, "head", "the task's head"), "--head"),
+        images = common.folder(common.need(o, images, what), "--" .. images),
+    }
+    common.dtype(o)
+    return paths
+end
+
+-- What they hold: base, model, images, head.
+local function open(o, paths, images)
+    local job = { base = common.model(paths.base) }
+    job.vit = common.vit(o, job.base)
+    job.images = common.images(paths.images, job.vit, "--" .. images)
+    job.head = common.head(paths.head)
+    common.same_classes(job.head, job.images, paths.head, paths.images)
+    return job
+end
+
+-- All that the result depends on: part of the output's metadata, and the key of an interrupted training.
+local function description(command, o, s, paths, job, more)
+    local hash = require("distac").hash
+    local desc = { command = command, settings = s, seed = o.seed or 0, base = hash.model(paths.base),
+                   head = hash.file(paths.head), data = job.images:hash() }
+    for name, value in pairs(more) do desc[name] = value end
+    return desc
+end
+
 commands.condition = {
     usage = "--base B --head H --images DIR [--kappa K] [--t-teacher A --t-student B] -o OUT MODEL",
     text = "condition one task vector (Algorithm 1); DIR may be a flat folder of unlabelled images",
-    example = "--base base.safetensors --head cars.head.safetensors --images photos --kappa 0.6 -o cars.new.safetensors"
-        .. " cars.safetensors",
+    example = "--base base.safetensors --head cars.head.safetensors --images photos --kappa 0.6 "
+        .. "-o conditioned.safetensors cars.safetensors",
     options = with(CONDITION, {
         { "base", "text", "FILE", "the base model" }, { "head", "text", "FILE", "the task's classification head" },
         { "images", "text", "DIR", "images of the task" }, { "output", "text", "FILE", "the conditioned model" },
@@ -99,39 +129,30 @@ commands.condition = {
     }),
     run = function(o)
         local distac = require "distac"
-        local base_path = common.weights(common.need(o, "base", "the base model"), "--base")
-        local head_path = common.file(common.need(o, "head", "the task's head"), "--head")
-        local folder = common.folder(common.need(o, "images", "a folder of images"), "--images")
+        local paths = inputs(o, "images", "a folder of images")
         if #o.args ~= 1 then common.usage("wanted one model, got " .. #o.args) end
         local source_path = common.weights(o.args[1], "model")
-        common.dtype(o)
         local s = settings(o, CONDITION)
         s.kappa = number(o, "kappa", 1, 0, 1000)
         s.beta = number(o, "beta", 0.5, 0, 1e6)
         s.temperature = { teacher = number(o, "t-teacher", 1, 1e-6, 1000),
                           student = number(o, "t-student", 10, 1e-6, 1000) }
-        local out = common.output(o, { base_path, head_path, source_path })
-        local base, source = common.model(base_path), common.model(source_path)
-        local vit = common.vit(o, base)
-        local images = common.images(folder, vit, "--images")
-        local head = common.head(head_path)
-        common.same_classes(head, images, head_path, folder)
-        local tau_norm = (source - base):norm()
-        local desc = { command = "condition", settings = s, seed = o.seed or 0,
-            base = distac.hash.model(base_path),
-                       source = distac.hash.model(source_path), head = distac.hash.file(head_path),
-                       data = images:hash() }
+        local out = common.output(o, { paths.base, paths.head, source_path })
+        local job, source = open(o, paths, "images"), common.model(source_path)
+        local tau_norm = (source - job.base):norm()
+        local desc = description("condition", o, s, paths, job, { source = distac.hash.model(source_path) })
         local store, key = beside(out, desc)
         local bar = progress(o)
         local model, loss, seconds = training.condition {
-            suite = single(vit, base, head, images), task = "task", settings = s, source = source,
-            seed = o.seed or 0, store = store, key = key, progress = bar, what = "conditioning", curves = 0,
+            suite = single(job), task = "task", settings = s, source = source, seed = o.seed or 0,
+            store = store, key = key, progress = bar, what = "conditioning", curves = 0,
         }
-        local norm = (model - base):norm()
+        local norm = (model - job.base):norm()
         bar:finish()
-        local result = finish(o, out, model, { ["distac.condition"] = json.encode(desc) }, { kappa = s.kappa,
-            temperature = s.temperature, beta = s.beta, steps = s.steps, images = images:size(), loss = loss,
-            norm_before = tau_norm, norm = norm, seconds = seconds }, store, key)
+        local result = finish(o, out, model, { ["distac.condition"] = json.encode(desc) }, {
+            kappa = s.kappa, temperature = s.temperature, beta = s.beta, steps = s.steps,
+            images = job.images:size(), loss = loss, norm_before = tau_norm, norm = norm, seconds = seconds,
+        }, store, key)
         return result, string.format("%s: norm %.4g -> %.4g, loss %.4g, %d images, %.1f s", out, tau_norm, norm,
             loss or 0, result.images, seconds)
     end,
@@ -139,15 +160,9 @@ commands.condition = {
 
 local function pick_loss(o)
     local distac = require "distac"
-    local name = o.loss or "cross_entropy"
-    local smoothing = number(o, "label-smoothing", 0, 0, 0.999999)
-    if name == "cross_entropy" or name == "mixup" then
-        return distac.loss[name] { label_smoothing = smoothing }
-    elseif name == "focal" then
-        return distac.loss.focal { gamma = number(o, "gamma", 10, 0, 100) }
-    end
-    common.usage("--loss: unknown loss '" .. name .. "'"
-        .. require("distac.schema").did_you_mean(name, { "cross_entropy", "focal", "mixup" }))
+    local name = common.choice("--loss", o.loss or "cross_entropy", { "cross_entropy", "focal", "mixup" })
+    if name == "focal" then return distac.loss.focal { gamma = number(o, "gamma", 10, 0, 100) } end
+    return distac.loss[name] { label_smoothing = number(o, "label-smoothing", 0, 0, 0.999999) }
 end
 
 commands.finetune = {
@@ -165,31 +180,25 @@ commands.finetune = {
     }),
     run = function(o)
         local distac = require "distac"
-        local base_path = common.weights(common.need(o, "base", "the base model"), "--base")
-        local head_path = common.file(common.need(o, "head", "the task's head"), "--head")
-        local folder = common.folder(common.need(o, "data", "a folder of class folders"), "--data")
+        local paths = inputs(o, "data", "a folder of class folders")
         if #o.args ~= 0 then common.usage("unexpected '" .. o.args[1] .. "'") end
-        common.dtype(o)
         local s = settings(o, FINETUNE)
         local loss = pick_loss(o)
-        local out = common.output(o, { base_path, head_path })
-        local base = common.model(base_path)
-        local vit = common.vit(o, base)
-        local images = common.images(folder, vit, "--data")
-        local head = common.head(head_path)
-        if not images:labelled() then common.usage("--data: '" .. folder .. "' has no class folders") end
-        common.same_classes(head, images, head_path, folder)
-        local desc = { command = "finetune", settings = s, seed = o.seed or 0, base = distac.hash.model(base_path),
-                       loss = loss.desc, head = distac.hash.file(head_path), data = images:hash() }
+        local out = common.output(o, { paths.base, paths.head })
+        local job = open(o, paths, "data")
+        if not job.images:labelled() then common.usage("--data: '" .. paths.images .. "' has no class folders") end
+        local desc = description("finetune", o, s, paths, job, { loss = loss.desc })
         local store, key = beside(out, desc)
         local bar = progress(o)
         local model, value, seconds = training.finetune {
-            suite = single(vit, base, head, images), task = "task", settings = s, loss = loss,
-            seed = o.seed or 0, store = store, key = key, progress = bar, what = "fine-tuning",
+            suite = single(job), task = "task", settings = s, loss = loss, seed = o.seed or 0,
+            store = store, key = key, progress = bar, what = "fine-tuning",
         }
         bar:finish()
-        local result = finish(o, out, model, { ["distac.finetune"] = json.encode(desc) }, { steps = s.steps,
-            loss = value, images = images:size(), norm = (model - base):norm(), seconds = seconds }, store, key)
+        local result = finish(o, out, model, { ["distac.finetune"] = json.encode(desc) }, {
+            steps = s.steps, loss = value, images = job.images:size(), norm = (model - job.base):norm(),
+            seconds = seconds,
+        }, store, key)
         return result, string.format("%s: loss %.4g, norm %.4g, %d images, %.1f s", out, value or 0, result.norm,
             result.images, seconds)
     end,

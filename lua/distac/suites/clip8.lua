@@ -280,13 +280,7 @@ function clip8.describe(data, folder, report)
         report(path, what)
         bad = true
     end
-    for key in pairs(data) do
-        local known = false
-        for _, name in ipairs(options) do known = known or name == key end
-        if not known then
-            wrong("data." .. key, "unknown option of the suite clip8" .. schema.did_you_mean(key, options))
-        end
-    end
+    suites.check_options("clip8", data, options, wrong)
     local function find(key, what, remedy)
         if data[key] == nil then
             if remedy then wrong("data." .. key, remedy) end

@@ -2,7 +2,6 @@
 -- scripts, textures), a pre-trained tiny ViT and one frozen head per task.
 
 local parts = require "distac.parts"
-local schema = require "distac.schema"
 
 local mini8 = {}
 
@@ -83,13 +82,7 @@ function mini8.describe(data, folder, report)
         report(path, what)
         bad = true
     end
-    for key in pairs(data) do
-        local known = false
-        for _, name in ipairs(options) do known = known or name == key end
-        if not known then
-            wrong("data." .. key, "unknown option of the suite mini8" .. schema.did_you_mean(key, options))
-        end
-    end
+    suites.check_options("mini8", data, options, wrong)
     local root = engine().paths.mini8
     if data.root then
         root = suites.find_path(data.root, folder)
