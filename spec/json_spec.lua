@@ -36,6 +36,8 @@ describe("json", function()
         assert.has_error(function() json.encode(1 / 0) end)
         assert.has_error(function() json.encode { print } end)
         assert.has_error(function() json.encode { [1.5] = 1, a = 2 } end)
+        assert.has_error(function() json.encode { 1, 2, a = 3 } end, "json: a list has no keys, this one has 'a'")
+        assert.has_error(function() json.encode { 0 / 0 } end, "json: nan has no JSON form")
         local loop = {}
         loop.a = loop
         assert.has_error(function() json.encode(loop) end)

@@ -153,7 +153,9 @@ void guest_charge(lua_State *L, int64_t instructions) {
         if (script->stopped == DISTAC_ENOMEM && script->refused <= REFUSED) luaL_error(L, "not enough memory");
         if (script->stopped == DISTAC_ENOMEM)
             luaL_error(L, "the script ran over its memory limit again and again");
-        luaL_error(L, "the script ran over its limit of %f instructions", (lua_Number)script->instruction_limit);
+        char limit[24];
+        snprintf(limit, sizeof limit, "%lld", (long long)script->instruction_limit);
+        luaL_error(L, "the script ran over its limit of %s instructions", limit);
     }
 }
 

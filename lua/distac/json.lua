@@ -79,6 +79,9 @@ local function is_scalar(v) return type(v) ~= "table" or v == json.null end
 
 local function write_array(out, t, options, depth)
     local flat = true
+    for key in pairs(t) do
+        if type(key) == "string" then error("json: a list has no keys, this one has '" .. key .. "'", 0) end
+    end
     for i = 1, #t do flat = flat and is_scalar(t[i]) end
     local inner = options.indent and not flat and ("\n" .. options.indent:rep(depth + 1)) or ""
     local comma = options.indent and flat and ", " or ","
@@ -115,7 +118,7 @@ function write(out, v, options, depth)
     elseif kind == "number" then
         local text = json.number(v)
         if not text and options.nonfinite ~= "null" then
-            error("json: " .. tostring(v) .. " has no JSON form", 0)
+            error("json: " .. (v ~= v and "nan" or tostring(v)) .. " has no JSON form", 0)
         end
         out[#out + 1] = text or "null"
     elseif kind == "string" then
