@@ -159,6 +159,49 @@ static distac_status travel(distac_context *c, void *sending, unsigned char *her
     return DISTAC_OK;
 }
 
+/* Nobody waits between two journeys: the second must not overtake what still reads the first. */
+static void what_sets_out_waits_for_its_readers(void **state) {
+    enum { N = 300000 };
+    for (int eager = 0; eager < 2; eager++) {
+        if (eager) setenv("EMULATED_CUDA_EAGER", "1", 1);
+        distac_context *c = device();
+        void *sending, *here, *copies[3];
+        const void *there;
+        unsigned char *back = malloc(N);
+        assert_non_null(back);
+        assert_int_equal(c->device->sending_make(c, N, &sending, &here), DISTAC_OK);
+        for (int turn = 0; turn < 3; turn++) {
+            copies[turn] = di_there_alloc(c, N);
+            assert_non_null(copies[turn]);
+            assert_int_equal(c->device->sending_left(c, sending), DISTAC_OK);
+            for (int i = 0; i < N; i++) ((unsigned char *)here)[i] = (unsigned char)(i * (2 * turn + 3));
+            assert_int_equal(c->device->sending_start(c, sending), DISTAC_OK);
+            assert_int_equal(c->device->sending_read(c, sending, &there), DISTAC_OK);
+            assert_int_equal(di_there_copy(c, copies[turn], there, N), DISTAC_OK);
+            assert_int_equal(c->device->sending_done(c, sending), DISTAC_OK);
+        }
+        for (int turn = 0; turn < 3; turn++) {
+            assert_int_equal(di_there_get(c, back, copies[turn], N), DISTAC_OK);
+            for (int i = 0; i < N; i++) assert_int_equal(back[i], (unsigned char)(i * (2 * turn + 3)));
+            di_there_free(c, copies[turn], N);
+        }
+        c->device->sending_free(c, sending);
+        free(back);
+        distac_context_release(c);
+        unsetenv("EMULATED_CUDA_EAGER");
+    }
+    (void)state;
+}
+
+/* The emulated tensor cores are those of the instruction set's description. */
+static void fragments_lie_as_on_a_device(void **state) {
+    distac_context *c = device();
+    long long wrong = set("layout", 0);
+    distac_context_release(c);
+    assert_int_equal(wrong, 0);
+    (void)state;
+}
+
 /* A little of everything; gives back all that it takes. */
 static distac_status work(distac_context *c) {
     distac_tensor *a = NULL, *b = NULL, *d = NULL, *e = NULL;
@@ -320,6 +363,8 @@ int main(void) {
         cmocka_unit_test(bytes_travel),
         cmocka_unit_test(memory_is_counted_and_limited),
         cmocka_unit_test(devices_are_listed),
+        cmocka_unit_test(what_sets_out_waits_for_its_readers),
+        cmocka_unit_test(fragments_lie_as_on_a_device),
         cmocka_unit_test(any_call_may_fail),
         cmocka_unit_test(opening_may_fail),
         cmocka_unit_test(a_full_device_goes_on),

@@ -7,6 +7,9 @@
 struct cusolverDnContext {
     cudaStream_t stream;
 };
+struct cusolverDnParams {
+    int unused;
+};
 
 using namespace emulated;
 
@@ -36,6 +39,17 @@ cusolverStatus_t cusolverDnSetStream(cusolverDnHandle_t handle, cudaStream_t str
     return CUSOLVER_STATUS_SUCCESS;
 }
 
+cusolverStatus_t cusolverDnCreateParams(cusolverDnParams_t *params) {
+    SOLVER_ENTER;
+    *params = new cusolverDnParams{0};
+    return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDestroyParams(cusolverDnParams_t params) {
+    delete params;
+    return CUSOLVER_STATUS_SUCCESS;
+}
+
 cusolverStatus_t cusolverDnDsyevd_bufferSize(cusolverDnHandle_t, cusolverEigMode_t, cublasFillMode_t, int n,
                                              const double *, int, const double *, int *lwork) {
     SOLVER_ENTER;
@@ -55,25 +69,27 @@ cusolverStatus_t cusolverDnDsyevd(cusolverDnHandle_t handle, cusolverEigMode_t m
     return error ? CUSOLVER_STATUS_EXECUTION_FAILED : CUSOLVER_STATUS_SUCCESS;
 }
 
-cusolverStatus_t cusolverDnXsyevBatched_bufferSize(cusolverDnHandle_t, cusolverDnParams_t, cusolverEigMode_t,
+cusolverStatus_t cusolverDnXsyevBatched_bufferSize(cusolverDnHandle_t, cusolverDnParams_t params, cusolverEigMode_t,
                                                    cublasFillMode_t, int64_t n, cudaDataType, const void *, int64_t,
                                                    cudaDataType, const void *, cudaDataType, size_t *on_device,
                                                    size_t *on_host, int64_t batch) {
     SOLVER_ENTER;
+    if (!params || n > 32 * 1024) return CUSOLVER_STATUS_INVALID_VALUE;
     *on_device = (size_t)(n * batch) * 8;
     *on_host = 64;
     return CUSOLVER_STATUS_SUCCESS;
 }
 
-cusolverStatus_t cusolverDnXsyevBatched(cusolverDnHandle_t handle, cusolverDnParams_t, cusolverEigMode_t mode,
+cusolverStatus_t cusolverDnXsyevBatched(cusolverDnHandle_t handle, cusolverDnParams_t params, cusolverEigMode_t mode,
                                         cublasFillMode_t fill, int64_t n, cudaDataType type_a, void *A, int64_t lda,
                                         cudaDataType type_w, void *W, cudaDataType compute, void *device_buffer,
                                         size_t on_device, void *host_buffer, size_t on_host, int *info,
                                         int64_t batch) {
     SOLVER_ENTER;
     if (n < 1 || lda != n || batch < 1 || type_a != CUDA_R_64F || type_w != CUDA_R_64F || compute != CUDA_R_64F ||
-        on_device < (size_t)(n * batch) * 8 || on_host < 64 || !host_buffer || mode != CUSOLVER_EIG_MODE_VECTOR)
+        on_device < (size_t)(n * batch) * 8 || on_host < 64 || !host_buffer || !params || mode != CUSOLVER_EIG_MODE_VECTOR)
         return CUSOLVER_STATUS_INVALID_VALUE;
+    if ((uintptr_t)host_buffer % 16) die("the solver's memory on the host is not aligned");
     need(A, n * n * batch), need(W, n * batch), need(device_buffer, n * batch);
     if (!is_device(info, (size_t)batch * sizeof *info)) die("the solver's verdicts lie outside of device memory");
     cudaError_t error = enqueue(handle->stream, "cusolverDnXsyevBatched", [=] {

@@ -58,6 +58,7 @@ void die(const char *format, ...) {
 }
 
 long long memory_control(const char *what, long long value);
+long long layout_errors(); /* layout.cpp */
 
 } // namespace emulated
 
@@ -65,7 +66,7 @@ using namespace emulated;
 
 /* "devices": how many there are. "calls": calls so far. "fail_with": the error that the call "fail_at" (the first is 1)
  * gives from then on counted anew; an error that loses the device is given by all calls after it. "revive": a lost
- * device is whole again. "memory": bytes of a device; "used": bytes in use now. Answers the value before. */
+ * device is whole again. "layout": elements of matrix fragments that lie elsewhere than on a device. "memory": bytes of a device; "used": bytes in use now. Answers the value before. */
 extern "C" long long emulated_cuda(const char *what, long long value) {
     std::lock_guard<std::recursive_mutex> guard(lock);
     long long before = 0, *field = NULL;
@@ -77,6 +78,7 @@ extern "C" long long emulated_cuda(const char *what, long long value) {
         lost = cudaSuccess, last = cudaSuccess, control.fail_at = 0;
         return 0;
     }
+    if (strcmp(what, "layout") == 0) return layout_errors();
     if (!field) return memory_control(what, value);
     before = *field;
     *field = value;

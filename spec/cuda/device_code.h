@@ -14,6 +14,7 @@
 #define __device__
 #define __host__
 #define __constant__
+#define __grid_constant__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
@@ -75,15 +76,16 @@ void copy_async_group();
 void copy_async_wait(int left);
 /* Tells a mistake and ends the program. */
 [[noreturn]] void misuse(const char *what);
-cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-                   std::function<void()> thread);
+cudaError_t launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared_bytes,
+                   cudaStream_t stream, std::function<void()> thread);
 
 /* Arguments are converted and kept at the launch, as a device does. */
 template <typename... P, typename... A>
 cudaError_t launch_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                           void (*kernel)(P...), A &&...arguments) {
     std::tuple<P...> kept(static_cast<P>(arguments)...);
-    return launch(name, grid, block, shared_bytes, stream, [kernel, kept] { std::apply(kernel, kept); });
+    return launch(name, (const void *)kernel, grid, block, shared_bytes, stream,
+                  [kernel, kept] { std::apply(kernel, kept); });
 }
 
 template <typename T> static inline unsigned long long to_word(T value) {

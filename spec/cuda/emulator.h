@@ -8,6 +8,9 @@
  *   allocation's end or after its release. Fresh memory, global and shared, is filled with NaN.
  * - The threads of a block run one after the other between barriers, forwards in one launch, backwards in the
  * next, and so do the blocks: results that depend on the order differ from run to run.
+ * - With EMULATED_CUDA_EAGER set streams made later than a context's first run what they are given at once, as soon as
+ *   they may: what overtakes the work that it should have waited for shows then.
+ * - An access that is not aligned to its type, or past an array whose size is known, ends the program.
  * - A barrier that some threads of a block never reach, a warp operation that some lanes miss, a launch or a
  * capture that a device would refuse: told on stderr, and the program ends or the call fails as on a device. */
 #ifndef EMULATOR_H
@@ -54,9 +57,10 @@ bool is_pinned(const void *memory);
 cudaError_t enqueue(cudaStream_t stream, const char *name, std::function<void()> work);
 void run(cudaStream_t stream); /* all that waits */
 bool capturing(cudaStream_t stream);
+cudaError_t refuse_any_capture(); /* what no capture allows spoils those that are under way */
 
 /* ---- launches (launch.cpp) ---- */
-cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+cudaError_t launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
                    std::function<void()> thread);
 void run_grid(const char *name, dim3 grid, dim3 block, size_t shared, const std::function<void()> &thread);
 

@@ -268,13 +268,16 @@ void run_grid(const char *name, dim3 grid, dim3 block, size_t dynamic, const std
 
 static std::map<const void *, int> dynamic_allowed;
 
-cudaError_t launch(const char *name, dim3 grid, dim3 block, size_t dynamic, cudaStream_t stream,
+cudaError_t launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t dynamic, cudaStream_t stream,
                    std::function<void()> thread) {
     EMULATED_ENTER;
+    auto allowed = dynamic_allowed.find(kernel);
+    size_t room = allowed == dynamic_allowed.end() ? 48 << 10 : (size_t)allowed->second;
     unsigned long long in_block = (unsigned long long)block.x * block.y * block.z;
     bool fits = in_block >= 1 && in_block <= MOST_THREADS && block.z <= 64 && grid.x >= 1 && grid.x <= 0x7fffffffu &&
                 grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 && grid.z <= 65535 && dynamic <= SHARED_MOST;
     if (!fits) return fail(cudaErrorInvalidConfiguration);
+    if (dynamic > room) return fail(cudaErrorInvalidValue); /* cudaFuncSetAttribute was not asked for so much */
     return enqueue(stream, name, [=] { run_grid(name, grid, block, dynamic, thread); });
 }
 

@@ -30,6 +30,11 @@ static const unsigned char FRESH = 0xff, EDGE = 0xa5;
 
 /* Names who touched what may not be touched; then the program ends as it would have. */
 static void touched(int number, siginfo_t *info, void *) {
+    if (number == SIGILL) { /* what the compiler was told to put before such accesses */
+        char text[256];
+        int n = snprintf(text, sizeof text, "emulated CUDA: an access that is not aligned or past an array's end (in %s)\n", running);
+        if (n > 0 && write(2, text, (size_t)n) < 0) _exit(3);
+    }
     char *at = (char *)info->si_addr;
     if (at >= arena && at < arena_end) {
         char text[256];
@@ -50,6 +55,7 @@ static bool begin() {
     action.sa_sigaction = touched;
     action.sa_flags = SA_SIGINFO;
     sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGILL, &action, NULL);
     return true;
 }
 
@@ -138,12 +144,15 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *all) {
     return cudaSuccess;
 }
 
+static cudaError_t take(void **memory, size_t bytes) {
+    *memory = bytes ? allocate(bytes) : NULL;
+    return *memory || bytes == 0 ? cudaSuccess : fail(cudaErrorMemoryAllocation);
+}
+
 cudaError_t cudaMalloc(void **memory, size_t bytes) {
     EMULATED_ENTER;
-    *memory = NULL;
-    if (bytes == 0) return cudaSuccess;
-    *memory = allocate(bytes);
-    return *memory ? cudaSuccess : fail(cudaErrorMemoryAllocation);
+    if (cudaError_t error = refuse_any_capture()) return error;
+    return take(memory, bytes);
 }
 
 cudaError_t cudaFree(void *memory) {
@@ -154,8 +163,9 @@ cudaError_t cudaFree(void *memory) {
 }
 
 cudaError_t cudaMallocAsync(void **memory, size_t bytes, cudaStream_t stream) {
+    EMULATED_ENTER;
     if (capturing(stream)) return fail(cudaErrorStreamCaptureUnsupported);
-    return cudaMalloc(memory, bytes);
+    return take(memory, bytes);
 }
 
 cudaError_t cudaMallocFromPoolAsync(void **memory, size_t bytes, cudaMemPool_t pool, cudaStream_t stream) {
@@ -199,6 +209,7 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t pool, size_t) {
 
 cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned) {
     EMULATED_ENTER;
+    if (cudaError_t error = refuse_any_capture()) return error;
     *memory = bytes ? malloc(bytes) : NULL;
     if (bytes && !*memory) return fail(cudaErrorMemoryAllocation);
     if (bytes) memset(*memory, FRESH, bytes), pinned[(char *)*memory] = bytes;

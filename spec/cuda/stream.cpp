@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <set>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -17,6 +18,7 @@ struct piece {
 struct CUgraph_st {
     std::vector<emulated::piece> pieces;
     cudaStream_t origin;
+    const void *thread; /* that began the capture */
     bool invalid;
     std::set<cudaStream_t> joined, loose; /* streams drawn in; those whose last work nobody has waited for */
 };
@@ -27,6 +29,7 @@ struct CUstream_st {
     std::deque<emulated::piece> queue;
     unsigned long long given, done;
     CUgraph_st *graph; /* being captured */
+    bool eager;        /* runs what it is given at once */
 };
 struct CUevent_st {
     cudaStream_t stream; /* recorded in; NULL: never */
@@ -38,6 +41,7 @@ struct CUevent_st {
 
 namespace emulated {
 
+static thread_local char here; /* its address names the thread */
 static CUstream_st first_stream = {};
 static std::set<cudaStream_t> streams = {&first_stream};
 
@@ -79,6 +83,7 @@ cudaError_t enqueue(cudaStream_t stream, const char *name, std::function<void()>
     }
     stream->queue.push_back({name, std::move(work)});
     stream->given++;
+    if (stream->eager) run(stream);
     return cudaSuccess;
 }
 
@@ -87,6 +92,13 @@ static cudaError_t refuse_capture(cudaStream_t stream) {
     if (!capturing(stream)) return cudaSuccess;
     real(stream)->graph->invalid = true;
     return fail(cudaErrorStreamCaptureUnsupported);
+}
+
+cudaError_t refuse_any_capture() {
+    for (cudaStream_t s : streams)
+        if (s->graph && s->graph->thread == &here)
+            if (cudaError_t error = refuse_capture(s)) return error;
+    return cudaSuccess;
 }
 
 /* A copy as a device sees it: memory that is not pinned is read at once, and written before the call returns. */
@@ -142,8 +154,7 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t str
 
 cudaError_t cudaDeviceSynchronize(void) {
     EMULATED_ENTER;
-    for (cudaStream_t s : streams)
-        if (s->graph) return refuse_capture(s);
+    if (cudaError_t error = refuse_any_capture()) return error;
     for (cudaStream_t s : streams) run(s);
     return cudaSuccess;
 }
@@ -151,6 +162,7 @@ cudaError_t cudaDeviceSynchronize(void) {
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
     EMULATED_ENTER;
     *stream = new CUstream_st();
+    (*stream)->eager = streams.size() > 1 && getenv("EMULATED_CUDA_EAGER");
     streams.insert(*stream);
     return cudaSuccess;
 }
@@ -247,6 +259,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
     if (!stream || stream->graph) return fail(cudaErrorStreamCaptureUnsupported);
     stream->graph = new CUgraph_st();
     stream->graph->origin = stream;
+    stream->graph->thread = &here;
     return cudaSuccess;
 }
 

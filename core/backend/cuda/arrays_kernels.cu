@@ -4,20 +4,24 @@
 
 enum { THREADS = 256 };
 
-/* Offsets of element i in the arrays of the walk. */
-__device__ static inline void place(const di_walk &w, int64_t i, int64_t *offset) {
-    for (int t = 0; t < w.tensors; t++) offset[t] = 0;
+/* Offsets of element i in the arrays of the walk, as many as the kernel has: what counts them is known to the compiler,
+ * so that they are registers. */
+template <int ARRAYS> __device__ static inline void place(const di_walk &w, int64_t i, int64_t (&offset)[ARRAYS]) {
+    DI_UNROLL
+    for (int t = 0; t < ARRAYS; t++) offset[t] = 0;
     for (int d = w.rank - 1; d > 0; d--) {
         int64_t at = i % w.shape[d];
         i /= w.shape[d];
-        for (int t = 0; t < w.tensors; t++) offset[t] += at * w.stride[t][d];
+        DI_UNROLL
+        for (int t = 0; t < ARRAYS; t++) offset[t] += at * w.stride[t][d];
     }
-    for (int t = 0; t < w.tensors; t++) offset[t] += i * w.stride[t][0];
+    DI_UNROLL
+    for (int t = 0; t < ARRAYS; t++) offset[t] += i * w.stride[t][0];
 }
 
 template <typename T> __global__ void move(di_walk w, T *dst, const T *src) {
     DI_EACH(i, w.numel) {
-        int64_t o[3];
+        int64_t o[2];
         place(w, i, o);
         dst[o[0]] = src[o[1]];
     }
@@ -25,7 +29,7 @@ template <typename T> __global__ void move(di_walk w, T *dst, const T *src) {
 
 template <typename T> __global__ void fill(di_walk w, T element, T *dst) {
     DI_EACH(i, w.numel) {
-        int64_t o[3];
+        int64_t o[1];
         place(w, i, o);
         dst[o[0]] = element;
     }
@@ -85,7 +89,7 @@ template <typename T> __device__ static inline T one(int32_t op, T x) {
 
 template <typename T> __global__ void unary(di_walk w, int32_t op, const T *a, T *out) {
     DI_EACH(i, w.numel) {
-        int64_t o[3];
+        int64_t o[2];
         place(w, i, o);
         out[o[0]] = one(op, a[o[1]]);
     }

@@ -67,13 +67,15 @@ template <typename A> __global__ void gather(int64_t n, int64_t C, const int64_t
 
 /* One channel of every image; grid.y are the channels. */
 template <typename A>
-__global__ void pixels(int64_t n, int64_t plane, const unsigned char *bytes, const int64_t *list, di_channels<A> c,
+__global__ void pixels(int64_t n, int64_t plane, const unsigned char *bytes, const int64_t *list,
+                       const __grid_constant__ di_channels<A> c,
                        A *x) {
     int64_t channel = blockIdx.y, channels = gridDim.y;
+    const A mean = c.mean[channel], std = c.std[channel];
     DI_EACH(i, n * plane) {
         int64_t image = i / plane, from = list ? list[image] : image;
         A value = (A)bytes[(from * channels + channel) * plane + i % plane] / (A)255;
-        x[(image * channels + channel) * plane + i % plane] = (value - c.mean[channel]) / c.std[channel];
+        x[(image * channels + channel) * plane + i % plane] = (value - mean) / std;
     }
 }
 

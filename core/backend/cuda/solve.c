@@ -9,6 +9,7 @@
 
 struct di_cuda_solver {
     cusolverDnHandle_t handle;
+    cusolverDnParams_t params; /* what the functions of 64 bits want, as it is made */
 };
 
 #define SOLVER(call)                                                                                               \
@@ -34,11 +35,13 @@ static distac_status solver_get(distac_context *c, const char *what, cusolverDnH
         SOLVER(cusolverDnCreate(&cuda->solver->handle));
         SOLVER(cusolverDnSetStream(cuda->solver->handle, cuda->stream));
     }
+    if (!cuda->solver->params) SOLVER(cusolverDnCreateParams(&cuda->solver->params));
     *out = cuda->solver->handle;
     return DISTAC_OK;
 }
 
 void di_cuda_solver_close(di_cuda *cuda) {
+    if (cuda->solver && cuda->solver->params) (void)cusolverDnDestroyParams(cuda->solver->params);
     if (cuda->solver && cuda->solver->handle) (void)cusolverDnDestroy(cuda->solver->handle);
     free(cuda->solver);
     cuda->solver = NULL;
@@ -99,19 +102,26 @@ static distac_status one_by_one(distac_context *c, const char *what, cusolverDnH
 }
 
 #if CUDART_VERSION >= 13000
-/* All at once, which keeps the device busy where one problem does not. */
+/* All at once, which keeps the device busy where one problem does not. *done false: the library does not take so many of
+ * such a size, or there is no memory for it; nothing was done. */
 static distac_status together(distac_context *c, const char *what, cusolverDnHandle_t handle, int64_t batch, int64_t N,
-                              double *a, double *w) {
+                              double *a, double *w, bool *done) {
     size_t there = 0, here = 0, infos = rounded((size_t)batch * sizeof(int));
-    SOLVER(cusolverDnXsyevBatched_bufferSize(handle, NULL, OURS, N, CUDA_R_64F, a, N, CUDA_R_64F, w, CUDA_R_64F, &there,
-                                             &here, batch));
-    void *memory, *host = di_new(here + (size_t)batch * sizeof(int));
+    cusolverDnParams_t params = di_cuda_of(c)->solver->params;
+    *done = false;
+    if (cusolverDnXsyevBatched_bufferSize(handle, params, OURS, N, CUDA_R_64F, a, N, CUDA_R_64F, w, CUDA_R_64F, &there,
+                                          &here, batch) != CUSOLVER_STATUS_SUCCESS)
+        return DISTAC_OK;
+    here = rounded(here);
+    void *memory;
+    char *host = di_new(here + infos); /* what the solver uses, then its verdicts */
     if (!host) return DISTAC_ENOMEM;
-    int *info = (int *)host; /* first, so that it is aligned; what the solver uses stands behind */
+    int *info = (int *)(void *)(host + here);
     distac_status status = di_cuda_alloc(c, infos + there, &memory);
+    *done = status != DISTAC_ENOMEM;
     if (status == DISTAC_OK) {
-        int solved = (int)cusolverDnXsyevBatched(handle, NULL, OURS, N, CUDA_R_64F, a, N, CUDA_R_64F, w, CUDA_R_64F,
-                                                 (char *)memory + infos, there, info + batch, here, memory, batch);
+        int solved = (int)cusolverDnXsyevBatched(handle, params, OURS, N, CUDA_R_64F, a, N, CUDA_R_64F, w, CUDA_R_64F,
+                                                 (char *)memory + infos, there, host, here, memory, batch);
         status = solved == CUSOLVER_STATUS_SUCCESS ? DISTAC_OK : failed(c, what, solved);
         if (status == DISTAC_OK) status = di_cuda_download(c, info, memory, (size_t)batch * sizeof(int));
         for (int64_t i = 0; status == DISTAC_OK && i < batch; i++)
@@ -120,7 +130,7 @@ static distac_status together(distac_context *c, const char *what, cusolverDnHan
         di_cuda_free(c, memory, infos + there);
     }
     free(host);
-    return status;
+    return *done ? status : DISTAC_OK;
 }
 #endif
 
@@ -131,7 +141,9 @@ distac_status di_cuda_eigh(distac_context *c, int64_t batch, int64_t N, double *
     cusolverDnHandle_t handle = NULL;
     DI_TRY(solver_get(c, what, &handle));
 #if CUDART_VERSION >= 13000
-    if (batch > 1) return together(c, what, handle, batch, N, a, w);
+    bool done = false;
+    if (batch > 1) DI_TRY(together(c, what, handle, batch, N, a, w, &done));
+    if (done) return DISTAC_OK;
 #endif
     return one_by_one(c, what, handle, batch, (int)N, a, w);
 }
