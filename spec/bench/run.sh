@@ -14,13 +14,16 @@ python=${PYTHON:-/usr/bin/python3}
 "$python" -c 'import torch' 2>/dev/null || { echo "$python has no torch: install python3-torch or set PYTHON" >&2; exit 1; }
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE || true
 openmp=${OPENBLAS_OPENMP:-/usr/lib/$(uname -m)-linux-gnu/openblas-openmp}
+# huge pages, and memory that was freed stays with the process: a tenth of PyTorch's training step in float32
+kept=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=34359738368
+kept+=:glibc.malloc.top_pad=67108864
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 torch() { "$python" spec/bench/torch_steps.py "$@" >>"$out"; }
 tuned() {
     local libraries=()
     if [ -d "$openmp" ]; then libraries=("LD_LIBRARY_PATH=$openmp"); fi
-    env "${libraries[@]}" ATEN_CPU_CAPABILITY=avx512 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
+    env "${libraries[@]}" ATEN_CPU_CAPABILITY=avx512 GLIBC_TUNABLES="$kept" \
         "$python" spec/bench/torch_steps.py "$@" >>"$out"
 }
 ninja -C "$build" bench_kernels >/dev/null
@@ -61,10 +64,12 @@ for products in ("f32", "bf16"):
             values.setdefault(name, {}).setdefault(p, []).append(r)
         if len(alone) == 1:
             memory.setdefault(name, {}).setdefault(alone[0], []).append(r["rss_mb"])
-    print(f"{products} products\n{'engine':<18}{'setting':<92}{'threads':>8}" + "".join(f"{p + ' ms':>12}" for p in parts))
+    wide = max(len(name[1]) for name in values) + 2
+    print(f"{products} products\n{'engine':<18}{'setting':<{wide}}{'threads':>8}"
+          + "".join(f"{p + ' ms':>12}" for p in parts))
     for name, of in values.items():
         cell = lambda p: f"{median([r[p + '_ms'] for r in of[p]]):>12.2f}" if p in of else f"{'':>12}"
-        print(f"{name[0]:<18}{name[1]:<92}{name[2]:>8}" + "".join(map(cell, parts)))
+        print(f"{name[0]:<18}{name[1]:<{wide}}{name[2]:>8}" + "".join(map(cell, parts)))
     ours = next(of for name, of in values.items() if name[0].startswith("distac"))
     for what, pick in (("medians", median), ("least", min)):
         key = "_ms" if what == "medians" else "_least_ms"
@@ -75,6 +80,11 @@ for products in ("f32", "bf16"):
                              if name[0].startswith("PyTorch") and p in of)
                 line += f"  {p} {theirs / pick([r[p + key] for r in ours[p]]):.2f}x"
         print(line)
+    if rows[0]["size"] == "b32": # one setting, measured in turn
+        theirs = next(of for name, of in values.items() if name[0].startswith("PyTorch"))
+        for p in parts:
+            ratios = [b[p + "_ms"] / a[p + "_ms"] for a, b in zip(ours[p], theirs[p])]
+            print(f"ratios of the rounds, {p}: " + " ".join(f"{r:.2f}" for r in ratios))
     share = lambda p: 100 * max(r[p + "_gflops"] for r in ours[p]) / peaks[products]
     print(f"multiply-add peak of this run: {peaks[products]:.0f} GFLOP/s; share, counting what PyTorch computes:"
           + "".join(f"  {p} {share(p):.0f} %" for p in parts))

@@ -26,7 +26,8 @@ enum {
     WHOLE_BLOCKS = 4,               /* blocks of KC of A that are packed at a time if these are all, */
     HELD = 2,                       /* and if not: then the sums of a tile need room beside them */
     CHUNK = 64,                     /* units turned around at a time */
-    FETCHED = 64,                   /* elements along K that a packed row of B is fetched ahead */
+    FETCHED = 64,                   /* elements along K that a packed row of B is fetched ahead, */
+    ROWS_FETCHED = 12,              /* units, if K goes down the rows */
     BARE = 512,                     /* unpacked: rows of both operands that stay in the second-level cache, */
     BARE_ROWS = 140 / MR,           /* panels of A in a tile, */
     BARE_COLUMNS = 128              /* columns of a tile */
@@ -84,6 +85,8 @@ INLINE void NAME(pack_across)(const NAME(packed_job) *j, int products, int64_t r
     for (int64_t t = 0; t < units; t++) {
         int64_t k = (unit + t) * each, at = row;
         const T *x = j->A + k * j->lda, *next = each == 2 && k + 1 < j->K ? x + j->lda : NULL;
+        NAME(fetch_rows)(j->A + row, (unit + di_cpu_min(t + ROWS_FETCHED, units - 1)) * each, next ? each : 1,
+                         j->lda, rows);
         for (int64_t q = 0; q < pieces; q++) {
             T *panel = to + q * PANEL + t * AHEAD;
             int64_t n = rows / pieces + (q < rows % pieces);

@@ -69,6 +69,13 @@ INLINE void NAME(beside)(int products, const T *x, const T *next, T *out) {
     (void)next;
 #endif
 }
+/* Fetches `elements` of `rows` rows from row k on: short pieces of long rows, which no prefetcher foresees. */
+INLINE void NAME(fetch_rows)(const T *x, int64_t k, int64_t rows, int64_t ld, int64_t elements) {
+    for (int64_t r = 0; r < rows; r++) {
+        const char *at = (const char *)(x + (k + r) * ld);
+        for (int64_t ahead = 0; ahead < elements * (int64_t)sizeof(T); ahead += 64) __builtin_prefetch(at + ahead);
+    }
+}
 /* to [units][width] from rows of K [.,n] with row length ld; n up to width, zeros behind; readable elements behind
  * x in its row: `left`, at least n. */
 INLINE void NAME(pack_beside)(int products, int64_t units, int64_t K, int64_t n, int64_t left, const T *x,
@@ -76,6 +83,7 @@ INLINE void NAME(pack_beside)(int products, int64_t units, int64_t K, int64_t n,
     int64_t each = products == PRODUCTS_PAIRS ? 2 : 1;
     for (int64_t t = 0; t < units; t++, to += width) {
         const T *row = x + t * each * ld, *next = each == 2 && t * 2 + 1 < K ? row + ld : NULL;
+        NAME(fetch_rows)(x, di_cpu_min(t + ROWS_FETCHED, units - 1) * each, next ? each : 1, ld, n);
         for (int64_t q = 0; q < width; q += VL) {
             if (q + VL <= left) {
                 NAME(beside)(products, row + q, next ? next + q : NULL, to + q);
