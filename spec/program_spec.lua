@@ -72,6 +72,7 @@ describe("exit status", function()
         assert.are.equal(2, (select(2, distac "/nowhere/x.lua")))
         assert.are.equal(1, (select(2, distac "-l nowhere_to_be_found")))
         assert.are.equal(7, (select(2, distac "-e 'os.exit(7)'")))
+        assert.are.equal(1, (select(2, distac "version --json >/dev/full")))
     end)
 
     it("is 2 for a wrong command, which names the nearest", function()

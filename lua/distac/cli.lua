@@ -73,16 +73,22 @@ local function configure(o)
     end
 end
 
+-- A result that does not arrive is a failure.
+local function say(...)
+    local fine, why = io.stdout:write(...)
+    if fine then fine, why = io.stdout:flush() end
+    if not fine then error("standard output: " .. tostring(why), 0) end
+end
+
 local function print_result(o, result, text)
     if o.json then
         local json = require "distac.json"
         local encode = type(result) == "string" and result
             or json.encode(result, { indent = 2, nonfinite = "null" }) .. "\n"
-        io.stdout:write(encode)
+        say(encode)
     elseif text and not (o.quiet and o.command == "run") then
-        io.stdout:write(text, "\n")
+        say(text, "\n")
     end
-    io.stdout:flush()
 end
 
 local function show_warnings(o)
