@@ -91,7 +91,10 @@ distac_status distac_path_make(const char *path) {
             continue;
         }
         *c = 0;
-        if (mkdir(part, 0777) != 0 && distac_path_kind(part) != 2) error = errno;
+        if (mkdir(part, 0777) != 0) {
+            error = errno;
+            if (distac_path_kind(part) == 2) error = 0;
+        }
         if (last) break;
         *c = '/';
     }

@@ -8,8 +8,6 @@ enum { MOST_BLOCK = 64, LEAST_BLOCK = 32 };
 
 static int64_t block_of(int64_t n) { return n < MOST_BLOCK ? LEAST_BLOCK : MOST_BLOCK; }
 
-int64_t di_back_room(int64_t n, int64_t count) { return (n + 2 * count + 2 * block_of(n)) * block_of(n); }
-
 /* t [b,b], upper triangle: the product of b reflections is I - v t vT. products: vT v, lower triangle. */
 static void triangle(int64_t b, const double *products, const double *tau, double *t) {
     memset(t, 0, (size_t)(b * b) * sizeof *t);

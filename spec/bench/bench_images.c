@@ -1,26 +1,14 @@
 /* bench_images.c: JPEG files in memory to normalised float tensors [3,224,224], on one core: images per second and
  * where the time goes.
  *   bench_images SECONDS FILE... */
+#include "bench.h"
 #include "data/data.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { SIDE = 224, AREA = SIDE * SIDE, MOST = 4096 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void need(distac_status status) {
-    if (status == DISTAC_OK) return;
-    fprintf(stderr, "bench_images: %s\n", distac_last_error());
-    exit(1);
-}
 
 typedef struct file {
     const char *path;

@@ -5,21 +5,15 @@
  *   bench_kernels [--bf16] [THREADS [KERNELS [WIDTH HEADS TOKENS BATCH]]]    defaults: 0 auto 128 4 17 128
  * --bf16: products of bfloat16, against pairs of them instead of multiply-adds.
  */
+#include "bench.h"
 #include "backend/backend.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static distac_context *context;
 static const di_kernels *k;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- limits ---- */
 

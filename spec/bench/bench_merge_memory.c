@@ -4,30 +4,18 @@
  *
  *   ninja -C build bench_merge_memory && build/spec/bench_merge_memory [THREADS [MODELS [ROUNDS [METHOD...]]]]
  * Defaults: 2 8 7 task_arithmetic consensus_ta. Prints medians, the best, and the medians beside reading's. */
+#include "bench.h"
 #include "merge/merge.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { LAYERS = 12, SHAPES = 6, MOST = 16, MOST_ROUNDS = 64 };
 
 static distac_context *context;
 static distac_checkpoint *taus[MOST];
 static int32_t models = 8;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void need(distac_status status) {
-    if (status == DISTAC_OK) return;
-    fprintf(stderr, "%s\n", distac_last_error());
-    exit(1);
-}
 
 /* ---- inputs ---- */
 

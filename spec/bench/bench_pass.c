@@ -5,18 +5,12 @@
  *   ninja -C build bench_pass && build/spec/bench_pass [--bf16] [--train] [THREADS [KERNELS [PASSES]]]
  * Defaults: 0 auto 8. --train: forward with everything kept, and backward.
  */
+#include "bench.h"
 #include "nn/nn.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- what was measured ---- */
 

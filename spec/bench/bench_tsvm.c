@@ -5,6 +5,7 @@
  *   ninja -C build bench_tsvm && build/spec/bench_tsvm FOLDER [THREADS [MODELS [ROUNDS]]]
  * Merges FOLDER/1.safetensors … MODELS.safetensors: the second and later of 1 + ROUNDS rounds count. Defaults: 2
  * 8 2. */
+#include "bench.h"
 #include "merge/spectral_room.h"
 #include "tensor/lapack.h"
 
@@ -12,13 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- what was measured ---- */
 
@@ -191,12 +185,6 @@ SAME(, double)
 SAME(_float, float)
 
 /* ---- */
-
-static void need(distac_status status) {
-    if (status == DISTAC_OK) return;
-    fprintf(stderr, "%s\n", distac_last_error());
-    exit(1);
-}
 
 static int longest_first(const void *a, const void *b) {
     const struct row *x = a, *y = b;

@@ -3,24 +3,15 @@
 #ifndef DATA_FILES_H
 #define DATA_FILES_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
+#include "check.h"
 #include "data/data.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define OK(call) assert_int_equal((call), DISTAC_OK)
-#define MAYBE    __attribute__((unused)) static
+#define MAYBE __attribute__((unused)) static
 
 static distac_context *context;
 static char folder[] = "/tmp/distac-data-XXXXXX";

@@ -3,16 +3,8 @@
 #ifndef FAULT_JOB_H
 #define FAULT_JOB_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
+#include "check.h"
 #include "sweep.h"
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -24,12 +16,6 @@ static char root[64];
 #define STEP(call)                                                                                                \
     do {                                                                                                          \
         if ((status = (call)) != DISTAC_OK) goto out;                                                             \
-    } while (0)
-
-#define OK(call)                                                                                                  \
-    do {                                                                                                          \
-        distac_status status_ = (call);                                                                           \
-        if (status_ != DISTAC_OK) fail_msg("%s: %s", distac_status_name(status_), distac_last_error());           \
     } while (0)
 
 UNUSED static const char *in_root(char out[256], const char *name) {

@@ -3,16 +3,12 @@
 #ifndef MERGE_TEST_H
 #define MERGE_TEST_H
 
+#include "check.h"
 #include "io/io.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
-#include <stdio.h>
 #include <math.h>
 #include <unistd.h>
 #include <lapacke.h>
-#include <cmocka.h>
 
 #define MAYBE __attribute__((unused)) static
 
@@ -44,12 +40,6 @@ MAYBE const char *file_named(const char *name) {
     snprintf(path, sizeof path, "%s/%s", folder, name);
     return path;
 }
-
-#define OK(call)                                                                                                  \
-    do {                                                                                                          \
-        distac_status status_ = (call);                                                                           \
-        if (status_ != DISTAC_OK) fail_msg("%s: %s", distac_status_name(status_), distac_last_error());           \
-    } while (0)
 
 /* Fails on NaN. */
 MAYBE void near(double got, double want, double tolerance, const char *what, int64_t index) {

@@ -2,18 +2,10 @@
 #ifndef TENSOR_TEST_H
 #define TENSOR_TEST_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
+#include "check.h"
 #include "tensor/tensor.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define MAYBE __attribute__((unused)) static
@@ -34,7 +26,6 @@ MAYBE int teardown(void **state) {
     return info.memory_used == 0 ? 0 : -1; /* every tensor of every test was released */
 }
 
-#define OK(call) assert_int_equal((call), DISTAC_OK)
 #define DIMS(...) (const int64_t[]){__VA_ARGS__}
 #define NUMBERS(...) (const double[]){__VA_ARGS__}
 

@@ -1,20 +1,13 @@
 /* test_host_script.c: what a host has set stays as it is, and does not change results: its locale, its
  * floating-point mode, its signal handlers, its streams, its umask. */
 #define _GNU_SOURCE 1 /* feenableexcept */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 
-#include <cmocka.h>
-
+#include "check.h"
 #include "distac_script.h"
 #include <fcntl.h>
 #include <fenv.h>
 #include <locale.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -25,12 +18,6 @@
 #endif
 
 static char folder[64];
-
-#define OK(call)                                                                                                  \
-    do {                                                                                                          \
-        distac_status status_ = (call);                                                                           \
-        if (status_ != DISTAC_OK) fail_msg("%s: %s", distac_status_name(status_), distac_last_error());           \
-    } while (0)
 
 static const char *in_folder(char out[128], const char *name) {
     snprintf(out, 128, "%s/%s", folder, name);

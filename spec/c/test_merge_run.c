@@ -1,22 +1,12 @@
 /* test_merge_run.c: what the executor promises beside the numbers: votes that are settled late, the same bits for
  * any instruction set and number of threads, bounded memory, whatever the number and the size of the models. */
+#include "check.h"
 #include "io/io.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
-#include <stdio.h>
 #include <math.h>
 #include <unistd.h>
-#include <cmocka.h>
 
 static char folder[64];
-
-#define OK(call)                                                                                                  \
-    do {                                                                                                          \
-        distac_status status_ = (call);                                                                           \
-        if (status_ != DISTAC_OK) fail_msg("%s: %s", distac_status_name(status_), distac_last_error());           \
-    } while (0)
 
 static int setup(void **state) {
     (void)state;
@@ -70,20 +60,6 @@ static distac_checkpoint *coarse(distac_context *context, int model, int64_t n, 
     }
     free(values);
     return checkpoint;
-}
-
-static uint8_t *bytes_of(const char *path, size_t *size) {
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    assert_int_equal(fseek(file, 0, SEEK_END), 0);
-    long length = ftell(file);
-    assert_true(length > 0);
-    rewind(file);
-    uint8_t *bytes = malloc((size_t)length);
-    assert_int_equal(fread(bytes, 1, (size_t)length, file), (size_t)length);
-    fclose(file);
-    *size = (size_t)length;
-    return bytes;
 }
 
 /* The merged tensor t0 in doubles, straightforwardly; `late` counts the votes that the majority decided. */
@@ -147,7 +123,7 @@ static void late_votes(void **state) {
         OK(distac_merge_create(context, "ties", &merge));
         OK(distac_merge_files(merge, base, MODELS, models, file_named("late.safetensors"), -1, NULL));
         size_t size;
-        uint8_t *bytes = bytes_of(file_named("late.safetensors"), &size);
+        uint8_t *bytes = file_bytes(file_named("late.safetensors"), &size);
         if (first) {
             assert_int_equal(size, first_size);
             assert_memory_equal(bytes, first, size);
@@ -208,7 +184,7 @@ static void bounded(void **state) {
         assert_true(after.memory_peak - before.memory_used <= plan.memory_bytes);
         assert_true(plan.memory_bytes < INT64_C(512) << 20);
         size_t size;
-        uint8_t *bytes = bytes_of(file_named("bounded.safetensors"), &size);
+        uint8_t *bytes = file_bytes(file_named("bounded.safetensors"), &size);
         if (!first) {
             first = bytes;
             first_size = size;

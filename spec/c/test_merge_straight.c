@@ -1,15 +1,11 @@
 /* test_merge_straight.c: what is merged from floats to floats has the bits of what
  * goes through rows of doubles, in memory and to a file, for any number of models,
  * threads and elements; and finds what is not finite, wherever it stands. */
+#include "check.h"
 #include "io/io.h"
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <cmocka.h>
 
 enum { TENSORS = 6, MOST = 24 };
 /* Around a block, a step, a piece and several. */
@@ -21,12 +17,6 @@ static const struct way {
 enum { WAYS = sizeof ways / sizeof ways[0] };
 
 static char path[96];
-
-#define OK(call)                                                                                                  \
-    do {                                                                                                          \
-        distac_status status_ = (call);                                                                           \
-        if (status_ != DISTAC_OK) fail_msg("%s: %s", distac_status_name(status_), distac_last_error());           \
-    } while (0)
 
 static int setup(void **state) {
     (void)state;
@@ -93,18 +83,6 @@ static distac_merge *method(distac_context *context, const char *name, int model
     return merge;
 }
 
-static uint8_t *file_bytes(size_t *size) {
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    assert_int_equal(fseek(file, 0, SEEK_END), 0);
-    *size = (size_t)ftell(file);
-    rewind(file);
-    uint8_t *bytes = malloc(*size);
-    assert_int_equal(fread(bytes, 1, *size, file), *size);
-    fclose(file);
-    return bytes;
-}
-
 static void same_bits(void **state) {
     (void)state;
     static const char *const names[] = {"average", "task_arithmetic", "consensus_ta"};
@@ -127,7 +105,7 @@ static void same_bits(void **state) {
                 for (int k = 0; k < TENSORS; at += sizes[k++])
                     memcpy(at, element(delta, k, 0), (size_t)sizes[k] * sizeof *at);
                 OK(distac_merge_files(merge, base, models, inputs, path, -1, NULL));
-                uint8_t *bytes = file_bytes(&size);
+                uint8_t *bytes = file_bytes(path, &size);
                 if (w == 0) {
                     first = got;
                     file = bytes;

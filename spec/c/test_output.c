@@ -1,20 +1,14 @@
 /* test_output.c: models written to one file or to a folder of several: order, patches afterwards, metadata that is
  * replaced, what is there before and after a failure, what killed processes leave. */
 #define _GNU_SOURCE 1
+#include "check.h"
 #include "../../core/io/io.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <fcntl.h>
 #include <unistd.h>
-#include <cmocka.h>
-
-#define OK(call) assert_int_equal(call, DISTAC_OK)
 
 static char root[] = "/tmp/distac-output-XXXXXX";
 static distac_context *context;

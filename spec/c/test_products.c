@@ -1,19 +1,11 @@
 /* test_products.c: products of factors rounded to bfloat16, by every instruction set that this processor runs:
  * each equals the product of the rounded factors, in double, up to the rounding of a float sum; rounding is to the
  * nearest, ties to even; what is not finite stays so; the number of threads changes no bit. */
+#include "check.h"
 #include "backend/backend.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
-
-#define OK(call) assert_int_equal((call), DISTAC_OK)
 
 static distac_context *open_context(const char *kernels, int32_t threads) {
     distac_context_desc desc = {.threads = threads, .kernels = kernels, .products = "bf16"};

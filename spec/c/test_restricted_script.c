@@ -47,8 +47,6 @@ int main(void) {
 }
 #else
 
-#include <time.h>
-
 static distac_status run(distac_script *script, const char *text) {
     return distac_script_run_string(script, text, (int64_t)strlen(text), "=job");
 }
@@ -74,12 +72,6 @@ static int setup_restricted(void **state) {
              "echo secret > secret && "
              "ln -s ../secret given/link && ln -s .. given/up && ln -s ../secret out/link", root);
     return system(command);
-}
-
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 /* The whole job works on what was given. */
@@ -273,12 +265,12 @@ static void what_is_out_of_reach(void **state) {
                  "local d, root, inside = require 'distac', '%s', '%s'\n"
                  "local function no(f) local ok, why = pcall(f) if ok then return false end return true end\n%s\n",
                  root, in_root(path, "given/base.safetensors"), attempts[i]);
-        double start = seconds();
+        double start = distac_clock();
         distac_status status = run(script, text);
         if (status == DISTAC_OK) status = distac_script_result(script, &json);
-        if (status != DISTAC_OK || strcmp(json, "true") != 0 || seconds() - start > 20) {
+        if (status != DISTAC_OK || strcmp(json, "true") != 0 || distac_clock() - start > 20) {
             printf("  %s\n    gave %s, %s, %.1f s\n", attempts[i], status == DISTAC_OK ? json : "an error",
-                   distac_script_error(script), seconds() - start);
+                   distac_script_error(script), distac_clock() - start);
             bad++;
         }
         distac_script_close(script);
@@ -324,9 +316,9 @@ static void what_is_stopped(void **state) {
     int bad = 0;
     for (size_t i = 0; i < sizeof endless / sizeof endless[0]; i++) {
         distac_script *script = opened((int64_t)32 << 20, 3000000);
-        double start = seconds();
+        double start = distac_clock();
         distac_status status = run(script, endless[i].text);
-        double took = seconds() - start;
+        double took = distac_clock() - start;
         if (status != endless[i].status && !(status == DISTAC_ECANCELED && endless[i].status == DISTAC_ENOMEM)) {
             printf("  %s\n    %s: %s\n", endless[i].text, distac_status_name(status), distac_script_error(script));
             bad++;

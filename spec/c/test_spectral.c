@@ -1,14 +1,10 @@
 /* test_spectral.c: leading singular triplets, eigenvalues by bisection, and the operators on whole matrices,
  * against LAPACK's decompositions in double and against the definitions written out. */
+#include "check.h"
 #include "merge/spectral_room.h"
 #include "tensor/lapack.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <math.h>
-#include <cmocka.h>
 
 static distac_context *context;
 
@@ -25,12 +21,6 @@ static int teardown(void **state) {
     distac_context_release(context);
     return 0;
 }
-
-#define OK(call)                                                                                                  \
-    do {                                                                                                          \
-        distac_status status_ = (call);                                                                           \
-        if (status_ != DISTAC_OK) fail_msg("%s: %s", distac_status_name(status_), distac_last_error());           \
-    } while (0)
 
 static double *doubles(int64_t n) {
     double *x = calloc((size_t)n, sizeof *x);
