@@ -54,6 +54,26 @@ missing() { # what a build needs and this machine lacks; of libraries it needs n
     command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || lacking+=("nvcc")
     echo "${lacking[*]}"
 }
+elsewhere() { # for toolkits without them: cuBLAS and cuSOLVER as they came with PyTorch, as options of cmake
+    "$python" - <<'PY'
+import glob, os, sys
+places = [os.path.join(p, "nvidia") for p in sys.path if os.path.isdir(os.path.join(p, "nvidia"))]
+def find(*names):
+    for name in names:
+        for place in places:
+            for found in sorted(glob.glob(os.path.join(place, "*", name))):
+                return found
+libraries = {name: find("lib/lib%s.so" % name, "lib/lib%s.so.*" % name) for name in ("cublasLt", "cusolver")}
+headers = sorted({os.path.dirname(h) for h in (find("include/cublasLt.h"), find("include/cusolverDn.h"),
+                                               find("include/cusparse.h")) if h})
+if all(libraries.values()) and headers:
+    flags = " ".join("-isystem " + h for h in headers)
+    print("-DCMAKE_C_FLAGS=" + flags)
+    print("-DCMAKE_CUDA_FLAGS=" + flags)
+    for name, path in libraries.items():
+        print("-DCUDA_%s_LIBRARY=%s" % (name, path))
+PY
+}
 part_build() { # CMAKE_OPTIONS: others than -DDISTAC_CUDA=ON
     if [ $packed = 1 ]; then skip "this is a pack: built elsewhere"; return; fi
     local lacking generator=() target targets=() all
@@ -64,7 +84,13 @@ part_build() { # CMAKE_OPTIONS: others than -DDISTAC_CUDA=ON
     fi
     [ -f "$build/CMakeCache.txt" ] || { command -v ninja >/dev/null && generator=(-G Ninja); }
     # shellcheck disable=SC2086
-    cmake -S . -B "$build" "${generator[@]}" ${CMAKE_OPTIONS:--DDISTAC_CUDA=ON} || return
+    if ! cmake -S . -B "$build" "${generator[@]}" ${CMAKE_OPTIONS:--DDISTAC_CUDA=ON}; then
+        local options=()
+        mapfile -t options < <(elsewhere)
+        [ ${#options[@]} -gt 0 ] || return 1
+        echo "with ${options[*]}"
+        cmake -S . -B "$build" "${generator[@]}" ${CMAKE_OPTIONS:--DDISTAC_CUDA=ON} -U 'DISTAC_CU*_H' "${options[@]}" || return
+    fi
     all=$(cmake --build "$build" --target help)
     for target in $tests $benches distac distac_lua distac_cuda distac_cuda_emulated; do
         case " $all " in *[[:space:]]${target}[:[:space:]]*) targets+=("$target") ;; esac
