@@ -225,7 +225,7 @@ DISTAC_API distac_status distac_tensor_select(const distac_tensor *tensor, int32
 /* [view] Two dimensions exchanged. Errors: EINVAL. */
 DISTAC_API distac_status distac_tensor_transpose(const distac_tensor *tensor, int32_t dim0, int32_t dim1,
                                                  distac_tensor **out);
-/* [new] A contiguous copy in dtype (the same or another; round to nearest even). */
+/* [new] A contiguous copy in dtype (the same or another; round to nearest even). Errors: EDTYPE. */
 DISTAC_API distac_status distac_tensor_cast(const distac_tensor *tensor, int32_t dtype, distac_tensor **out);
 /* dst = src, converting; shapes equal. Errors: ESHAPE, ESTATE (read-only). */
 DISTAC_API distac_status distac_tensor_copy(distac_tensor *dst, const distac_tensor *src);
@@ -256,7 +256,7 @@ enum {
  * BF16 operands are widened to F32). Errors: ESHAPE, EDTYPE. */
 DISTAC_API distac_status distac_tensor_binary(int32_t op, const distac_tensor *a, const distac_tensor *b,
                                               distac_tensor **out);
-/* [new] a op value; with swapped != 0, value op a. */
+/* [new] a op value; with swapped != 0, value op a. Errors: EDTYPE. */
 DISTAC_API distac_status distac_tensor_binary_scalar(int32_t op, const distac_tensor *a, double value,
                                                      int32_t swapped, distac_tensor **out);
 enum {
@@ -283,7 +283,8 @@ enum {
     DISTAC_ARGMAX = 4, /* I64, 0-based; the first of equal values */
     DISTAC_NORM = 5    /* Euclidean */
 };
-/* [new] Reduces dimension dim (-1: everything, giving rank 0). keep != 0 leaves a size-1 dimension. */
+/* [new] Reduces dimension dim (-1: everything, giving rank 0). keep != 0 leaves a size-1 dimension.
+ * Errors: EINVAL (dim), ESHAPE (largest or smallest of nothing), EDTYPE. */
 DISTAC_API distac_status distac_tensor_reduce(int32_t op, const distac_tensor *a, int32_t dim, int32_t keep,
                                               distac_tensor **out);
 /* [new] Softmax (log_space 0) or log-softmax (1) over the last dimension. */
@@ -379,7 +380,8 @@ DISTAC_API int64_t distac_checkpoint_find(const distac_checkpoint *checkpoint, c
 /* [view] Tensor `index`. Errors: EINVAL. */
 DISTAC_API distac_status distac_checkpoint_tensor(const distac_checkpoint *checkpoint, int64_t index,
                                                   distac_tensor **out);
-/* Adds or replaces a tensor (shared, not copied), wherever it lies. Errors: ESTATE (opened from a file), EINVAL (name). */
+/* Adds or replaces a tensor (shared, not copied), wherever it lies. Errors: ESTATE
+ * (opened from a file), EINVAL (name). */
 DISTAC_API distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *name,
                                                distac_tensor *tensor);
 /* Number of metadata entries. */
@@ -393,8 +395,8 @@ DISTAC_API distac_status distac_checkpoint_set_metadata(distac_checkpoint *check
                                                         DISTAC_NULLABLE const char *value);
 /* [new] A changeable checkpoint of the same tensors and metadata; the tensors are shared. */
 DISTAC_API distac_status distac_checkpoint_clone(const distac_checkpoint *checkpoint, distac_checkpoint **out);
-/* [new] The same with all float tensors on a device ("cuda") or in host memory ("cpu"); shared where they lie so. Sums,
- * factors and merges of checkpoints on the device are computed there. Errors: as distac_tensor_to. */
+/* [new] The same with all float tensors on a device ("cuda") or in host memory ("cpu"); shared where they lie so.
+ * Sums, factors and merges of checkpoints on the device are computed there. Errors: as distac_tensor_to. */
 DISTAC_API distac_status distac_checkpoint_to(const distac_checkpoint *checkpoint, const char *device,
                                               distac_checkpoint **out);
 /* [new] Tensors first … first+count-1 alone, with the metadata; shared. Errors: EINVAL (no such tensors). */
@@ -422,9 +424,9 @@ DISTAC_API distac_status distac_checkpoint_save(const distac_checkpoint *checkpo
 DISTAC_API distac_status distac_checkpoint_save_folder(const distac_checkpoint *checkpoint, const char *path,
                                                        int32_t dtype, int64_t shard,
                                                        DISTAC_NULLABLE const char *config);
-/* [new] alpha*a + beta*b in F32 (F64 where both are F64) for every float tensor, on the device where both lie there;
- * integer tensors are left out. The task vector of a model is (1, model, -1, base). All missing, extra and mis-shaped tensors are
- * listed in one error with the nearest names. Errors: ESHAPE, ENOTFOUND. */
+/* [new] alpha*a + beta*b in F32 (F64 where both are F64) for every float tensor, on the device where both lie
+ * there; integer tensors are left out. The task vector of a model is (1, model, -1, base). All missing, extra and
+ * mis-shaped tensors are listed in one error with the nearest names. Errors: ESHAPE, ENOTFOUND. */
 DISTAC_API distac_status distac_checkpoint_combine(double alpha, const distac_checkpoint *a, double beta,
                                                    const distac_checkpoint *b, distac_checkpoint **out);
 /* [new] alpha*a for every float tensor. */
@@ -436,7 +438,7 @@ DISTAC_API distac_status distac_checkpoint_scale(double alpha, const distac_chec
 DISTAC_API distac_status distac_checkpoint_fingerprint(const distac_checkpoint *checkpoint, distac_strings **out);
 /* Euclidean norm of all float tensors together, accumulated in double. */
 DISTAC_API distac_status distac_checkpoint_norm(const distac_checkpoint *checkpoint, double *out);
-/* Norm of tensor `index`. */
+/* Norm of tensor `index`. Errors: EINVAL (index), EDTYPE (no float tensor). */
 DISTAC_API distac_status distac_checkpoint_tensor_norm(const distac_checkpoint *checkpoint, int64_t index,
                                                        double *out);
 
@@ -683,7 +685,7 @@ DISTAC_API distac_status distac_vit_clone(const distac_vit *vit, distac_vit **ou
 DISTAC_API int64_t distac_vit_param_count(const distac_vit *vit);
 /* [borrow] "visual.conv1.weight", …, in the order of the flat buffer; NULL if there is none. */
 DISTAC_API const char *distac_vit_param_name(const distac_vit *vit, int64_t index);
-/* [view] Parameter `index` in its own shape. */
+/* [view] Parameter `index` in its own shape. Errors: EINVAL (index). */
 DISTAC_API distac_status distac_vit_param(const distac_vit *vit, int64_t index, distac_tensor **out);
 /* [view] All parameters as one vector [P]. */
 DISTAC_API distac_status distac_vit_params(const distac_vit *vit, distac_tensor **out);
@@ -697,7 +699,7 @@ DISTAC_API distac_status distac_vit_load(distac_vit *vit, const distac_checkpoin
 DISTAC_API distac_status distac_vit_checkpoint(const distac_vit *vit, int32_t copy, distac_checkpoint **out);
 /* [new] Image features [B,D], not normalised, of images [B,C,H,W] in the model's dtype. Errors: ESHAPE. */
 DISTAC_API distac_status distac_vit_features(distac_vit *vit, const distac_tensor *images, distac_tensor **out);
-/* [new] As distac_vit_features, keeping what distac_vit_backward needs. */
+/* [new] As distac_vit_features, keeping what distac_vit_backward needs. Errors: ESHAPE. */
 DISTAC_API distac_status distac_vit_forward(distac_vit *vit, const distac_tensor *images, distac_tensor **out);
 /* grads [P] += gradient for dfeatures [B,D] of the images of the last distac_vit_forward. Errors: ESTATE (no
  * forward before), ESHAPE. */
@@ -722,7 +724,7 @@ DISTAC_API int64_t distac_vit_workspace(const distac_vit *vit, int64_t batch, in
 
 typedef struct distac_head distac_head;
 /* [new] A classification head. weight [C,D] is copied; the logit scale is part of it. normalize 1: features are
- * divided by their norm first (the default of the method); 0: used as they are. */
+ * divided by their norm first (the default of the method); 0: used as they are. Errors: ESHAPE, EDTYPE. */
 DISTAC_API distac_status distac_head_create(const distac_tensor *weight, int32_t normalize, distac_head **out);
 /* [any] Drops a reference. */
 DISTAC_API void distac_head_release(distac_head *head);
@@ -731,7 +733,8 @@ DISTAC_API distac_status distac_head_weight(const distac_head *head, distac_tens
 /* [new] Logits [B,C] of features [B,D]. Errors: ESHAPE, EDTYPE. */
 DISTAC_API distac_status distac_head_logits(const distac_head *head, const distac_tensor *features,
                                             distac_tensor **out);
-/* [new] Gradient for the features from dlogits [B,C]; dweight [C,D], if given, is added to. */
+/* [new] Gradient for the features [B,D] from dlogits [B,C]; dweight [C,D], if
+ * given, is added to. Errors: ESHAPE, EDTYPE. */
 DISTAC_API distac_status distac_head_backward(const distac_head *head, const distac_tensor *features,
                                               const distac_tensor *dlogits,
                                               DISTAC_NULLABLE distac_tensor *dweight, distac_tensor **out);
@@ -769,15 +772,17 @@ typedef struct distac_metrics {
     double confidence; /* mean largest p */
     double ece;        /* expected calibration error, 15 equal bins (Guo et al. 2017) */
 } distac_metrics;
-/* Metrics of logits [N,C]; without labels only entropy and confidence are set. */
+/* Metrics of logits [N,C] with labels I64 [N]; without labels only entropy and confidence are set. Errors: ESHAPE,
+ * EINVAL (a label outside 0..C-1). */
 DISTAC_API distac_status distac_logits_metrics(const distac_tensor *logits,
                                                DISTAC_NULLABLE const distac_tensor *labels,
                                                distac_metrics *out);
 /* Reliability diagram: for each of n_bins equal bins (b/M,(b+1)/M] of confidence three numbers: count, mean
- * confidence, accuracy. n_values is 3*n_bins. */
+ * confidence, accuracy. n_values is 3*n_bins. Errors: as distac_logits_metrics, EINVAL (n_values). */
 DISTAC_API distac_status distac_logits_reliability(const distac_tensor *logits, const distac_tensor *labels,
                                                    int64_t n_values, DISTAC_FILL double *values);
-/* The temperature T > 0 that minimises the mean negative log-likelihood of logits/T. */
+/* The temperature T > 0 that minimises the mean negative log-likelihood of
+ * logits/T. Errors: as distac_logits_metrics. */
 DISTAC_API distac_status distac_logits_temperature(const distac_tensor *logits, const distac_tensor *labels,
                                                    double *out);
 
@@ -805,10 +810,10 @@ DISTAC_API distac_status distac_optimizer_step(distac_optimizer *optimizer, dist
                                                distac_tensor *grads, double lr, double *out);
 /* Number of updates done. */
 DISTAC_API int64_t distac_optimizer_steps(const distac_optimizer *optimizer);
-/* [view] First (0) or second (1) moment [n], for saving and restoring. */
+/* [view] First (0) or second (1) moment [n], for saving and restoring. Errors: EINVAL (index). */
 DISTAC_API distac_status distac_optimizer_moment(const distac_optimizer *optimizer, int32_t index,
                                                  distac_tensor **out);
-/* Sets the number of updates done (with the moments: restores a saved optimizer). */
+/* Sets the number of updates done (with the moments: restores a saved optimizer). Errors: EINVAL (negative). */
 DISTAC_API distac_status distac_optimizer_set_steps(distac_optimizer *optimizer, int64_t steps);
 /* Learning rate of step (0-based): linear warm-up (step+1)/warmup, then half a cosine to 0 at `steps`. */
 DISTAC_API double distac_schedule_cosine(double lr, int64_t step, int64_t warmup, int64_t steps);
@@ -881,10 +886,11 @@ DISTAC_API int32_t distac_image_height(const distac_image *image);
 DISTAC_API int32_t distac_image_channels(const distac_image *image);
 /* [new] The pixels as a U8 tensor [H,W,C]. */
 DISTAC_API distac_status distac_image_pixels(const distac_image *image, distac_tensor **out);
-/* [new] Bicubic resize, antialiased, with the bits of Pillow. */
+/* [new] Bicubic resize to width x height pixels, antialiased, with the bits of Pillow. Errors: EINVAL (a size). */
 DISTAC_API distac_status distac_image_resize(const distac_image *image, int32_t width, int32_t height,
                                              distac_image **out);
-/* [new] Shortest side to `size` (bicubic), centre crop to size x size: CLIP's evaluation geometry. */
+/* [new] Shortest side to `size` (bicubic), centre crop to size x size: CLIP's
+ * evaluation geometry. Errors: EINVAL (size). */
 DISTAC_API distac_status distac_image_fit(const distac_image *image, int32_t size, distac_image **out);
 /* [new] The box of width x height pixels whose upper left corner is (x, y). Errors: EINVAL. */
 DISTAC_API distac_status distac_image_crop(const distac_image *image, int32_t x, int32_t y, int32_t width,
@@ -905,7 +911,8 @@ DISTAC_API distac_status distac_crop_box(int32_t width, int32_t height, const di
 DISTAC_API distac_status distac_image_random_crop(const distac_image *image, const distac_crop_desc *desc,
                                                   uint64_t seed, uint64_t stream, int32_t size,
                                                   distac_image **out);
-/* [new] Float tensor [C,H,W] = (u/255 - mean)/std per channel. n_mean = n_std = channels. */
+/* [new] Float tensor [C,H,W] = (u/255 - mean)/std per channel. n_mean = n_std = channels. Errors: ESHAPE, EINVAL
+ * (a deviation that is not above 0). */
 DISTAC_API distac_status distac_image_tensor(const distac_image *image, int32_t n_mean, const double *mean,
                                              int32_t n_std, const double *std, distac_tensor **out);
 /* Writes a PNG file atomically. Errors: EIO. */
@@ -914,7 +921,8 @@ DISTAC_API distac_status distac_image_save(const distac_image *image, const char
 /* ---- Data sets and loaders ----------------------------------------------------------------------- */
 
 typedef struct distac_dataset distac_dataset;
-/* [new] From tensors: images U8 [N,C,H,W], labels I64 [N] in 0..classes-1. */
+/* [new] From tensors in host memory: images U8 [N,C,H,W], labels I64 [N] in 0..classes-1.
+ * Errors: ESHAPE, EDTYPE, EINVAL (a label). */
 DISTAC_API distac_status distac_dataset_create(const distac_tensor *images,
                                                DISTAC_NULLABLE const distac_tensor *labels, int64_t classes,
                                                distac_dataset **out);
@@ -930,7 +938,7 @@ DISTAC_API distac_status distac_tensor_npy(distac_context *context, const char *
  * Images are fitted to size x size and converted to `channels`. Errors: EIO, EFORMAT (text names the file). */
 DISTAC_API distac_status distac_dataset_folder(distac_context *context, const char *path, int32_t size,
                                                int32_t channels, distac_dataset **out);
-/* [new] The same, but nothing is decoded before it is asked for, and nothing is kept. */
+/* [new] The same, but nothing is decoded before it is asked for, and nothing is kept. Errors: EIO. */
 DISTAC_API distac_status distac_dataset_files(distac_context *context, const char *path, int32_t size,
                                               int32_t channels, distac_dataset **out);
 typedef struct distac_task_info {
@@ -941,7 +949,7 @@ typedef struct distac_task_info {
 } distac_task_info;
 /* [new] The names of the tasks that distac_dataset_task knows. */
 DISTAC_API distac_status distac_dataset_tasks(distac_strings **out);
-/* Errors: ENOTFOUND. */
+/* How many classes and samples a task has. Errors: ENOTFOUND. */
 DISTAC_API distac_status distac_dataset_task_info(const char *task, distac_task_info *out);
 /* [new] What a task's classes are called, in the order of the labels; none where the data set's own files name
  * them (cars, sun397). Errors: ENOTFOUND. */
@@ -975,10 +983,11 @@ DISTAC_API int64_t distac_dataset_classes(const distac_dataset *dataset);
 DISTAC_API int32_t distac_dataset_labelled(const distac_dataset *dataset);
 /* [borrow] Name of a class, NULL if there is none. */
 DISTAC_API const char *distac_dataset_class_name(const distac_dataset *dataset, int64_t index);
-/* Shape of an image: channels, height, width. */
+/* Shape of an image: channels, height, width. Errors: ESHAPE (n_values is not 3). */
 DISTAC_API distac_status distac_dataset_image_shape(const distac_dataset *dataset, int64_t n_values,
                                                     DISTAC_FILL double *values);
-/* Batches are (u/255 - mean)/std; the default is mean 0, std 1. */
+/* Batches are (u/255 - mean)/std; the default is mean 0, std 1. n_mean = n_std = channels. Errors: ESHAPE, EINVAL
+ * (a deviation that is not above 0). */
 DISTAC_API distac_status distac_dataset_normalize(distac_dataset *dataset, int32_t n_mean, const double *mean,
                                                   int32_t n_std, const double *std);
 /* [new] The listed samples (0-based), sharing pixels. Errors: EINVAL. */
@@ -1038,7 +1047,7 @@ DISTAC_API distac_status distac_dataset_features(const distac_dataset *dataset, 
 typedef struct distac_loader distac_loader;
 /* [new] Shuffled batches without end: epoch e visits a permutation that is a pure function of (seed, e); the
  * last short batch of an epoch is dropped (a data set smaller than batch gives batches of its size).
- * Batch k never depends on threads or on which batches were taken before. */
+ * Batch k never depends on threads or on which batches were taken before. Errors: EINVAL (batch, an empty set). */
 DISTAC_API distac_status distac_loader_create(distac_dataset *dataset, int64_t batch, uint64_t seed,
                                               distac_loader **out);
 /* [any] Drops a reference. */
@@ -1052,11 +1061,11 @@ DISTAC_API distac_status distac_loader_crops(distac_loader *loader, DISTAC_NULLA
  * Batches are the same for every number. Memory: ahead x batch x C x H x W bytes, and for each worker one image in
  * work. A failure is told with the batch that it belongs to. Errors: EINVAL. */
 DISTAC_API distac_status distac_loader_workers(distac_loader *loader, int32_t workers, int32_t ahead);
-/* [new] Images [B,C,H,W] F32 of batch `step` (0-based). */
+/* [new] Images [B,C,H,W] F32 of batch `step` (0-based), normalised. Errors: EINVAL (step), EIO, EFORMAT. */
 DISTAC_API distac_status distac_loader_images(distac_loader *loader, int64_t step, distac_tensor **out);
 /* [new] Labels I64 [B] of batch `step`. Errors: ESTATE (unlabelled). */
 DISTAC_API distac_status distac_loader_labels(distac_loader *loader, int64_t step, distac_tensor **out);
-/* [new] Sample indices I64 [B] of batch `step`. */
+/* [new] Sample indices I64 [B] of batch `step`. Errors: EINVAL (step). */
 DISTAC_API distac_status distac_loader_indices(distac_loader *loader, int64_t step, distac_tensor **out);
 
 typedef struct distac_augment_desc {

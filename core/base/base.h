@@ -160,8 +160,6 @@ distac_status di_writer_put(di_writer *writer, const void *bytes, size_t count);
 /* Asks for room for so many bytes before they are written: a disk that is too full is told at once, and the file
  * lies in one piece. Where the system cannot, nothing happens. */
 distac_status di_writer_reserve(di_writer *writer, int64_t bytes);
-/* Bytes put so far. */
-int64_t di_writer_position(const di_writer *writer);
 /* Replaces bytes that were put before. */
 distac_status di_writer_patch(di_writer *writer, int64_t offset, const void *bytes, size_t count);
 /* fsync, rename, fsync of the folder; frees the writer whatever happens. */
@@ -186,8 +184,6 @@ distac_status di_bundle_commit(di_bundle *folder);
 void di_bundle_abort(di_bundle *folder);
 /* Removes a file, or a folder with the files in it; what holds folders stays. */
 void di_bundle_clear(int folder_fd, const char *name);
-/* Whether a model's folder has files of such a name. */
-bool di_bundle_is_model_file(const char *name);
 /* A regular file mapped read-only; bytes may be 0 (data NULL). Refuses anything that is no regular file. */
 typedef struct di_map {
     const uint8_t *data;

@@ -29,7 +29,8 @@ static bool ends(const char *text, const char *ending) {
     return length >= n && strcmp(text + length - n, ending) == 0;
 }
 
-bool di_bundle_is_model_file(const char *name) {
+/* Whether a model's folder has files of such a name. */
+static bool is_model_file(const char *name) {
     return strcmp(name, "config.json") == 0 || ends(name, ".safetensors") || ends(name, ".safetensors.index.json");
 }
 
@@ -84,7 +85,7 @@ static distac_status check_target(const di_bundle *folder) {
         di_text_add(&path, "%s/%s", folder->target, name);
         if (path.failed)
             status = di_fail(DISTAC_ENOMEM, "out of memory");
-        else if (!di_bundle_is_model_file(name) || distac_path_kind(path.bytes) != 1)
+        else if (!is_model_file(name) || distac_path_kind(path.bytes) != 1)
             status = di_fail_at(DISTAC_EIO, "write",
                                 "'%s' holds '%s', which is no part of a model: it is not replaced",
                                 folder->target, name);
@@ -116,8 +117,8 @@ static distac_status make_temporary(di_bundle *folder) {
             folder->name = path.bytes + parent;
             folder->fd = openat(folder->parent_fd, folder->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
             if (folder->fd < 0) return refuse(folder, "write", errno);
-            (void)flock(folder->fd,
-                        LOCK_EX | LOCK_NB); /* some file systems have none; the process number remains */
+            /* Some file systems have none; the process number remains. */
+            (void)flock(folder->fd, LOCK_EX | LOCK_NB);
             return DISTAC_OK;
         }
         error = errno;

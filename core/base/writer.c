@@ -219,8 +219,6 @@ distac_status di_writer_put(di_writer *writer, const void *bytes, size_t count) 
     return DISTAC_OK;
 }
 
-int64_t di_writer_position(const di_writer *writer) { return writer->written + (int64_t)writer->used; }
-
 distac_status di_writer_patch(di_writer *writer, int64_t offset, const void *bytes, size_t count) {
     if (writer->failed) return refuse(writer, "write on after a failure", EIO);
     DI_TRY(flush(writer));

@@ -219,8 +219,6 @@ size_t di_samples_bytes(const di_samples *samples); /* of one sample's planes */
 /* distac_dataset_folder with another limit on what is kept in memory. */
 distac_status di_folder_open(distac_context *context, const char *path, int32_t size, int32_t channels,
                              int64_t memory, distac_dataset **out);
-/* Planes [C,H,W] of an image with interleaved channels. */
-void di_image_planes(const distac_image *image, uint8_t *planes);
 
 /* Runs work(arg, i) for i in 0..n-1 on the context's threads in pieces, with progress and cancelling. The error
  * reported is that of the smallest failing i, whatever the number of threads. what NULL: no progress. */

@@ -163,12 +163,6 @@ distac_status distac_image_pixels(const distac_image *image, distac_tensor **out
     return DISTAC_OK;
 }
 
-void di_image_planes(const distac_image *image, uint8_t *planes) {
-    size_t count = (size_t)image->width * (size_t)image->height, channels = (size_t)image->channels;
-    for (size_t c = 0; c < channels; c++)
-        for (size_t i = 0; i < count; i++) planes[c * count + i] = image->pixels[i * channels + c];
-}
-
 distac_status distac_image_tensor(const distac_image *image, int32_t n_mean, const double *mean, int32_t n_std,
                                   const double *std, distac_tensor **out) {
     DI_REQUIRE(image && mean && std && out, "image, mean, std and out are needed");

@@ -203,7 +203,8 @@ distac_status di_check_text(const char *what, const char *text) {
     return DISTAC_OK;
 }
 
-distac_status di_check_name(const char *name) {
+/* Short, and not reserved. */
+static distac_status check_name(const char *name) {
     size_t length = strlen(name);
     if (length > DI_ST_MAX_NAME)
         return di_fail(DISTAC_EINVAL, "a tensor's name has %zu bytes, at most %u are allowed", length,
@@ -213,7 +214,8 @@ distac_status di_check_name(const char *name) {
     return di_check_text("the tensor's name", name);
 }
 
-distac_status di_checkpoint_insert(distac_checkpoint *checkpoint, di_entry *entry) {
+/* Adds an entry where its name belongs and owns it from then on, also on failure. */
+static distac_status insert(distac_checkpoint *checkpoint, di_entry *entry) {
     int64_t index = lower_bound(checkpoint, entry->name);
     if (index < checkpoint->count && strcmp(checkpoint->entries[index]->name, entry->name) == 0) {
         di_entry_free(checkpoint->entries[index]);
@@ -247,7 +249,7 @@ distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *n
     DI_REQUIRE(tensor, "tensor is NULL");
     if (checkpoint->frozen)
         return di_fail(DISTAC_ESTATE, "the checkpoint was opened from %s and cannot be changed", checkpoint->path);
-    DI_TRY(di_check_name(name));
+    DI_TRY(check_name(name));
     const di_file_type *type = di_file_type_of(tensor->dtype);
     if (!type) return di_fail(DISTAC_EDTYPE, "tensors of type %d cannot be stored", (int)tensor->dtype);
     for (int32_t i = 0; i < tensor->rank; i++)
@@ -267,7 +269,7 @@ distac_status distac_checkpoint_set(distac_checkpoint *checkpoint, const char *n
     entry->numel = tensor->numel;
     entry->bytes = di_type_bytes(type, tensor->numel);
     di_tensor_retain(entry->tensor = tensor);
-    return di_checkpoint_insert(checkpoint, entry);
+    return insert(checkpoint, entry);
 }
 
 bool di_entry_there(const di_entry *entry, const distac_context *context) {

@@ -86,14 +86,11 @@ distac_status di_entry_clone(const di_entry *entry, const char *name, di_entry *
 void di_entry_free(di_entry *entry);
 bool di_entry_is_float(const di_entry *entry); /* F64 F32 F16 BF16 */
 bool di_entry_same_shape(const di_entry *a, const di_entry *b);
-/* Adds an entry where its name belongs and owns it from then on, also on failure. */
-distac_status di_checkpoint_insert(distac_checkpoint *checkpoint, di_entry *entry);
 /* Sets a metadata pair, or removes it when value is NULL. */
 distac_status di_checkpoint_pair(distac_checkpoint *checkpoint, const char *key, const char *value);
 /* The entry called name, or NULL. */
 di_entry *di_checkpoint_entry(const distac_checkpoint *checkpoint, const char *name);
-/* A text fit to be a tensor's name or a metadata key or value: UTF-8; names are short and not reserved. */
-distac_status di_check_name(const char *name);
+/* A text fit to be a metadata key or value: UTF-8. */
 distac_status di_check_text(const char *what, const char *text);
 
 /* Whether an entry is a tensor on this context's device. */

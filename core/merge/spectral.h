@@ -56,12 +56,11 @@ void di_whole_mean_rule(const di_merge_run *run, int64_t entry, di_merge_rule *o
 bool di_whole_load(const di_merge_run *run, int32_t t, int64_t entry, int64_t first, int64_t n, double *out);
 /* The sum of all task vectors, on all lanes. */
 distac_status di_whole_sum(di_merge_run *run, int64_t entry, double *out);
-/* Slices of a matrix in memory, for di_slices.load: arg is a di_held. */
+/* Slices of a matrix in memory, which has to stay as long as they are read. */
 typedef struct di_held {
     const double *x; /* [p,q] */
     int64_t p, q;
 } di_held;
-bool di_held_load(void *arg, int64_t first, int64_t count, double *out);
 di_slices di_held_slices(di_held *held);
 /* y [q,p] = the transpose of x [p,q]. */
 void di_transpose(int64_t p, int64_t q, const double *x, double *y);

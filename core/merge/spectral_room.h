@@ -1,4 +1,5 @@
-/* spectral_room.h: what triplets (spectral.c) and polar factors (polar.c) share: scratch memory, the decomposition. */
+/* spectral_room.h: what triplets (spectral.c) and polar factors (polar.c)
+ * share: scratch memory, the decomposition. */
 #ifndef DISTAC_SPECTRAL_ROOM_H
 #define DISTAC_SPECTRAL_ROOM_H
 
@@ -30,18 +31,18 @@ distac_status di_decompose(distac_context *context, int64_t p, int64_t q, double
 
 /* Whether a tridiagonal matrix is in one piece: no element beside the diagonal is negligible. (spectral.c) */
 bool di_connected(int64_t k, const double *d, const double *e);
-/* di_triplets in float; *fine false: the spectrum is not flat enough, and another way has to be taken. The room is in
- * doubles. (spectral_float.c) */
-distac_status di_triplets_float(distac_context *context, const di_slices *a, int64_t r, double *near, double *values,
-                                double *far, bool *finite, bool *fine);
+/* di_triplets in float; *fine false: the spectrum is not flat enough, and another way has to be taken. The room is
+ * in doubles. (spectral_float.c) */
+distac_status di_triplets_float(distac_context *context, const di_slices *a, int64_t r, double *near,
+                                double *values, double *far, bool *finite, bool *fine);
 int64_t di_triplets_float_room(int64_t k, int64_t r);
 
 /* Doubles that di_tridiagonal_vectors holds. (inverse.c) */
 int64_t di_tridiagonal_room(int64_t n, int64_t r);
 int64_t di_decompose_bytes(int64_t p, int64_t q);
 
-/* z [n,count] = the product of dsytrd's reflections, which stand below a's diagonal, times z. memory: 64 (n + 2 count
- * + 128), panels: di_product_room(n, count) doubles. (back.c) */
+/* z [n,count] = the product of dsytrd's reflections, which stand below a's diagonal, times z. memory:
+ * 64 (n + 2 count + 128) doubles, panels: di_product_room(n, count). (back.c) */
 void di_back(distac_context *context, int64_t n, int64_t count, const double *a, const double *tau, double *z,
              double *memory, double *panels);
 

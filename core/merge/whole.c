@@ -58,7 +58,7 @@ distac_status di_whole_sum(di_merge_run *run, int64_t entry, double *out) {
     return di_run_lanes(run, (run->base->entries[entry]->numel + PART - 1) / PART, sum_part, &j);
 }
 
-bool di_held_load(void *arg, int64_t first, int64_t count, double *out) {
+static bool load_held(void *arg, int64_t first, int64_t count, double *out) {
     const di_held *h = arg;
     if (h->p <= h->q) {
         memcpy(out, h->x + first * h->p, (size_t)(count * h->p) * sizeof *out);
@@ -71,7 +71,7 @@ bool di_held_load(void *arg, int64_t first, int64_t count, double *out) {
 
 di_slices di_held_slices(di_held *h) {
     bool turned = h->p > h->q;
-    return (di_slices){turned ? h->q : h->p, turned ? h->p : h->q, turned, di_held_load, h};
+    return (di_slices){turned ? h->q : h->p, turned ? h->p : h->q, turned, load_held, h};
 }
 
 void di_transpose(int64_t p, int64_t q, const double *x, double *y) {

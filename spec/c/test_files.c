@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +171,10 @@ static void paths_are_made_listed_and_named(void **state) {
     assert_int_equal(distac_path_write(in_folder("a/z"), "1", 1), DISTAC_OK);
     assert_int_equal(distac_path_make(in_folder("a/z/y")), DISTAC_EIO);
     assert_int_equal(distac_path_make(""), DISTAC_EIO);
+    if (distac_path_kind("/sys") == 2) { /* a folder that takes no other, not one that is not there */
+        assert_int_equal(distac_path_make("/sys/distac-test"), DISTAC_EIO);
+        assert_null(strstr(distac_last_error(), strerror(ENOENT)));
+    }
     assert_int_equal(distac_path_write(in_folder("a/B"), "1", 1), DISTAC_OK);
     distac_strings *names = NULL;
     assert_int_equal(distac_path_list(in_folder("a"), &names), DISTAC_OK);
