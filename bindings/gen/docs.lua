@@ -39,6 +39,7 @@ local function functions_of(text)
     local block
     local function add(table_name, name, parameters, i, sep)
         found[table_name] = found[table_name] or {}
+        parameters = parameters:gsub(",?%s*fname$", "") -- whose name errors tell: for callers inside
         found[table_name][name] = { parameters = parameters, text = comment_above(lines, i), sep = sep,
                                     order = i }
     end

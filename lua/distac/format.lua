@@ -4,7 +4,7 @@ local raw = require "distac.raw"
 local M = {}
 
 local EDGE = 3 -- elements shown on each side of an elision
-local FULL = 2 * EDGE
+local FULL = 8 -- of a row or column that are shown without one
 
 local function special(x)
     if x ~= x then
@@ -76,7 +76,7 @@ local function shown(tensor)
             end
         end
     end
-    if n > FULL then
+    if n > (rank > 2 and 2 * EDGE or FULL) then
         range(0, EDGE)
         out[#out + 1] = false
         range(n - EDGE, EDGE)
@@ -144,12 +144,13 @@ local function rows_of(lines, tree, rank, prefix, format)
         for c, x in ipairs(row or { false }) do
             local text = x == false and "..." or special(x) or string.format(format, x)
             cells[r][c] = text
-            width = math.max(width, #text)
+            width = math.max(width, x == false and 0 or #text)
         end
     end
     for _, row in ipairs(cells) do
         for c, text in ipairs(row) do
-            row[c] = string.rep(" ", width - #text) .. text
+            local gap = text == "..." and #row > 1
+            row[c] = gap and text or string.rep(" ", width - #text) .. text
         end
         lines[#lines + 1] = " " .. table.concat(row, "  ")
     end

@@ -60,14 +60,47 @@ local function words(v, depth)
     return text
 end
 
+-- A function as the reference knows it, or where it was written.
+local function signature(f)
+    local known = require("distac.repl.help").call(f)
+    if known then
+        return "function " .. known
+    end
+    local info = debug.getinfo(f, "S")
+    return info.what == "C" and "function" or string.format("function of %s:%d", info.short_src, info.linedefined)
+end
+
+-- All that `distac` has, also what is loaded when it is asked for.
+local function contents(distac)
+    local lines, line = { "distac " .. distac.version .. " (?distac tells what each is)" }, " "
+    for _, name in ipairs(require("distac.repl.objects").names(distac)) do
+        if #line + 1 + #name > 100 then
+            lines[#lines + 1], line = line, " "
+        end
+        line = line .. " " .. name
+    end
+    lines[#lines + 1] = line
+    return table.concat(lines, "\n")
+end
+
+local function text_of(v)
+    if type(v) == "string" then
+        return v
+    elseif type(v) == "function" then
+        return signature(v)
+    elseif v ~= nil and v == package.loaded.distac then
+        return contents(v)
+    end
+    return words(v, 3)
+end
+
 local M = {}
 
 -- Prints its arguments as results are printed, separated by tabs.
 function M.print(...)
     local out = {}
     for i = 1, select("#", ...) do
-        local v = select(i, ...)
-        out[i] = (type(v) == "string" or type(v) == "function") and tostring(v) or words(v, 3)
+        out[i] = text_of((select(i, ...)))
     end
     print(table.concat(out, "\t"))
 end

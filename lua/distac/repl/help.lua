@@ -16,8 +16,40 @@ local function load_docs()
     for _, entry in ipairs(entries) do by_name[entry.name] = entry end
 end
 
+local function columns()
+    local ok, terminal = pcall(require, "distac.terminal")
+    local width = ok and select(2, terminal.is_terminal()) and terminal.size() or 0
+    return width >= 40 and width or 115
+end
+
+-- Lines that the terminal would break anywhere are broken between words, what follows under where the text began.
+local function wrapped(text)
+    local width, out = columns(), {}
+    for line in (text .. "\n"):gmatch "(.-)\n" do
+        local indent = line:match "^ *" .. (line:find "^ " and "    " or "")
+        while #line > width do
+            local at = line:sub(1, width + 1):match "^.*()%s" or 0
+            if at <= #indent then break end
+            out[#out + 1] = line:sub(1, at - 1):gsub(" +$", "")
+            line = indent .. line:sub(at):gsub("^ +", "")
+        end
+        out[#out + 1] = line
+    end
+    return table.concat(out, "\n")
+end
+
 local function words(entry)
     return entry.call .. (entry.text ~= "" and "\n\n" .. entry.text or "")
+end
+
+-- What an entry says in a few words, without the call that stands beside it.
+local function summary(entry)
+    local first = entry.text:gsub("\n", " ")
+    for _, call in ipairs { "%b()%s*:", "%b{}%s*:", ":" } do
+        local rest = first:match("^[%w_%.]+%s*" .. call .. "%s+(.+)$")
+        if rest then return rest end
+    end
+    return first
 end
 
 -- Entries whose name ends in .name or :name.
@@ -50,9 +82,10 @@ local function overview(name, list)
     local lines, widest = { name }, 0
     for _, entry in ipairs(list) do widest = math.max(widest, math.min(40, #entry.call)) end
     for _, entry in ipairs(list) do
-        local first = entry.text:match "^[^\n]*" or ""
-        if #first > 60 then first = first:sub(1, 57) .. "..." end
-        lines[#lines + 1] = "  " .. entry.call .. (" "):rep(widest + 2 - #entry.call) .. first
+        local first, column = summary(entry), math.max(widest, #entry.call) + 2
+        local room = columns() - column - 2
+        if #first > room then first = first:sub(1, math.max(0, room - 3)) .. "..." end
+        lines[#lines + 1] = "  " .. entry.call .. (" "):rep(column - #entry.call) .. first
     end
     return (table.concat(lines, "\n"):gsub(" +\n", "\n"):gsub(" +$", ""))
 end
@@ -74,8 +107,8 @@ local function merge_method(name)
     local lines = { "distac.merge." .. name .. " { ... }(base, { taskvector, ... })", "", method.text }
     for _, p in ipairs(method.params) do
         local default = type(p.default) == "number" and format.number(p.default) or tostring(p.default)
-        local range = p.choices and table.concat(p.choices, ", ")
-            or string.format("%s to %s", format.number(p.min), format.number(p.max))
+        local range = p.choices and table.concat(p.choices, ", ") or p.max > 1e9 and "from " .. format.number(p.min)
+            or format.number(p.min) .. " to " .. format.number(p.max)
         lines[#lines + 1] = string.format("  %s = %s  (%s)  %s", p.name, default, range, p.text)
     end
     return table.concat(lines, "\n")
@@ -142,7 +175,17 @@ local function of_value(value, name)
         local text = merged and merge_method(merged) or from_source(value)
         return text or (name or "function") .. ": a function without documentation"
     end
-    if value == require "distac" then return overview("distac", inside "distac.") end
+    if value == require "distac" then
+        local list, listed = inside "distac.", {}
+        for _, entry in ipairs(list) do listed[entry.name] = true end
+        for _, key in ipairs(objects.names(value)) do
+            local group = objects.field(value, key)
+            if not listed["distac." .. key] and type(group) == "table" then -- has no text of its own
+                list[#list + 1] = { call = "distac." .. key, text = table.concat(objects.names(group), ", ") }
+            end
+        end
+        return overview("distac", list)
+    end
     local known = name and by_name[name]
     local methods, kind = objects.methods(value)
     if methods and kind and type(value) ~= "string" then
@@ -179,9 +222,20 @@ Type Lua; values print themselves, _ is the last one. `distac` is loaded when it
   job = start(recipe) trains beside the prompt: job:pause() job:resume() job:probe() job:cancel()
   Ctrl-C              stops what runs              Ctrl-D, quit  leaves]]
 
--- Text about a name as it was typed after the question mark; nil and the nearest name if there is nothing.
-function help.about(name)
-    load_docs()
+-- The entries whose text has this word, as one line; nil if there are none.
+local function mentioned(word)
+    local names = {}
+    for _, entry in ipairs(entries) do
+        if not entry.name:find "^raw%." and #names <= 8
+            and entry.text:lower():find("%f[%w]" .. word:lower():gsub("%p", "%%%0") .. "%f[%W]") then
+            names[#names + 1] = entry.name
+        end
+    end
+    if #names == 9 then names[9] = "..." end
+    return #names > 0 and "'" .. word .. "' is spoken of in: " .. table.concat(names, ", ") or nil
+end
+
+local function about(name)
     name = name:gsub("^%s+", ""):gsub("%s+$", ""):gsub("%s*%(.*$", "")
     if name == "" then return WELCOME end
     if by_name[name] and not name:find "^distac%.[%w_]+$" then return words(by_name[name]) end
@@ -203,15 +257,29 @@ function help.about(name)
     end
     local list = inside(name .. ":")
     if #list > 0 then return overview(name, list) end
+    if objects.field(require "distac", name) ~= nil then return about("distac." .. name) end
     list = ending(name)
-    if #list == 1 then return words(list[1]) end
+    if #list == 1 then return about(list[1].name) end
     local merged = merge_method(name)
     if #list == 0 and merged then return merged end
     if #list > 0 then return overview(name .. ": several", list) end
     local all = {}
     for i, entry in ipairs(entries) do all[i] = entry.name end
-    local near = require "distac.nearest"(name, all) or help.nearest(name)
-    return nil, near
+    return mentioned(name), require "distac.nearest"(name, all) or help.nearest(name)
+end
+
+-- Text about a name as it was typed after the question mark; nil and the nearest name if there is nothing.
+function help.about(name)
+    load_docs()
+    local text, near = about(name)
+    return text and wrapped(text), near
+end
+
+-- How a function of the reference is called, "distac.load(path, options)"; nil for any other.
+function help.call(f)
+    load_docs()
+    local entry = of_function(f)
+    return entry and entry.call
 end
 
 -- Text about a value or a name.
@@ -219,7 +287,7 @@ function help.of(thing)
     load_docs()
     if type(thing) == "string" then return help.about(thing) end
     if thing == nil then return WELCOME end
-    return of_value(thing)
+    return wrapped(of_value(thing))
 end
 
 return help

@@ -102,7 +102,7 @@ end
 
 -- Lines that are no Lua: ?topic, :complete TEXT, quit.
 local function command(line)
-    local topic = line:match "^%s*%?(.*)$"
+    local topic = line:match "^%s*%?(.*)$" or line:match "^%s*help%s*$" and ""
     if topic then
         guarded(function()
             local text, near = require("distac.repl.help").about(topic)
