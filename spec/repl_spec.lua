@@ -31,7 +31,10 @@ describe("the prompt's results", function()
     it("are values of all kinds, several at once, the last one in _", function()
         local said, status = typed "1 + 1, nil, 'a'\n_ + 1\ndistac.ones{2}, {1, 'b', c = {true}}\n-- nothing\n= 7"
         assert.are.equal(0, status)
-        assert.are.equal('2\tnil\ta\n3\nTensor [2] f32\n 1  1\t{1, "b", c = {true}}\n7\n', said)
+        assert.are.equal('2\tnil\ta\n3\nTensor [2] f32\n 1  1\n{1, "b", c = {true}}\n7\n', said)
+        has((typed "distac"), "adamw", "merge", "zero_shot_head", "?distac tells")
+        has((typed "distac.load\nfunction f() end\nf\nprint"), "function distac.load(path, options)\n",
+            "function of stdin:1\n", "function\n")
     end)
 
     it("are models and task vectors, readable", function()
@@ -72,6 +75,9 @@ describe("errors", function()
     it("tell the nearest name of a typo", function()
         has((typed "colour = 1\ncolor\ntenso\nx = nil\n"), "'color' is not defined; did you mean 'colour'?",
             "did you mean 'distac.tensor'?")
+        has((typed "local kept = 1\nkept\nq"), "'kept' is not defined; it was local to its line",
+            "'q' is not defined\n")
+        has((typed "distac.lod"), "there is no distac.lod; did you mean distac.load?", "nil\n")
         has((typed "distac.ones{1}:summ()"), 'did you mean "sum"')
         has((typed "distac.fs.lst 'x'"), "hint: did you mean distac.fs.list?")
     end)
@@ -95,6 +101,10 @@ describe("help", function()
         has((typed "?raw.tensor_binary"), "distac_tensor_binary(")
         has((typed "?history"), "runs again")
         has((typed "?"), "help(thing)")
+        has((typed "help"), "help(thing)")
+        has((typed "?loss"), "distac.loss\n", "distac.loss.cross_entropy(options)")
+        has((typed "?merge"), "distac.merge.ties{}", "trim, elect signs")
+        has((typed "?kappa"), "'kappa' is spoken of in: ", "distac.match_norm")
     end)
 
     it("names the nearest for what is unknown", function()

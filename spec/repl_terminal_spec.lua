@@ -69,6 +69,16 @@ describe("the prompt in a terminal", function()
         end)
     end
 
+    case("gives a statement of several lines back as one", function()
+        enter "for i = 5, 6 do"
+        see ">>"
+        enter "print('line ' .. i)"
+        enter "end"
+        see "line 6"
+        keys "Up"
+        see "> for i = 5, 6 do print('line ' .. i) end"
+    end)
+
     case("completes by Tab: one word, a list, a path", function()
         type_text "distac.vers"
         keys "Tab Enter"

@@ -96,13 +96,15 @@ end
 
 local M = {}
 
--- Prints its arguments as results are printed, separated by tabs.
+-- Prints its arguments as results are printed, separated by tabs, or one below the other where
+-- one has several lines.
 function M.print(...)
-    local out = {}
+    local out, separator = {}, "\t"
     for i = 1, select("#", ...) do
         out[i] = text_of((select(i, ...)))
+        separator = out[i]:find("\n", 1, true) and "\n" or separator
     end
-    print(table.concat(out, "\t"))
+    print(table.concat(out, separator))
 end
 
 -- show(...): the same, but a plot or an image (before the name of a PNG file, or alone) is drawn where the

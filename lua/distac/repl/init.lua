@@ -33,6 +33,21 @@ local function global_names()
     return names
 end
 
+local locals = {} -- names that were local to a line that is over
+
+-- What may have been meant by an unknown name.
+local function meant(name)
+    if locals[name] then return "; it was local to its line, without `local` it stays" end
+    if #name == 1 then return "" end -- a letter is near to any other
+    local near = require "distac.nearest"(name, global_names())
+    if not near then
+        local distac = require "distac"
+        near = require "distac.nearest"(name, require("distac.repl.objects").names(distac))
+        near = near and "distac." .. near
+    end
+    return near and "; did you mean '" .. near .. "'?" or ""
+end
+
 -- Unknown names are errors where they were typed; libraries may look for what is not there.
 local function unknown(_, name)
     if name == "distac" then
@@ -42,13 +57,7 @@ local function unknown(_, name)
     end
     local who = debug.getinfo(2, "S")
     if not who or who.source ~= "=stdin" or type(name) ~= "string" then return nil end
-    local near = require "distac.nearest"(name, global_names())
-    if not near then
-        local distac = require "distac"
-        near = require "distac.nearest"(name, require("distac.repl.objects").names(distac))
-        near = near and "distac." .. near
-    end
-    error(string.format("'%s' is not defined%s", name, near and "; did you mean '" .. near .. "'?" or ""), 2)
+    error("'" .. name .. "' is not defined" .. meant(name), 2)
 end
 
 -- Coroutines have their own hooks on Lua 5.4: Ctrl-C has to know which one runs.
@@ -84,12 +93,26 @@ local function guarded(f, ...)
     return false
 end
 
+-- nil may be a name that distac does not have: `distac.lod`.
+local function explain_nil(text)
+    local table_name, name = text:match "^%s*(distac[%w_%.]*)%.([%a_][%w_]*)%s*$"
+    local ok, value = require("distac.repl.objects").resolve(table_name or "")
+    if not table_name or not ok or type(value) ~= "table" then return end
+    local near = require "distac.nearest"(name, require("distac.repl.objects").names(value))
+    if near ~= name then
+        tell(dim("there is no " .. table_name .. "." .. name
+            .. (near and "; did you mean " .. table_name .. "." .. near .. "?" or "")))
+    end
+end
+
 local function execute(text, f, is_expression)
     local before, begun = session.before(), clock()
     local ok, result = guarded(f)
     local seconds = clock() - begun
     if ok then
         session.worked(text, is_expression, before)
+        for name in text:gmatch "%f[%w_]local%s+([%a_][%w_]*)" do locals[name] = name ~= "function" or nil end
+        if is_expression and result.n == 3 and result[3] == nil then explain_nil(text) end
         if result.n > 2 then
             rawset(_G, "_", result[3])
             guarded(require("distac.show").print, unpack(result, 3, result.n))
@@ -131,6 +154,33 @@ local function is_own(text)
     return text:find "^%s*history%f[%W]" or text:find "^%s*help%f[%W]" or text:find "^%s*complete%f[%W]"
 end
 
+-- What the arrow keys and the history's file give back: a statement of several lines as one, where that means the
+-- same.
+local function remember(text)
+    if not on_terminal or not text:find "%S" then return end
+    local one = (text:find "%-%-" or text:find "%[=*%[") and text or text:gsub("%s*\n%s*", " ")
+    if one ~= text and not load(one, "=stdin", "t") then one = text end
+    for line in one:gsub("^%s+", ""):gmatch "[^\n]+" do
+        terminal.remember(line)
+        session.typed(line)
+    end
+end
+
+-- Runs what was typed. Returns it where it is not finished.
+local function statement(text)
+    local state, f, is_expression = chunk.compile(text)
+    if state == "more" then return text end
+    remember(text)
+    if state == "error" then
+        tell(f)
+    elseif is_own(text) then
+        local ok, result = guarded(f)
+        if ok and result.n > 2 then guarded(require("distac.show").print, unpack(result, 3, result.n)) end
+    else
+        execute(text, f, is_expression)
+    end
+end
+
 -- Reads and runs statements until the input ends.
 local function loop()
     local pending
@@ -141,29 +191,19 @@ local function loop()
             if pending then tell((select(2, chunk.compile(pending)))) end
             return
         elseif line == false then
+            if pending then remember(pending) end
             pending = nil -- what was typed so far is dropped
         else
-            if on_terminal and line:find "%S" then
-                terminal.remember(line)
-                session.typed(line)
-            end
-            if not pending and line:find "^%s*=" then line = line:gsub("^%s*=", "", 1) end
-            if not pending and (line == "quit" or line == "exit") then return end
-            if pending or not (command(line) or chunk.is_empty(line)) then
-                local text = pending and pending .. "\n" .. line or line
-                local state, f, is_expression = chunk.compile(text)
-                pending = nil
-                if state == "more" then
-                    pending = text
-                elseif state == "error" then
-                    tell(f)
-                elseif is_own(text) then
-                    local ok, result = guarded(f)
-                    if ok and result.n > 2 then guarded(require("distac.show").print,
-                        unpack(result, 3, result.n)) end
-                else
-                    execute(text, f, is_expression)
-                end
+            local text = pending and pending .. "\n" .. line or line:gsub("^%s*=", "", 1)
+            local first = not pending
+            pending = nil
+            if first and (line == "quit" or line == "exit") then return end
+            if first and command(line) then
+                remember(line)
+            elseif first and chunk.is_empty(text) then
+                remember(line) -- comments
+            else
+                pending = statement(text)
             end
         end
     end

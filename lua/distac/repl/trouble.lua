@@ -31,6 +31,7 @@ local function frames(trace, code)
         if line:find "^stdin:%d+: in main chunk" then break end
     end
     if list[#list] and list[#list]:find "^%(" then list[#list] = nil end -- of a tail call of the prompt's
+    if #list == 2 and list[1]:find "^%(" and list[2]:find "^stdin:1: in main chunk" then return {} end
     return list
 end
 
