@@ -362,6 +362,30 @@ return distac.recipe(t)
         tiny.remove(fashion)
     end)
 
+    it("tells where a rule of the user's failed, with status 2 from plan", function()
+        local sources = "sources = { alpha = 'base.safetensors', beta = 'base.safetensors' },\n    condition"
+        local whole = text:gsub("ROOT", root):gsub("finetune = {.-\n    },\n    condition", sources)
+        local function planned(rule)
+            tiny.write(file, (whole:gsub("kappa = 1,", function() return "kappa = " .. rule .. "," end)
+                :gsub("tasks = {.-},\n            beta  = false,\n        },", "")))
+            return tiny.run({ "plan", "recipe.lua" }, root)
+        end
+        local status, out, err = planned "function(norms) return norms.alpha + missing end"
+        assert.equal(2, status, err)
+        assert.equal("", out)
+        assert.truthy(err:find("^recipe.lua:%d+: condition.kappa: .*missing"), err)
+        status, _, err = planned "function() return -1 end"
+        assert.equal(2, status, err)
+        assert.truthy(err:find("^recipe.lua:%d+: condition.kappa: the function returned %-1 for task 'alpha'"), err)
+        assert.equal(0, (planned "function(norms) return norms.alpha + norms.beta + 0.5 end"))
+        -- norms that only training will show: the rule is not asked yet
+        tiny.write(file, (text:gsub("ROOT", root):gsub("kappa = 1,", "kappa = function() error 'asked' end,")
+            :gsub("beta  = false,", ""):gsub("kappa = 0.8, ", "")))
+        status, out = tiny.run({ "plan", "recipe.lua" }, root)
+        assert.equal(0, status)
+        assert.truthy(out:find("kappa function", 1, true))
+    end)
+
     it("ends with status 2 and creates nothing from the command line", function()
         local folder = tiny.folder()
         load("steps = 30", "stepz = 30")

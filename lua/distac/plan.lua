@@ -97,7 +97,7 @@ local function condition_part(run, values, task, source, norms)
     if not known and type(rule) ~= "number" then
         -- The norms are not known yet: kappa stays a rule, and the key is unknown.
         guess = { kappa = type(rule) == "function" and "function" or parts.text(rule) }
-        norms = setmetatable({}, { __index = function() return 1 end })
+        norms = nil
     end
     local stage, idle = runner.condition_stage(run, values, task, source.key, norms)
     if not stage and not guess then
@@ -178,6 +178,7 @@ end
 -- The plan of a checked recipe as a table; with variants, one plan per variant.
 function plan.make(recipe, options)
     local run = runner.open(recipe, options or {})
+    run.planning = true
     runner.check(run)
     run.model, run.base_checkpoint = runner.shape(run), run.suite:base()
     runner.fit_of(run)

@@ -82,9 +82,19 @@ function runner.finetune_stage(run, values, task)
              recompute = recompute }
 end
 
+-- A rule of the user's that failed, where it stands: a mistake of the recipe if nothing has been done yet.
+local function rule_failed(run, err)
+    if type(err) ~= "table" or err.code ~= "ERULE" then error(err, 0) end
+    local line, what = tostring(err.message):match("^recipe:(%d+): (.*)$")
+    local place = line and run.recipe.file .. ":" .. line or run.recipe:place(err.path)
+    local text = place .. ": " .. err.path .. ": " .. (what or err.message)
+    error(run.planning and require("distac.recipe").mistakes { text } or text, 0)
+end
+
 -- Conditioning of one task, or nil and its settings where nothing is distilled.
 function runner.condition_stage(run, values, task, source_key, norms)
-    local s, recompute = settings.condition(values, task, norms, run.tasks, fit_of(run))
+    local good, s, recompute = pcall(settings.condition, values, task, norms, run.tasks, fit_of(run))
+    if not good then rule_failed(run, s) end
     if not s then return nil, recompute end
     local desc = { stage = "condition", source = source_key, base = run.suite:base_hash(), settings = s,
                    data = run.suite:dataset_hash(task, "train"), head = run.suite:head_hash(task),

@@ -76,15 +76,18 @@ function settings.finetune(values, task, fit)
     return out, make_loss, desc, recompute
 end
 
--- kappa of every task from the norms of all task vectors.
+-- kappa of every task from the norms of all task vectors; 1 while they are not known.
 local function kappa_of(rule, own, norms, tasks, task)
     if type(rule) == "number" then return rule end
+    if not norms then return 1 end
     if type(rule) == "function" then
-        local value = rule(norms, task)
-        if type(value) == "table" then value = value[task] or 1 end
-        if type(value) ~= "number" or not (value >= 0 and value < math.huge) then
-            error("condition.kappa: the function returned " .. tostring(value) .. " for task '" .. task
-                .. "'; wanted a number of at least 0", 0)
+        local good, value = pcall(rule, norms, task)
+        if good and type(value) == "table" then value = value[task] or 1 end
+        if not good or type(value) ~= "number" or not (value >= 0 and value < math.huge) then
+            local why = type(value) == "table" and value.message or tostring(value)
+            error({ code = "ERULE", path = own and "condition.tasks." .. task .. ".kappa" or "condition.kappa",
+                message = not good and why or "the function returned " .. why .. " for task '" .. task
+                    .. "'; wanted a number of at least 0" }, 0)
         end
         return value
     end
