@@ -56,15 +56,16 @@ install(TARGETS distac_shared EXPORT distacTargets LIBRARY DESTINATION ${CMAKE_I
         COMPONENT libdistac0 NAMELINK_COMPONENT libdistac-dev)
 install(TARGETS distac_script_shared EXPORT distacTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         COMPONENT libdistac-script0 NAMELINK_COMPONENT libdistac-dev)
-install(TARGETS distac_static distac_script_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT libdistac-dev)
+install(TARGETS distac_static distac_script_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        COMPONENT libdistac-dev)
 install(TARGETS distac RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT distac)
 install(FILES ${CMAKE_SOURCE_DIR}/core/distac.h script/distac_script.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         COMPONENT libdistac-dev)
 
-install(FILES ${CMAKE_SOURCE_DIR}/LICENSE ${gen_dir}/api.md ${gen_dir}/api_lua.md DESTINATION ${CMAKE_INSTALL_DOCDIR}
-        COMPONENT libdistac-dev)
-install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT libdistac-dev
-        USE_SOURCE_PERMISSIONS
+install(FILES ${CMAKE_SOURCE_DIR}/LICENSE ${gen_dir}/api.md ${gen_dir}/api_lua.md
+        DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT libdistac-dev)
+install(DIRECTORY ${CMAKE_SOURCE_DIR}/examples/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples
+        COMPONENT libdistac-dev USE_SOURCE_PERMISSIONS
         FILES_MATCHING PATTERN "embed*" PATTERN "classify.lua" PATTERN "CMakeLists.txt" PATTERN "nginx/*"
         PATTERN "mini8" EXCLUDE)
 # for editors: Lua.workspace.library
@@ -73,7 +74,8 @@ install(FILES ${gen_dir}/distac.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPO
 install(FILES ${gen_dir}/completion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
         RENAME distac COMPONENT distac)
 install(FILES ${gen_dir}/_distac DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions COMPONENT distac)
-install(FILES ${gen_dir}/distac.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT distac)
+install(FILES ${gen_dir}/distac.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d
+        COMPONENT distac)
 
 # pkg-config: what stands in the files is relative to where they lie, so that a tree can be moved.
 if(IS_ABSOLUTE ${CMAKE_INSTALL_LIBDIR})
@@ -118,7 +120,8 @@ set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/distac)
 install(EXPORT distacTargets NAMESPACE distac:: DESTINATION ${package_dir} COMPONENT libdistac-dev)
 set(static_engine ${static_of_packages} ${static_libraries})
 set(static_vm ${${vm}_LIBRARIES})
-configure_package_config_file(distacConfig.cmake.in ${gen_dir}/distacConfig.cmake INSTALL_DESTINATION ${package_dir}
+configure_package_config_file(distacConfig.cmake.in ${gen_dir}/distacConfig.cmake
+                              INSTALL_DESTINATION ${package_dir}
                               PATH_VARS CMAKE_INSTALL_LIBDIR CMAKE_INSTALL_INCLUDEDIR)
 write_basic_package_version_file(${gen_dir}/distacConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${gen_dir}/distacConfig.cmake ${gen_dir}/distacConfigVersion.cmake DESTINATION ${package_dir}

@@ -96,10 +96,11 @@ set(CPACK_DEBIAN_LIBDISTAC0_PACKAGE_RECOMMENDS "libcairo2, fonts-dejavu-core") #
 set(CPACK_DEBIAN_LUA-DISTAC_PACKAGE_SUGGESTS "lua5.4, luajit, dataset-fashion-mnist")
 set(CPACK_DEBIAN_DISTAC_PACKAGE_SUGGESTS "dataset-fashion-mnist")
 if(TARGET distac_cuda)
-  # NVIDIA's own packages have the toolkit's libraries, or its installer has put them where no package knows of them:
-  # they are recommended, and what could not be loaded is said when a device is asked for.
+  # NVIDIA's own packages have the toolkit's libraries, or its installer has put them where no package knows of
+  # them: they are recommended, and what could not be loaded is said when a device is asked for.
   set(of_toolkit "${CUDAToolkit_VERSION_MAJOR}-${CUDAToolkit_VERSION_MINOR}")
-  describe(distac-cuda contrib/science "CUDA devices for the distac engine" "libdistac0 ${same}, libc6, libstdc++6, libgcc-s1"
+  describe(distac-cuda contrib/science "CUDA devices for the distac engine"
+           "libdistac0 ${same}, libc6, libstdc++6, libgcc-s1"
            "A module that libdistac0 loads when a CUDA device is asked for: training,\n\
 distillation, evaluation and merging on it. Needs NVIDIA's driver and the\n\
 libraries of its toolkit.")

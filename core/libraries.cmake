@@ -1,5 +1,6 @@
-# The libraries that the engine can do without. What needs a library that is missing is left out and says so by name when
-# it is used: core/without/ has what stands in its place, a source file, or the header with functions that fail.
+# The libraries that the engine can do without. What needs a library that is missing is left out and says so by name
+# when it is used: core/without/ has what stands in its place, a source file, or the header with functions that
+# fail.
 #   DISTAC_WITH=AUTO   use those that are there (ON: all are wanted, OFF: none)
 #   DISTAC_WITH_X      the same for one of them, as LAPACK or PNG
 set(DISTAC_WITH "AUTO" CACHE STRING "Libraries that may be missing: AUTO (used where they are), ON or OFF")

@@ -12,8 +12,8 @@ typedef struct di_merge_model {
     double tall;   /* a mask: |tau| > tall * |D - tau| is a vote; below 0: the model has none */
 } di_merge_model;
 
-/* What D is, element by element: the weighted sum of the task vectors, or what TIES makes of them; then where enough
- * masks agree; then scaled. */
+/* What D is, element by element: the weighted sum of the task vectors, or what TIES makes of them; then where
+ * enough masks agree; then scaled. */
 typedef struct di_merge_rule {
     int32_t models;
     int32_t dtype;                    /* of all task vectors: F32 or F64 */
@@ -29,7 +29,8 @@ typedef struct di_merge_rule {
     double scale, factor;             /* one after the other */
 } di_merge_rule;
 
-/* Magnitudes are counted by parts of their bits as doubles, from the top, of which a look takes at most so many. */
+/* Magnitudes are counted by parts of their bits as doubles, from the top, of
+ * which a look takes at most so many. */
 enum { DI_MERGE_DIGIT = 12, DI_MERGE_DIGITS = 1 << DI_MERGE_DIGIT };
 
 #endif

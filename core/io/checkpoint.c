@@ -277,7 +277,8 @@ bool di_entry_there(const di_entry *entry, const distac_context *context) {
     return tensor && tensor->storage->there && tensor->context == context;
 }
 
-distac_status distac_checkpoint_to(const distac_checkpoint *checkpoint, const char *device, distac_checkpoint **out) {
+distac_status distac_checkpoint_to(const distac_checkpoint *checkpoint, const char *device,
+                                   distac_checkpoint **out) {
     DI_REQUIRE(checkpoint, "checkpoint is NULL");
     DI_REQUIRE(device, "device is NULL");
     DI_REQUIRE(out, "out is NULL");

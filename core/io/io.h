@@ -96,8 +96,8 @@ distac_status di_check_text(const char *what, const char *text);
 /* Whether an entry is a tensor on this context's device. */
 bool di_entry_there(const di_entry *entry, const distac_context *context);
 
-/* The bytes of an entry, row-major and dense, maybe unaligned, in host memory. *copy, which the caller releases, keeps
- * them where they are of a tensor, a copy of it if that is strided, lazy or on a device; NULL otherwise. */
+/* The bytes of an entry, row-major and dense, maybe unaligned, in host memory. *copy, which the caller releases,
+ * keeps them where they are of a tensor, a copy of it if that is strided, lazy or on a device; NULL otherwise. */
 distac_status di_entry_bytes(const di_entry *entry, const uint8_t **bytes, distac_tensor **copy);
 /* Elements first … first+n-1 of a float entry. bytes: from di_sources; a lazy entry is not made for it. */
 void di_entry_f64(const di_entry *entry, const uint8_t *bytes, int64_t first, int64_t n, double *out);
@@ -126,8 +126,9 @@ typedef struct di_piece {
 /* free() *out */
 distac_status di_pieces(di_entry *const *entries, int64_t entry_count, int64_t *count, di_piece **out);
 
-/* Dense bytes of every entry in host memory, for parallel work: bytes[i] belongs to entry i and is for di_entry_f64; NULL
- * for a lazy entry, which is read in pieces, and for one that is unwanted (NULL: all are wanted). */
+/* Dense bytes of every entry in host memory, for parallel work: bytes[i] belongs to entry
+ * i and is for di_entry_f64; NULL for a lazy entry, which is read in pieces, and for one
+ * that is unwanted (NULL: all are wanted). */
 typedef struct di_sources {
     const uint8_t **bytes;
     distac_tensor **copies;

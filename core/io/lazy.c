@@ -34,7 +34,8 @@ static distac_status make(const di_entry *like, const char *name, distac_context
     return DISTAC_OK;
 }
 
-/* Dense bytes of an entry and what keeps them alive. A tensor that is not dense, or on a device, is copied here. */
+/* Dense bytes of an entry and what keeps them alive. A tensor that is not
+ * dense, or on a device, is copied here. */
 static distac_status hold(distac_context *context, const di_entry *source, di_lazy_part *out) {
     *out = (di_lazy_part){.numel = source->numel};
     if (source->data || (!source->tensor && !source->lazy)) {

@@ -72,10 +72,12 @@ typedef struct di_method {
     /* Bytes that `tensor` holds beside D while it works. Enough
      * where the numbers need no longer way than usual. */
     int64_t (*need)(const di_merge_run *run, const di_entry *entry);
-    /* The same as chunk for task vectors on a device (there.c), in numbers: of an entry's D, and each model's, which are the
-     * same for all entries. They come as those of the plain sum. NULL: such task vectors are merged on the host. */
+    /* The same as chunk for task vectors on a device (there.c), in numbers: of an entry's D, and
+     * each model's, which are the same for all entries. They come as those of the plain sum. NULL:
+     * such task vectors are merged on the host. */
     void (*rule)(const di_merge_run *run, int64_t entry, di_merge_rule *rule, di_merge_model *each);
-    /* Whether that is so for a merge's parameters; NULL: for all. prepare looks with di_select alone then (ties.c). */
+    /* Whether that is so for a merge's parameters; NULL: for all. prepare looks
+     * with di_select alone then (ties.c). */
     bool (*goes_there)(const distac_merge *merge);
     /* [new] As tensor: D on the device, dense. NULL although there is `takes`: merged on the host. */
     distac_status (*tensor_there)(di_merge_run *run, int64_t entry, distac_tensor **out);
@@ -129,7 +131,8 @@ struct di_merge_run {
     uint8_t *marks; /* [piece_count]: pieces to be merged again; NULL: none ever */
     di_prints *prints; /* fingerprints that are taken as the bytes are met, NULL: none */
     atomic_llong bad_entry, bad_first; /* what di_run_nonfinite told last: entry + 1, element */
-    struct di_there *there; /* the task vectors lie on the device (there.h): nothing is read here. NULL: they do not */
+    /* The task vectors lie on the device (there.h): nothing is read here. NULL: they do not. */
+    struct di_there *there;
     void *state;
 };
 
@@ -141,8 +144,8 @@ distac_status di_run_match(di_merge_run *run, const distac_merge *merge, const c
                            const distac_checkpoint *base, int32_t models, distac_checkpoint *const *inputs);
 /* The same for task vectors on the device. */
 struct di_there;
-distac_status di_run_match_there(di_merge_run *run, const distac_merge *merge, const char *function, int32_t models,
-                                 distac_checkpoint *const *inputs, struct di_there *there);
+distac_status di_run_match_there(di_merge_run *run, const distac_merge *merge, const char *function,
+                                 int32_t models, distac_checkpoint *const *inputs, struct di_there *there);
 void di_run_close(di_merge_run *run);
 /* Parameter `index` of the operator for a model. */
 double di_run_param(const di_merge_run *run, int32_t index, int32_t model);

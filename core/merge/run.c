@@ -95,8 +95,8 @@ static distac_status open_inputs(di_merge_run *run) {
     return DISTAC_OK;
 }
 
-static di_merge_run new_run(const distac_merge *merge, const char *function, bool whole, const distac_checkpoint *base,
-                            int32_t models, distac_checkpoint *const *inputs) {
+static di_merge_run new_run(const distac_merge *merge, const char *function, bool whole,
+                            const distac_checkpoint *base, int32_t models, distac_checkpoint *const *inputs) {
     int32_t threads = merge->context->threads;
     return (di_merge_run){.context = merge->context,
                           .merge = merge,
@@ -133,8 +133,8 @@ distac_status di_run_match(di_merge_run *run, const distac_merge *merge, const c
     return match(run);
 }
 
-distac_status di_run_match_there(di_merge_run *run, const distac_merge *merge, const char *function, int32_t models,
-                                 distac_checkpoint *const *inputs, struct di_there *there) {
+distac_status di_run_match_there(di_merge_run *run, const distac_merge *merge, const char *function,
+                                 int32_t models, distac_checkpoint *const *inputs, struct di_there *there) {
     *run = new_run(merge, function, false, NULL, models, inputs);
     run->there = there;
     return match(run);

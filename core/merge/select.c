@@ -4,8 +4,8 @@
  * First way: a sample tells between which two magnitudes the wanted one lies; one look at all elements counts
  * those above and collects the few between. The counts prove the answer or show that the sample misled. Second
  * way, for small inputs and for those: digit by digit, each look counting one digit of what matches the digits
- * known so far, until few enough are left to be collected. All models share the looks. Task vectors on a device have a
- * way of their own (there_rank.c). */
+ * known so far, until few enough are left to be collected. All models share the looks. Task vectors on a device
+ * have a way of their own (there_rank.c). */
 #include "select.h"
 #include "there.h"
 #include <stdlib.h>

@@ -114,9 +114,9 @@ static distac_status leading(distac_context *context, int64_t k, int64_t r, doub
             for (int64_t i = 0; i < k; i++) block[i] = 1;
             split[0] = n;
             status = di_tridiagonal_vectors(context, k, *count, d, e, all, z, fine);
-            *fine = *fine ||
-                    (di_connected(k, d, e) && LAPACKE_dstein_work(LAPACK_COL_MAJOR, n, d, e, (lapack_int)*count, all,
-                                                               block, split, z, n, more, list, failed) == 0);
+            *fine = *fine || (di_connected(k, d, e) &&
+                              LAPACKE_dstein_work(LAPACK_COL_MAJOR, n, d, e, (lapack_int)*count, all, block, split,
+                                                  z, n, more, list, failed) == 0);
             *fine = *fine && *count > 0 && status == DISTAC_OK;
             if (*fine) di_back(context, k, *count, g, tau, z, memory, panels);
         }

@@ -85,8 +85,8 @@ int64_t di_triplets_float_room(int64_t k, int64_t r) {
     return (k * k + k * SLICES + most * k + (3 + FLOAT_WORK) * k + di_product_room(SLICES, r)) / 2 + 1;
 }
 
-distac_status di_triplets_float(distac_context *context, const di_slices *a, int64_t r, double *near, double *values,
-                                double *far, bool *finite, bool *fine) {
+distac_status di_triplets_float(distac_context *context, const di_slices *a, int64_t r, double *near,
+                                double *values, double *far, bool *finite, bool *fine) {
     int64_t k = a->near, most = r > SLICES ? r : SLICES;
     room all, floats, integers;
     *fine = false;

@@ -1,6 +1,6 @@
-/* there.c: the merge in memory of task vectors that lie on a device: tensor by tensor, the bits of the host's. What the
- * numbers are multiplied and compared with stands in lists on the device; the host reads back counts and one word that
- * tells whether all was finite. */
+/* there.c: the merge in memory of task vectors that lie on a device: tensor by tensor, the bits of the host's.
+ * What the numbers are multiplied and compared with stands in lists on the device; the host reads back counts and
+ * one word that tells whether all was finite. */
 #include "there.h"
 #include "../backend/backend.h"
 #include <stdlib.h>
@@ -95,7 +95,8 @@ static distac_status open(di_merge_run *run) {
 
 static void close_there(di_merge_run *run) {
     struct di_there *there = run->there;
-    for (int64_t i = 0; there->taus && i < run->base->count * run->models; i++) distac_tensor_release(there->taus[i]);
+    for (int64_t i = 0; there->taus && i < run->base->count * run->models; i++)
+        distac_tensor_release(there->taus[i]);
     if (there->memory) run->context->device->free(run->context, there->memory, there->bytes);
     free(there->each);
     free(there->dtypes);
@@ -138,7 +139,8 @@ static distac_status send(di_merge_run *run, const di_merge_model *each) {
 /* ---- looks at everything ---- */
 
 distac_status di_there_select(di_merge_run *run, int64_t rank, double *thresholds) {
-    return di_there_rank(run->context, run->models, rank, run->there->wide, run->base->count, plain, run, thresholds);
+    return di_there_rank(run->context, run->models, rank, run->there->wide, run->base->count, plain, run,
+                         thresholds);
 }
 
 distac_status di_there_lead(di_merge_run *run, bool counts, const di_merge_model *each, int64_t *lead) {
@@ -165,8 +167,9 @@ static distac_status merge_whole(di_merge_run *run, int64_t entry, distac_tensor
     di_progress(run->context, "merging", entry, run->base->count);
     distac_status status = run->merge->method->tensor_there(run, entry, &d);
     if (status == DISTAC_OK)
-        status = run->context->device->merges->blend(run->context, d->numel, run->factors[entry], d->dtype, d->data, 0, 0,
-                                                     NULL, DISTAC_F32, result->data, run->there->words + BAD);
+        status = run->context->device->merges->blend(run->context, d->numel, run->factors[entry], d->dtype,
+                                                     d->data, 0, 0, NULL, DISTAC_F32, result->data,
+                                                     run->there->words + BAD);
     distac_tensor_release(d);
     return status == DISTAC_ENOMEM ? di_run_no_room(run, entry) : status;
 }

@@ -16,14 +16,15 @@ distac_status di_there_delta(const distac_merge *merge, const char *function, in
 /* For methods, in a run whose task vectors lie there (run->there). */
 /* As di_select. */
 distac_status di_there_select(di_merge_run *run, int64_t rank, double *thresholds);
-/* Elements with positive votes less those with negative ones, by a rule's `counts` and each model's weight and least. */
+/* Elements with positive votes less those with negative ones, by a rule's
+ * `counts` and each model's weight and least. */
 distac_status di_there_lead(di_merge_run *run, bool counts, const di_merge_model *each, int64_t *lead);
 /* A task vector's tensor, dense. */
 const distac_tensor *di_there_tensor(const di_merge_run *run, int32_t t, int64_t entry);
 
 /* ---- there_rank.c ---- */
-/* The rank-th largest magnitude of each of `models` vectors on the device; rank >= 1. They lie in parts: part(arg, i,
- * rule) gives the length of part i and fills in the rule's taus and dtype. wide: one of them is F64. */
+/* The rank-th largest magnitude of each of `models` vectors on the device; rank >= 1. They lie in parts: part(arg,
+ * i, rule) gives the length of part i and fills in the rule's taus and dtype. wide: one of them is F64. */
 typedef int64_t (*di_there_part)(const void *arg, int64_t i, di_merge_rule *rule);
 distac_status di_there_rank(distac_context *context, int32_t models, int64_t rank, bool wide, int64_t parts,
                             di_there_part part, const void *arg, double *thresholds);

@@ -1,6 +1,7 @@
-/* there_rank.c: the exact rank-th largest magnitude of vectors on a device: their bits as doubles are counted digit by
- * digit from the top, each look among what matches the digits known so far. Three looks where all is float, whose last
- * 29 bits are zero, else six; a look reads everything once and moves some kilobytes per model between host and device. */
+/* there_rank.c: the exact rank-th largest magnitude of vectors on a device: their bits as doubles are
+ * counted digit by digit from the top, each look among what matches the digits known so far. Three
+ * looks where all is float, whose last 29 bits are zero, else six; a look reads everything once and
+ * moves some kilobytes per model between host and device. */
 #include "there.h"
 #include "../backend/backend.h"
 #include <stdlib.h>
@@ -29,7 +30,8 @@ static void advance(ranking *r, int32_t bits) {
     }
 }
 
-static distac_status look(ranking *r, int32_t shift, int32_t bits, int64_t parts, di_there_part part, const void *arg) {
+static distac_status look(ranking *r, int32_t shift, int32_t bits, int64_t parts, di_there_part part,
+                          const void *arg) {
     const di_device *device = r->context->device;
     DI_TRY(device->upload(r->context, r->there_prefixes, r->prefixes, prefix_bytes(r->models)));
     DI_TRY(device->zero(r->context, r->there_counts, count_bytes(r->models)));
@@ -51,7 +53,8 @@ distac_status di_there_rank(distac_context *context, int32_t models, int64_t ran
     r.ranks = di_new((size_t)models * sizeof *r.ranks);
     r.prefixes = di_new(prefixes);
     r.counts = di_new(count_bytes(models));
-    distac_status status = r.ranks && r.prefixes && r.counts ? device->alloc(context, bytes, &there) : DISTAC_ENOMEM;
+    distac_status status = r.ranks && r.prefixes && r.counts ? DISTAC_OK : DISTAC_ENOMEM;
+    if (status == DISTAC_OK) status = device->alloc(context, bytes, &there);
     r.there_prefixes = there;
     r.there_counts = (uint64_t *)there + (there ? models : 0);
     for (int32_t t = 0; status == DISTAC_OK && t < models; t++) r.ranks[t] = rank;

@@ -168,7 +168,8 @@ distac_status di_ties_open(di_merge_run *run, const di_ties_desc *desc, di_ties 
     DI_TRY(find_global(run, desc, ties));
     ties->fast = di_ties_is_fast(ties, run);
     if (desc->dialect == DI_TIES_DISTAC || run->models == 1) return DISTAC_OK; /* one model's votes are its own */
-    if (!desc->late || !ties->fast || run->there) return elect_majority(run, ties, desc->dialect == DI_TIES_AUTHORS);
+    if (!desc->late || !ties->fast || run->there)
+        return elect_majority(run, ties, desc->dialect == DI_TIES_AUTHORS);
     ties->election.tie = 0;
     ties->open = true;
     return di_run_marks(run, &ties->tied);

@@ -84,7 +84,8 @@ static distac_status widen_models(job *j) {
         const distac_tensor *tau = di_there_tensor(j->run, t, j->entry);
         int64_t first, count;
         DI_TRY(distac_tensor_nonfinite(tau, &first, &count));
-        if (count) return di_fail_at(DISTAC_ENUMERIC, j->run->function, "task vector %d is not finite", (int)t + 1);
+        if (count)
+            return di_fail_at(DISTAC_ENUMERIC, j->run->function, "task vector %d is not finite", (int)t + 1);
         DI_TRY(distac_tensor_cast(tau, DISTAC_F64, &j->matrices[t]));
     }
     return DISTAC_OK;
