@@ -101,7 +101,10 @@ static void scale_axes(page *p)
             widen(line->y[k] + band, plot->log_y, &y_low, &y_high);
         }
     for (int32_t i = 0; i < plot->bar_count; i++)
-        for (int32_t k = 0; k < plot->bars[i].count; k++) widen(plot->bars[i].y[k], plot->log_y, &y_low, &y_high);
+        for (int32_t k = 0; k < plot->bars[i].count; k++) {
+            double value = plot->bars[i].y[k];
+            widen(plot->log_y ? value : value * 1.04, plot->log_y, &y_low, &y_high); /* room for its number */
+        }
     if (plot->bar_count && !plot->log_y) widen(0.0, false, &y_low, &y_high); /* bars stand on zero */
     for (int32_t i = 0; i < plot->level_count; i++) widen(plot->levels[i].y, plot->log_y, &y_low, &y_high);
     if (!isfinite(y_low)) y_low = plot->log_y ? 0.1 : 0.0, y_high = 1.0;
@@ -167,8 +170,9 @@ static void draw_bars(page *p)
             snprintf(label, sizeof label, fabs(value) >= 10.0 ? "%.1f" : "%.2f", value);
             di_plain_point(label);
             pen->cairo->set_font_size(pen->cr, 11.0);
-            grey(pen, 0.25);
-            text_at(pen, label, x + width / 2.0, y + (value < 0.0 ? 9.0 : -8.0), 0.5);
+            bool inside = value >= 0.0 && y - 15.0 < p->top && y + 18.0 < floor_y; /* not across the frame */
+            grey(pen, inside ? 0.05 : 0.25);
+            text_at(pen, label, x + width / 2.0, y + (value < 0.0 || inside ? 9.0 : -8.0), 0.5);
         }
 }
 

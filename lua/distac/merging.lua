@@ -123,13 +123,15 @@ local function compute(run, values, set, method, points, key, what)
     local distac = engine()
     local begun = distac.clock()
     local base = run.suite:base()
+    collectgarbage() -- the last merge's direction and models: a collector does not know how large they are
+    collectgarbage()
     local delta, notes = method.delta(base, task_vectors(run, set), input_of(run, values, method, key, what))
     run.evaluator.loaded = nil
     run.evaluator.vit = run.evaluator.vit or run.suite:model():clone()
     local load, release = nil, function() end
     if #points > 1 then load, release = former(run.evaluator.vit, base, delta) end
     local found = choose(run, points, load, what)
-    release() -- at once: a collector does not know how large they are
+    release()
     local lambda = points[found.best]
     local merged = merged_of(base, lambda, delta)
     local result = { lambda = lambda, accuracy = {}, entropy = {}, ece = {}, curve = curve_of(points, found),

@@ -125,7 +125,8 @@ end
 -- Largest need of tensors at once: a training step with what is held beside it, or the task vectors of a merge.
 local function memory_peak(run, model, out)
     local numel = 4 * model:params():numel()
-    local peak = #out.merges > 0 and (#run.tasks + 4) * numel + model:workspace(128, false)
+    -- Beside the task vectors of a merge: base, direction, both once more where lambda is searched, the model.
+    local peak = #out.merges > 0 and (#run.tasks + 5) * numel + model:workspace(128, false)
         or 2 * numel + model:workspace(128, false)
     for _, task in ipairs(out.tasks) do
         peak = math.max(peak, task.source.memory or 0)

@@ -158,17 +158,18 @@ local function merge_section(results, out)
         .. "over the single-task model's accuracy. λ was chosen on validation data; test data was read once."
         .. (results.mtl and " MTL: one model trained on all tasks, a batch of each in turn." or "") .. "\n"
     out[#out + 1] = markdown_table(head, body) .. "\n"
-    local own = {}
+    local own, other = {}, false -- the same figures again where all tasks are conditioned
     for _, row in ipairs(rows) do
         local line, any = { row.title }, false
         for _, col in ipairs(cols) do
             local merge = row[col[1]]
             any = any or (merge and merge.distilled_accuracy ~= nil)
+            other = other or (merge and merge.distilled_accuracy ~= merge.mean_accuracy)
             line[#line + 1] = percent(merge and merge.distilled_accuracy)
         end
         if any then own[#own + 1] = line end
     end
-    if #own > 0 then
+    if #own > 0 and other then
         local names = { "Method" }
         for _, col in ipairs(cols) do names[#names + 1] = col[2] end
         out[#out + 1] = "Accuracy in % on the conditioned tasks alone:\n"

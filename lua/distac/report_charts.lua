@@ -180,7 +180,7 @@ local function reliability_chart(results)
     local function add(label, part)
         if not part then return end
         local x, y = pooled(results, part)
-        if #x > 1 then
+        if #x > 0 then
             any = true
             p:line { label = label, x = x, y = y, style = "points" }
         end

@@ -143,7 +143,9 @@ local function tidy(run)
 end
 
 local function keep(run, stage, model, result)
-    result.norm = (model - base_of(run)):norm()
+    local tau = model - base_of(run)
+    result.norm = tau:norm()
+    engine().release(tau) -- as large as the model
     result = run.store:put(stage.key, stage.desc, result, model,
         { distac = json.encode(stage.desc), engine = engine().version })
     return result
@@ -197,7 +199,9 @@ end
 local function recorder(run, task, source_norm, teacher_accuracy, start_norm)
     return function(step, loss, student)
         local distac, ds = engine(), run.suite:dataset(task, "validation")
-        local norm = (student:checkpoint() - base_of(run)):norm()
+        local tau = student:checkpoint() - base_of(run)
+        local norm = tau:norm()
+        distac.release(tau)
         local point = { step = step, loss = loss or json.null,
                         norm_ratio = start_norm > 0 and norm / start_norm or 0,
                         source_norm_ratio = source_norm > 0 and norm / source_norm or 0 }
@@ -352,6 +356,7 @@ function runner.once(run, values, folder)
         for _, method in ipairs(settings.merges(values, run.recipe)) do
             table.insert(result.merges, merging.one(run, values, set, method, folder, #sets))
         end
+        set.taus = nil -- the next set has as many of its own
     end
     result.timing = run.timing
     result.models = each(run.tasks, function(task)

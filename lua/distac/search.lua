@@ -33,6 +33,7 @@ end
 -- How many images of a task are answered at once: nearly the same work for each, little left over at the end.
 local function chunk_size(task, options)
     if options.chunk then return options.chunk end
+    if task.count < 64 then return math.max(1, task.count) end
     local best, waste
     for _, size in ipairs { 64, 80, 96, 112, 128 } do
         local left = math.ceil(task.count / size) * size - task.count

@@ -70,6 +70,7 @@ local function drive(job)
         job.progress:update(k + 1)
         if k + 1 < job.steps and distac.clock() - saved >= pause then save(k + 1) end
     end
+    job.progress.training = nil -- it would hold the job's models and moments while others are made
     return curve, loss, seconds + distac.clock() - begun
 end
 

@@ -213,7 +213,7 @@ function Suite:about()
     local distac, lines, data, bytes = engine(), {}, { tasks = {} }, 0
     local function line(...) lines[#lines + 1] = string.format(...) end
     local config, ck = self:vit():config(), self:checkpoint()
-    local known, layout = pcall(function() return ck:layout() end)
+    local known, layout = pcall(function() return distac.load(self.options.model, { layout = "file" }):layout() end)
     layout = known and layout or nil
     line("base: %s%s, ViT %dx%d, patch %d, width %d, %d layers, %s%s", self.options.model,
         layout and " (" .. layout .. ")" or "", config.image, config.image, config.patch, config.width,

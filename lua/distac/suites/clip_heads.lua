@@ -63,6 +63,7 @@ function heads.tokenizer_path(suite)
     if suite.options.tokenizer then return suite.options.tokenizer end
     local fs, model = engine().fs, suite.options.model
     local folder = fs.kind(model) == "folder" and model or model:match("^(.*)/[^/]*$") or "."
+    folder = folder:gsub("(.)/+$", "%1")
     if fs.kind(folder .. "/vocab.json") == "file" then return folder end
     for _, name in ipairs { "bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt" } do
         if fs.kind(folder .. "/" .. name) == "file" then return folder .. "/" .. name end
