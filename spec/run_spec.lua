@@ -49,6 +49,25 @@ describe("run", function()
         assert.is_nil(text:find("RATE of 4", 1, true))
     end)
 
+    it("keeps nothing of its trainings while it merges", function()
+        local log, look = root .. "/held", [[
+            local merging = require "distac.merging"
+            local one = merging.one
+            function merging.one(run, values, set, ...)
+                io.stderr:write("HELD " .. tostring(run.progress.training) .. "\n") -- models, moments
+                return one(run, values, set, ...)
+            end
+        ]]
+        os.execute("cd " .. root .. " && " .. tiny.command({ "run", "tiny.lua", "--out", "runs/held",
+            "--set", "finetune.steps=2", "--set", "condition.steps=2" }, nil, look) .. " >" .. log .. " 2>&1")
+        local text, lines = tiny.read(log), 0
+        for line in text:gmatch "HELD [^\n]*" do
+            assert.equal("HELD nil", line)
+            lines = lines + 1
+        end
+        assert.is_true(lines > 1, text)
+    end)
+
     it("writes the documented results, report, charts and models", function()
         local status, out, err = run { "run", "tiny.lua", "--json" }
         assert.equal(0, status, err)

@@ -68,6 +68,20 @@ describe("lambda search", function()
         assert.is_true(looked < 0.95 * all)
     end)
 
+    it("asks for no more images at once than there are", function()
+        for _, count in ipairs { 1, 10, 63, 64, 300 } do
+            search.run {
+                points = { 0, 1 }, tasks = { { name = "a", count = count, reference = 1 } }, load = function() end,
+                correct = function(_, samples, size)
+                    assert.is_true(#samples <= size and size <= math.max(count, 64) and (count >= 64 or size == count))
+                    local out = {}
+                    for i = 1, #samples do out[i] = true end
+                    return out
+                end,
+            }
+        end
+    end)
+
     it("takes the smallest lambda where all are equal", function()
         local found = search.run {
             points = { 0, 0.5, 1 }, tasks = { { name = "a", count = 10, reference = 1 } }, load = function() end,

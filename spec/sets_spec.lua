@@ -234,6 +234,35 @@ describe("distac data", function()
         assert.truthy(text:find("no image of 45 classes", 1, true))
     end)
 
+    it("tells a class that only training lacks, and the folder that was meant", function()
+        local root = helper.path "meant"
+        for _, split in ipairs { "train", "val", "test" } do
+            for _, name in ipairs { "SeaLake", "AnnualCrop" } do
+                if split ~= "train" or name ~= "SeaLake" then
+                    save(root .. "/all/EuroSAT_splits/" .. split .. "/" .. name .. "/" .. name .. "_1.png", 1)
+                end
+            end
+        end
+        local text, rc = sh(program .. " data check " .. root .. "/all")
+        assert.equal("1", rc)
+        assert.truthy(text:find("train: no image of 9 classes: forest, brush", 1, true))
+        assert.truthy(text:find("test: no image of 8 classes: forest, brush", 1, true))
+        -- one folder too high, one too low
+        text = sh(program .. " data check " .. root)
+        assert.truthy(text:find("the data sets are in '" .. root .. "/all'", 1, true))
+        text = sh(program .. " data check " .. root .. "/all/EuroSAT_splits/train")
+        assert.is_nil(text:find("the data sets are in", 1, true))
+        text = sh(program .. " data check " .. root .. "/all/EuroSAT_splits")
+        assert.truthy(text:find("eurosat +train 1/"))
+        assert.truthy(text:find("dtd +absent"))
+        assert.truthy(text:find("resisc45 +absent"))
+        assert.truthy(text:find("sun397 +absent"))
+        distac.fs.make(root .. "/nothing")
+        text, rc = sh(program .. " data check " .. root .. "/nothing")
+        assert.equal("1", rc)
+        assert.truthy(text:find("nothing' holds none of stanford_cars, dtd", 1, true))
+    end)
+
     it("checks any folder of class folders", function()
         local text, rc = sh(program .. " data check " .. ROOT .. "/EuroSAT_splits --set mnist")
         assert.equal("1", rc)
@@ -243,11 +272,13 @@ describe("distac data", function()
         save(root .. "/y/2.png", 1)
         text, rc = sh(program .. " data check " .. root)
         assert.equal("0", rc)
-        assert.truthy(text:find("all 2  ok", 1, true))
+        assert.truthy(text:find("all 2  2 classes  ok", 1, true))
         distac.fs.write(root .. "/y/3.png", "x")
         text, rc = sh(program .. " data check " .. root)
         assert.equal("1", rc)
-        assert.truthy(text:find("y/3.png", 1, true))
+        assert.truthy(text:find("1 unreadable file\n    unreadable: " .. root .. "/y/3.png", 1, true))
+        text = sh(program .. " data check " .. root .. "/x")
+        assert.truthy(text:find("all 1  no class folders: images without labels  ok", 1, true))
     end)
 
     it("makes a split for EuroSAT", function()

@@ -96,9 +96,15 @@ static distac_status from_folders(distac_context *context, const char *const par
         if (!part[p]) continue;
         DI_TRY(di_subfolders(part[p], &found));
         distac_status status = DISTAC_OK;
-        for (int64_t i = 0; i < distac_strings_count(found) && status == DISTAC_OK; i++)
-            if (!is_there(r->classes, distac_strings_get(found, i)))
-                status = di_strings_add(r->classes, distac_strings_get(found, i));
+        for (int64_t i = 0; i < distac_strings_count(found) && status == DISTAC_OK; i++) {
+            const char *name = distac_strings_get(found, i);
+            if (name[0] < 'a' || name[0] > 'z' || name[1] != '_') /* a root of other sets has train/, too */
+                status = di_fail_at(DISTAC_EFORMAT, "distac_dataset_task",
+                                    "%s: '%s' is no class folder of SUN397: those are named like a_abbey", part[p],
+                                    name);
+            else if (!is_there(r->classes, name))
+                status = di_strings_add(r->classes, name);
+        }
         distac_strings_release(found);
         DI_TRY(status);
     }

@@ -131,7 +131,7 @@ local function resolve(self, state, sets, map)
     local labels = {}
     for _, entry in ipairs(sets or {}) do labels[entry.path] = entry.label end
     local list = check.collector(self.file, map, labels)
-    self.map = map
+    self.map, self.labels = map, labels
     local raw = self.raw
     local values
     if schema.is_poison(raw) then
@@ -214,8 +214,10 @@ function recipe.new(value)
     return self
 end
 
--- FILE:LINE of a key, for mistakes that only a run can find.
+-- FILE:LINE of a key, or the --set that gave it: for mistakes that only a run can find.
 function Recipe.place(self, path)
+    local label = self.labels and check.given(self.labels, path)
+    if label then return label end
     return string.format("%s:%d", self.file, source.line(self.map, path) or 1)
 end
 

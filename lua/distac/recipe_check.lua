@@ -78,14 +78,20 @@ end
 
 -- Checking --------------------------------------------------------------------------------------------
 
+-- The command line's word that gave this key or a table around it, nil if none did.
+function check.given(sets, path)
+    for set_path, label in pairs(sets or {}) do
+        if path == set_path or path:sub(1, #set_path + 1):find("^[%.%[]", #set_path + 1)
+            and path:sub(1, #set_path) == set_path then return label end
+    end
+end
+
 -- Collects messages; sets = { path -> "--set ..." } tells which values came from the command line.
 function check.collector(file, map, sets)
     local list = { seen = {} }
     local function where(path)
-        for set_path, label in pairs(sets or {}) do
-            if path == set_path or path:sub(1, #set_path + 1):find("^[%.%[]", #set_path + 1)
-                and path:sub(1, #set_path) == set_path then return label end
-        end
+        local label = check.given(sets, path)
+        if label then return label end
         local line = source.line(map, path) or map.call
         return file .. ":" .. json.number(line and line > 0 and line or 1)
     end

@@ -143,6 +143,7 @@ local function tidy(run)
 end
 
 local function keep(run, stage, model, result)
+    tidy(run) -- gradients and moments of the training that has ended
     local tau = model - base_of(run)
     result.norm = tau:norm()
     engine().release(tau) -- as large as the model
@@ -195,13 +196,27 @@ local function make_joint(run, values)
              steps = stage.settings.steps }
 end
 
+-- The norm of a model's task vector, tensor by tensor: beside a training there is no room for the whole of it.
+local function distance(model, base)
+    local raw, distac = require "distac.raw", engine()
+    local weights, sum = raw.vit_checkpoint(model, 0), 0
+    for i = 1, raw.checkpoint_count(weights) do
+        local name = raw.checkpoint_name(weights, i - 1)
+        local tau = weights[name] - base[name]
+        local norm = tau:norm()
+        sum = sum + norm:item() ^ 2
+        distac.release(norm)
+        distac.release(tau)
+    end
+    distac.release(weights)
+    return math.sqrt(sum)
+end
+
 -- A point of the distillation curves: what the student does on validation data.
 local function recorder(run, task, source_norm, teacher_accuracy, start_norm)
     return function(step, loss, student)
         local distac, ds = engine(), run.suite:dataset(task, "validation")
-        local tau = student:checkpoint() - base_of(run)
-        local norm = tau:norm()
-        distac.release(tau)
+        local norm = distance(student, base_of(run))
         local point = { step = step, loss = loss or json.null,
                         norm_ratio = start_norm > 0 and norm / start_norm or 0,
                         source_norm_ratio = source_norm > 0 and norm / source_norm or 0 }

@@ -54,6 +54,9 @@ local function nothing_at(path, what)
     local folder, name = path:match "^(.*/)([^/]+)/*$"
     local names = {}
     if fs().kind(folder or ".") == "folder" then names = fs().list(folder or ".") end
+    for _, there in ipairs(names) do
+        if there == (name or path) then return "'" .. path .. "' is a link to nothing" end
+    end
     local near = require "distac.nearest"(name or path, names)
     return "there is no " .. what .. " '" .. path .. "'"
         .. (near and "; did you mean '" .. (folder or "") .. near .. "'?" or "")
@@ -86,7 +89,14 @@ end
 function common.weights(path, what)
     if common.is_model_folder(path) then return path end
     if fs().kind(path) == "folder" then
-        usage(what .. ": the folder '" .. path .. "' holds no config.json: it is no model's folder")
+        local by_itself
+        for _, name in ipairs(fs().list(path)) do
+            local kind = name:match "%.(%a+)$"
+            if kind == "safetensors" or kind == "bin" or kind == "pt" then by_itself = by_itself or name end
+        end
+        usage(what .. ": the folder '" .. path .. "' holds no config.json: it is no model's folder"
+            .. (by_itself and "; '" .. path:gsub("(.)/+$", "%1") .. "/" .. by_itself .. "' can be given by itself"
+                or ""))
     end
     return common.file(path, what)
 end

@@ -7,7 +7,11 @@ local SPLITS = { "train", "validation", "test" }
 
 local function engine() return require "distac" end
 
-local function text_of(err) return type(err) == "table" and err.message or tostring(err) end
+-- What went wrong, without the function that noticed it.
+local function text_of(err)
+    local text = type(err) == "table" and err.message or tostring(err)
+    return (text:gsub("^distac_[%l_]+: ", ""):gsub("^verify: ", ""):gsub("^open: ", ""))
+end
 
 -- Names of the classes of which `counts` (by class number from 0) has no image.
 local function without_images(ds, counts)
@@ -37,7 +41,7 @@ end
 local function read_files(entry, ds, decode)
     local bad, n = ds:verify { decode = decode, most = math.max(0, 10 - #entry.unreadable_files) }
     entry.unreadable = entry.unreadable + n
-    for _, what in ipairs(bad) do entry.unreadable_files[#entry.unreadable_files + 1] = what end
+    for _, what in ipairs(bad) do entry.unreadable_files[#entry.unreadable_files + 1] = text_of(what) end
 end
 
 local function new_entry(name)
@@ -46,7 +50,9 @@ local function new_entry(name)
 end
 
 local function finish(entry)
-    if entry.unreadable > 0 then problem(entry, "%.0f unreadable files", entry.unreadable) end
+    if entry.unreadable > 0 then
+        problem(entry, "%.0f unreadable file%s", entry.unreadable, entry.unreadable == 1 and "" or "s")
+    end
     if #entry.problems > 0 then entry.state = "wrong" end
     return entry
 end
@@ -54,14 +60,14 @@ end
 -- One of the eight tasks below root.
 local function check_task(root, name, decode)
     local entry, info, absent = new_entry(name), engine().dataset.task_info(name), 0
-    local seen, counts, classes = {}, { fit = {}, test = {} }, nil
+    local counts, classes, elsewhere = {}, nil, 0
     for _, split in ipairs(SPLITS) do
         local part = { expected = info[split], found = 0 }
         entry.splits[split] = part
         local ok, ds = pcall(engine().dataset.task, root, name, split, { size = 32 })
         if ok then
-            part.found, seen[split], classes = ds:size(), true, ds
-            count_labels(ds, split == "test" and counts.test or counts.fit)
+            part.found, classes = ds:size(), ds
+            counts[split] = count_labels(ds, {})
             if part.found ~= part.expected then
                 problem(entry, "%s: %.0f images, published are %.0f", split, part.found, part.expected)
             end
@@ -72,22 +78,25 @@ local function check_task(root, name, decode)
             problem(entry, "%s: not there", split)
         else
             problem(entry, "%s: %s", split, text_of(ds))
+            -- Folders of another set, unpacked without a folder of its own.
+            local what = text_of(ds)
+            local at = what:match "^(.*)/%l+: '.*' is none of the" or what:match "^(.*)/%l+: '.*' is no class folder"
+            if at and at == root:gsub("(.)/+$", "%1") then elsewhere = elsewhere + 1 end
         end
     end
-    if absent == #SPLITS then
+    if absent + elsewhere == #SPLITS then
         entry.state, entry.problems = "absent", json.array {}
         return entry
     end
     if classes and classes:classes() ~= info.classes then
         problem(entry, "%.0f classes, published are %.0f", classes:classes(), info.classes)
     end
-    for part, split in pairs { fit = "train", test = "test" } do
-        if seen[split] then
-            entry.missing[split] = without_images(classes, counts[part])
-            if #entry.missing[split] > 0 then
-                problem(entry, "%s: no image of %.0f classes: %s", split, #entry.missing[split],
-                    shown(entry.missing[split]))
-            end
+    for _, split in ipairs { "train", "test" } do
+        local missing = counts[split] and without_images(classes, counts[split])
+        entry.missing[split] = missing
+        if missing and #missing > 0 then
+            problem(entry, "%s: no image of %.0f class%s: %s", split, #missing, #missing == 1 and "" or "es",
+                shown(missing))
         end
     end
     table.sort(entry.problems)
@@ -111,6 +120,7 @@ local function check_folder(root, decode)
         else
             entry.splits[pair[2]] = { found = ds:size() }
             entry.classes = math.max(entry.classes or 0, ds:classes())
+            entry.flat = entry.flat or not ds:labelled()
             read_files(entry, ds, decode)
             local here = table.concat(ds:class_names(), "\n")
             if names and here ~= names then
@@ -132,6 +142,11 @@ local function describe(entry)
         end
     end
     if entry.state == "absent" then cells = { cells[1] } end
+    if entry.flat then
+        cells[#cells + 1] = "no class folders: images without labels"
+    elseif entry.classes then
+        cells[#cells + 1] = string.format("%.0f class%s", entry.classes, entry.classes == 1 and "" or "es")
+    end
     cells[#cells + 1] = entry.state
     local lines = { table.concat(cells, "  ") }
     for _, what in ipairs(entry.problems) do lines[#lines + 1] = "    " .. what end
@@ -155,7 +170,16 @@ local function check(o)
         ok = ok and entry.state ~= "wrong"
         lines[i] = describe(entry)
     end
-    if not found and list[1].state == "absent" then ok = false end
+    if not found then
+        local roots = require "distac.roots"
+        local near = roots.near(root)
+        if list[1].state == "absent" then ok = false end
+        if near then
+            lines[#lines + 1] = "the data sets are in '" .. near .. "': distac data check " .. near
+        elseif not ok and not o.set then
+            lines[#lines + 1] = "'" .. root .. "' holds none of " .. table.concat(roots.names, ", ")
+        end
+    end
     return { path = root, ok = ok, sets = list }, table.concat(lines, "\n"), ok and 0 or 1
 end
 

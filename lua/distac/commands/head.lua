@@ -16,6 +16,28 @@ local function lines_of(path, option)
     return list
 end
 
+-- What to say of class names that stand in a file twice: their rows of the head are the same.
+local function twice(names)
+    local at, notes = {}, {}
+    for i, name in ipairs(names or {}) do
+        if at[name] then
+            notes[#notes + 1] = string.format("note: '%s' is class %.0f and class %.0f: the first always wins", name,
+                at[name], i)
+        end
+        at[name] = at[name] or i
+    end
+    return notes
+end
+
+-- The text tower; what is wrong with it is told with its file.
+local function tower(model, options)
+    local distac = require "distac"
+    local ok, text = pcall(function() return distac.text(distac.load(model), options) end)
+    if ok then return text end
+    if type(text) ~= "table" or text.code == "ECANCELED" or text.message:find(model, 1, true) then error(text, 0) end
+    require("distac.error").raise(text.code, "%s: %s", model, (text.message:gsub("^distac_[%l_]+: ", "")))
+end
+
 -- The vocabulary as given, or beside the model.
 local function vocabulary(o, model)
     local fs = require("distac").fs
@@ -67,16 +89,17 @@ commands.head = {
         local inputs = { tokenizer, o.classes, o.templates }
         for _, file in ipairs(distac.fs.model_files(model)) do inputs[#inputs + 1] = file end
         local out = common.output(o, inputs)
-        local text = distac.text(distac.load(model), { activation = o.activation, heads = o.text_heads })
+        local text = tower(model, { activation = o.activation, heads = o.text_heads })
         local head = distac.zero_shot_head { text = text, tokenizer = tokenizer, dataset = o.dataset,
             classes = classes, templates = templates }
         head:save(out)
-        local metadata = head:metadata()
+        local metadata, notes = head:metadata(), twice(classes)
+        table.insert(notes, 1, string.format("%s: %.0f classes over %.0f features, logit scale %s", out,
+            head:classes(), text:config().dim, metadata["head.logit_scale"]))
         return {
             output = out, classes = head:classes(), dim = text:config().dim, hash = metadata["head.hash"],
             logit_scale = tonumber(metadata["head.logit_scale"]),
-        }, string.format("%s: %.0f classes over %.0f features, logit scale %s", out, head:classes(),
-            text:config().dim, metadata["head.logit_scale"])
+        }, table.concat(notes, "\n")
     end,
 }
 

@@ -179,8 +179,11 @@ end
 function Suite:check(report)
     local ok, err = pcall(self.vit, self)
     if not ok then
-        report("data.model", message_of(err) .. (message_of(err):find("activation", 1, true)
-            and " (--set data.activation=quick_gelu or gelu)" or ""))
+        local what = message_of(err):gsub("^distac_[%l_]+: ", ""):gsub("^open: ", "")
+        if not what:find(self.options.model, 1, true) then what = self.options.model .. ": " .. what end
+        report("data.model", what .. (what:find("activation", 1, true)
+            and " (--set data.activation=quick_gelu or gelu)"
+            or what:find("heads is", 1, true) and " (--set data.attention_heads=N)" or ""))
         return
     end
     local config = self:vit():config()
@@ -194,7 +197,9 @@ function Suite:check(report)
         for _, split in ipairs(splits) do
             local good, ds = pcall(self.listed, self, task, split)
             if not good then
-                report("data.root", message_of(ds) .. " (distac data check " .. self.options.root .. ")")
+                local near = require("distac.roots").near(self.options.root)
+                report("data.root", message_of(ds):gsub("^distac_[%l_]+: ", "") .. (near and "; the data sets are in '"
+                    .. near .. "'" or " (distac data check " .. self.options.root .. ")"))
                 break
             end
             counts[split], counts.classes = ds:size(), ds:classes()
