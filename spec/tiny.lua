@@ -103,7 +103,9 @@ function tiny.command(words, prefix, prelude)
     local list = {}
     for i, word in ipairs(words) do list[i] = quote(word) end
     local program = os.getenv "DISTAC_TEST_PROGRAM" -- where there is no interpreter
-    if program and not prelude then return (prefix or "") .. " " .. quote(program) .. " " .. table.concat(list, " ") end
+    if program and not prelude then
+        return (prefix or "") .. " " .. quote(program) .. " " .. table.concat(list, " ")
+    end
     return string.format("%s env LUA_PATH=%s LUA_CPATH=%s %s -e %s dummy %s", prefix or "", quote(package.path),
         quote(package.cpath), runtime, quote((prelude or "") .. ' arg[0] = "distac" ' ..
             'os.exit(require("distac.cli").main(arg))'), table.concat(list, " "))

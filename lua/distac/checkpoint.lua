@@ -217,7 +217,8 @@ local function set_metadata(ck, metadata, fname)
     end
 end
 
--- distac.checkpoint{ name = tensor, ... } [, metadata]
+-- distac.checkpoint(tensors [, metadata]): a checkpoint in memory of { name = tensor, ... }, with texts by key as
+-- metadata.
 function M.checkpoint(tensors, metadata, fname)
     fname = fname or "distac.checkpoint"
     check.table(fname, "tensors", tensors)

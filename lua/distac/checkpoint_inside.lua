@@ -15,8 +15,8 @@ function methods.names(ck)
     return names
 end
 
--- The same with its float tensors on a device, "cuda", or in host memory, "cpu". What is added up and merged of such
--- checkpoints is computed on the device, and lies there.
+-- The same with its float tensors on a device, "cuda", or in host memory, "cpu". What is added up and merged of
+-- such checkpoints is computed on the device, and lies there.
 function methods.to(ck, device)
     local fname = "Checkpoint:to"
     check.string(fname, "device", device)

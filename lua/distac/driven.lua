@@ -97,19 +97,12 @@ end
 
 -- The parameters, defaults included.
 function Operator.params(op)
-    local copy = {}
-    for key, v in pairs(op.values) do
-        copy[key] = v
-    end
-    return copy
+    return methods.copy(op.values)
 end
 
 function Operator.with(op, changes)
     check.table("MergeOperator:with", "parameters", changes)
-    local given = {}
-    for key, v in pairs(op.given) do
-        given[key] = v
-    end
+    local given = methods.copy(op.given)
     for key, v in pairs(changes) do
         given[key] = v
     end

@@ -87,7 +87,7 @@ end
 
 -- SHA-256 as 64 hexadecimal digits.
 M.hash = {
-    -- Of a text.
+    -- SHA-256 of a text, 64 hexadecimal digits.
     text = function(text)
         check.string("distac.hash.text", "text", text)
         return check.strings(raw.hash_text(text))[1]

@@ -10,7 +10,8 @@ local methods, meta = {}, {}
 -- What a head is made of, for those who know it; saved with it.
 local about = setmetatable({}, { __mode = "k" })
 
--- head(weight [C,D] [, { normalize = true, metadata = { key = text } }])
+-- head(weight [, { normalize = true, metadata = { key = text } }]): a classification head of a matrix [C,D], a row
+-- per class. normalize: features are brought to length 1 first, as CLIP's are.
 function M.head(weight, options)
     local fname = "distac.head"
     check.tensor(fname, "weight", weight)

@@ -59,7 +59,8 @@ end
 
 local SMOOTHING = { "number", min = 0, default = 0 }
 
--- cross_entropy{ label_smoothing = 0.1 }
+-- cross_entropy{ label_smoothing = 0 }: the mean of -log p of the label; label_smoothing spreads that share of the
+-- target over all classes.
 function M.cross_entropy(options)
     local fname = "distac.loss.cross_entropy"
     local o = smoothing(fname, check.options(fname, options, { label_smoothing = SMOOTHING }))
@@ -114,8 +115,8 @@ function KD.__tostring()
     return "Loss kd"
 end
 
--- kd{ temperature = { teacher = 1, student = 10 } }(teacher_logits, student_logits) -> value, gradient for the
--- student
+-- kd{ temperature = { teacher = 1, student = 10 } }: the distillation loss as a function (teacher_logits,
+-- student_logits) -> value, gradient for the student's logits. Each side's logits are divided by its temperature.
 function M.kd(options)
     local fname = "distac.loss.kd"
     local o = check.options(fname, options, { temperature = { "table" } })

@@ -121,11 +121,7 @@ end
 
 -- The parameters, defaults included.
 function Operator.params(op)
-    local copy = {}
-    for key, v in pairs(op.values) do
-        copy[key] = v
-    end
-    return copy
+    return methods.copy(op.values)
 end
 
 -- The same operator with other parameters: op:with{ lambda = 0.4 }.

@@ -49,6 +49,15 @@ function M.list()
     return all
 end
 
+-- The same keys and values in a table of its own.
+function M.copy(values)
+    local copy = {}
+    for key, v in pairs(values) do
+        copy[key] = v
+    end
+    return copy
+end
+
 function M.named(name)
     M.list()
     return by_name[name]

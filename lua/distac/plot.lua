@@ -7,7 +7,8 @@ local errors = require "distac.error"
 local M = {}
 local methods, meta = {}, {}
 
--- plot{ title =, x_label =, y_label =, width =, height =, log_y = }
+-- plot{ title =, x_label =, y_label =, width =, height =, log_y = }: an empty chart for lines, bars and points;
+-- save writes it as a PNG file, show draws it at the prompt.
 function M.plot(options)
     local o = check.options("distac.plot", options, {
         title = { "string" }, x_label = { "string" }, y_label = { "string" },

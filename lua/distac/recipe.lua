@@ -25,8 +25,6 @@ function recipe.mistakes(messages)
     return setmetatable({ code = "ERECIPE", messages = messages, message = text }, Mistakes)
 end
 
--- Is a value such an error?
-function recipe.is_mistakes(value) return getmetatable(value) == Mistakes end
 -- Is a value a recipe?
 function recipe.is(value) return getmetatable(value) == Recipe end
 

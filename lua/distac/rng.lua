@@ -7,7 +7,8 @@ local M = {}
 local methods, meta = {}, {}
 local texts = setmetatable({}, { __mode = "k" })
 
--- rng([seed [, stream]])
+-- rng([seed [, stream]]): a generator of random numbers; the same seed and stream give the same numbers on every
+-- machine. Without a seed: that of distac.configure.
 function M.rng(seed, stream)
     seed = seed == nil and context.seed() or check.integer("distac.rng", "seed", seed, 0)
     stream = stream == nil and 0 or check.integer("distac.rng", "stream", stream, 0)
@@ -16,7 +17,7 @@ function M.rng(seed, stream)
     return r
 end
 
--- In [0, 1).
+-- A number in [0, 1), all equally likely.
 function methods.uniform(r)
     return raw.rng_uniform(r)
 end

@@ -93,7 +93,7 @@ function Finetune.ask(step, head)
     return step
 end
 
--- Steps done.
+-- How many steps have been done.
 function Finetune.steps(step)
     return step.optimizer:steps()
 end
@@ -166,7 +166,7 @@ function KDStep.__call(step, images, options)
     return stats.loss, stats
 end
 
--- Steps done.
+-- How many steps have been done.
 function KDStep.steps(step)
     return step.optimizer:steps()
 end

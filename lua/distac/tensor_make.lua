@@ -57,7 +57,7 @@ function M.ones(...)
     return t
 end
 
--- full(shape, value [, {dtype =}])
+-- full(shape, value [, { dtype = }]): a tensor with one number in all places.
 function M.full(shape, value, options)
     check.table("distac.full", "shape", shape)
     check.number("distac.full", "value", value)
@@ -196,7 +196,8 @@ local function flatten(fname, t, depth, shape, values, path)
     end
 end
 
--- distac.tensor(nested table or number [, {dtype =}])
+-- distac.tensor(data [, { dtype = }]): a tensor of a number, a list, or lists of lists of one length; "f32" where
+-- no dtype is given. distac.tensor.zeros and so on make others.
 function M.tensor(data, options)
     local fname = "distac.tensor"
     local o = check.options(fname, options, { dtype = { "string" } })

@@ -100,7 +100,7 @@ return function(M)
     -- Tensor:exp(): the exponential.
     -- Tensor:log(): the natural logarithm.
     -- Tensor:tanh(): the hyperbolic tangent.
-    -- Tensor:sign(): -1, 0 or 1.
+    -- Tensor:sign(): -1, 0 or 1, the sign of every element.
     -- Tensor:sigmoid(): 1 / (1 + exp(-x)).
     -- Tensor:erf(): the error function.
     -- Tensor:gelu(): x times the normal distribution's share below x, by the error function.

@@ -107,7 +107,8 @@ local function merge_method(name)
     local lines = { "distac.merge." .. name .. " { ... }(base, { taskvector, ... })", "", method.text }
     for _, p in ipairs(method.params) do
         local default = type(p.default) == "number" and format.number(p.default) or tostring(p.default)
-        local range = p.choices and table.concat(p.choices, ", ") or p.max > 1e9 and "from " .. format.number(p.min)
+        local range = p.choices and table.concat(p.choices, ", ")
+            or p.max > 1e9 and "from " .. format.number(p.min)
             or format.number(p.min) .. " to " .. format.number(p.max)
         lines[#lines + 1] = string.format("  %s = %s  (%s)  %s", p.name, default, range, p.text)
     end
