@@ -1207,7 +1207,8 @@ DISTAC_API distac_status distac_vit_combine_gradient(const distac_vit *vit, cons
                                                      int32_t n_taus, distac_tensor *const *taus,
                                                      distac_tensor *out);
 /* Task vectors [n] as TIES leaves them before its mean, in place: each keeps its keep * n largest magnitudes, of
- * them what agrees with the sign of their sum (0: the sign that most elements have). Errors: ESHAPE, ENUMERIC. */
+ * them what agrees with the sign of their sum (0: the sign that most elements have). All of them in host memory, or
+ * on one device. Errors: ESHAPE, ENUMERIC, EDEVICE. */
 DISTAC_API distac_status distac_ties_vectors(int32_t n_taus, distac_tensor *const *taus, double keep);
 
 /* ---- Charts -------------------------------------------------------------------------------------- */

@@ -27,7 +27,7 @@ unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 # ---- parts: a function each; 0 done, 77 skipped (its last line says why), else failed ----
 # In the order of what is wanted most, should the time be short.
 parts="build ops numerics models b32-bf16 l14-bf16 torch-b32-bf16-compile torch-l14-bf16-compile tsvm-b32 tsvm-l14
-       b32-f32 l14-f32 torch-b32-bf16-eager torch-l14-bf16-eager torch-tsvm-b32 torch-tsvm-l14 b32-500 identity startup
+       b32-f32 l14-f32 torch-b32-bf16-eager torch-l14-bf16-eager torch-tsvm-b32 torch-tsvm-l14 merges-b32 merges-l14 b32-500 identity startup
        torch-startup specs profile-b32 profile-l14 torch-b32-f32-compile torch-l14-f32-compile torch-b32-f32-eager
        torch-l14-f32-eager torch-b32-bf16-graphs torch-b32-bf16-autotune torch-l14-bf16-autotune b32-tf32 l14-tf32
        torch-b32-tf32-compile torch-l14-tf32-compile memcheck racecheck synccheck initcheck files-b32 table"
@@ -120,7 +120,7 @@ part_specs() { # the Lua specs that look at devices, by a runner of our own
     gpu || return
     local at name code
     at=$(program distac) || { skip "the program distac is not built: it needs Lua's development files"; return; }
-    for name in device device_recipe tensor train text; do
+    for name in device device_merge device_recipe tensor train text; do
         DISTAC_TEST_DEVICE=cuda DISTAC_TEST_PROGRAM=$at DISTAC_BUILD=$build \
             within "$at" spec/bare.lua "spec/${name}_spec.lua"
         code=$?
@@ -173,6 +173,14 @@ tsvm() { # SIZE: 8 task vectors in memory
     at=$(program bench_merge_device) || { skip "bench_merge_device is not built"; return; }
     within "$at" "${GPU_SIZE:-$1}" tsvm 8 2
 }
+merges() { # SIZE: 8 task vectors that lie on the device, merged there
+    gpu || return
+    local at method
+    at=$(program bench_merge_device) || { skip "bench_merge_device is not built"; return; }
+    for method in average task_arithmetic ties consensus_ta tsvm; do
+        within "$at" "${GPU_SIZE:-$1}" $method 8 5 there || return
+    done
+}
 part_files_b32() { # 8 models of files to a file, as a process
     gpu || return
     local at before after folder=$work/b32
@@ -217,6 +225,7 @@ run_part() {
     torch-startup) peer startup ;;
     torch-tsvm-*) peer tsvm "${1##*-}" ;;
     torch-*) local q; IFS=- read -r -a q <<<"$1"; peer step "${q[1]}" "${q[2]}" "${q[3]}" "${GPU_BATCH:-128}" "${GPU_SECONDS:-10}" ;;
+    merges-*) merges "${1#merges-}" ;;
     tsvm-*) tsvm "${1#tsvm-}" ;;
     files-b32) part_files_b32 ;;
     profile-*) profile "${1#profile-}" ;;

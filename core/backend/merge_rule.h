@@ -33,4 +33,9 @@ typedef struct di_merge_rule {
  * which a look takes at most so many. */
 enum { DI_MERGE_DIGIT = 12, DI_MERGE_DIGITS = 1 << DI_MERGE_DIGIT };
 
+/* Elements first … first+count-1. */
+typedef struct di_merge_span {
+    int64_t first, count;
+} di_merge_span;
+
 #endif

@@ -22,6 +22,10 @@ typedef struct di_merges {
                             const uint64_t *prefixes, uint64_t *counts);
     /* Of the task vectors themselves what TIES leaves before its mean: by `least`, then by the sign of the sum. */
     distac_status (*cut)(distac_context *c, int64_t n, const di_merge_rule *rule);
+    /* out [models][runs]: the product of x and each vector over each run of elements, in double. out, runs and the list
+     * taus [models] are the host's. */
+    distac_status (*dots)(distac_context *c, int32_t models, const void *const *taus, int64_t n_runs,
+                          const di_merge_span *runs, int32_t dtype, const void *x, double *out);
 } di_merges;
 
 #endif

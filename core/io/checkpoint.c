@@ -283,11 +283,13 @@ distac_status distac_checkpoint_to(const distac_checkpoint *checkpoint, const ch
     DI_REQUIRE(device, "device is NULL");
     DI_REQUIRE(out, "out is NULL");
     distac_checkpoint *moved;
+    bool here = strcmp(device, "cpu") == 0;
     DI_TRY(distac_checkpoint_clone(checkpoint, &moved));
     distac_status status = DISTAC_OK;
     for (int64_t i = 0; i < moved->count && status == DISTAC_OK; i++) {
         distac_tensor *from = NULL, *to = NULL;
-        if (!di_entry_is_float(moved->entries[i])) continue;
+        const di_entry *entry = moved->entries[i];
+        if (!di_entry_is_float(entry) || (here && !(entry->tensor && entry->tensor->storage->there))) continue;
         status = distac_checkpoint_tensor(moved, i, &from);
         if (status == DISTAC_OK) status = distac_tensor_to(from, device, &to);
         if (status == DISTAC_OK) status = distac_checkpoint_set(moved, moved->entries[i]->name, to);

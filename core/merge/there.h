@@ -29,4 +29,8 @@ typedef int64_t (*di_there_part)(const void *arg, int64_t i, di_merge_rule *rule
 distac_status di_there_rank(distac_context *context, int32_t models, int64_t rank, bool wide, int64_t parts,
                             di_there_part part, const void *arg, double *thresholds);
 
+/* ---- there_vectors.c ---- */
+/* distac_ties_vectors where all of them lie on one device: `rank` magnitudes of each are kept. */
+distac_status di_there_cut(int32_t n_taus, distac_tensor *const *taus, int64_t rank);
+
 #endif

@@ -1,6 +1,6 @@
 /* ties_vectors.c: the first two steps of TIES on task vectors that lie in memory: each one keeps its largest
  * magnitudes, then only what agrees with the elected sign. What is left is merged otherwise (AdaMerging++). */
-#include "../tensor/tensor.h"
+#include "there.h"
 
 #include <math.h>
 #include <string.h>
@@ -90,7 +90,11 @@ static distac_status check(int32_t n_taus, distac_tensor *const *taus, double ke
         if (taus[0]->dtype != DISTAC_F32 && taus[0]->dtype != DISTAC_F64)
             return di_fail_at(DISTAC_EDTYPE, name, "a task vector is %s, it must be f32 or f64",
                               distac_dtype_name(taus[0]->dtype));
-        DI_TRY(di_tensor_expect(taus[t], "tau", taus[0]->dtype, 1, taus[0]->shape));
+        DI_TRY(di_tensor_expect_anywhere(taus[t], "tau", taus[0]->dtype, 1, taus[0]->shape));
+        if (taus[t]->storage->there != taus[0]->storage->there ||
+            (taus[0]->storage->there && taus[t]->context != taus[0]->context))
+            return di_fail_at(DISTAC_EDEVICE, name, "task vector 0 is on %s, %d on %s", distac_tensor_device(taus[0]),
+                              (int)t, distac_tensor_device(taus[t]));
         if (distac_tensor_readonly(taus[t])) return di_fail_at(DISTAC_ESTATE, name, "a task vector is read-only");
         DI_TRY(distac_tensor_nonfinite(taus[t], &first, &count));
         if (count > 0)
@@ -106,6 +110,7 @@ distac_status distac_ties_vectors(int32_t n_taus, distac_tensor *const *taus, do
     DI_TRY(check(n_taus, taus, keep));
     distac_context *c = taus[0]->context;
     int64_t count = taus[0]->numel, rank = (int64_t)(keep * (double)count), lead = 0;
+    if (taus[0]->storage->there) return di_there_cut(n_taus, taus, rank);
     size_t bytes = (size_t)n_taus * sizeof(double) + DIGITS * sizeof(int64_t);
     double *thresholds = di_alloc(c, bytes), sum[STEP];
     if (!thresholds) return DISTAC_ENOMEM;

@@ -78,10 +78,33 @@ distac_status distac_vit_combine(distac_vit *vit, const distac_tensor *base, int
     return status;
 }
 
+/* On a device: all products at once, as each on its own would be waited for. */
+static distac_status gradient_there(const distac_vit *vit, const distac_tensor *grads, int32_t n_taus,
+                                    distac_tensor *const *taus, distac_tensor *out) {
+    const di_merges *merges = vit->context->device->merges;
+    int64_t columns = out->shape[1], runs = vit->param_count;
+    double *values = out->data, *dots = di_new((size_t)(n_taus * runs) * sizeof *dots);
+    di_merge_span *spans = di_new((size_t)runs * sizeof *spans);
+    const void **at = di_new((size_t)n_taus * sizeof *at);
+    distac_status status = dots && spans && at ? DISTAC_OK : DISTAC_ENOMEM;
+    if (status == DISTAC_OK) {
+        for (int64_t l = 0; l < runs; l++) spans[l] = (di_merge_span){vit->params[l].offset, vit->params[l].count};
+        for (int32_t t = 0; t < n_taus; t++) at[t] = taus[t]->data;
+        status = merges->dots(vit->context, n_taus, at, runs, spans, vit->dtype, grads->data, dots);
+    }
+    for (int64_t i = 0; status == DISTAC_OK && i < n_taus * runs; i++)
+        values[i / runs * columns + (columns == 1 ? 0 : i % runs)] += dots[i];
+    free(at);
+    free(spans);
+    free(dots);
+    return status;
+}
+
 static distac_status gradient(const distac_vit *vit, const distac_tensor *grads, int32_t n_taus,
                               distac_tensor *const *taus, distac_tensor *out) {
     int64_t columns = out->shape[1], size = distac_dtype_bytes(vit->dtype);
     double *values = out->data;
+    if (vit->context->there) return gradient_there(vit, grads, n_taus, taus, out);
     for (int64_t l = 0; l < vit->param_count; l++) {
         const di_param *p = &vit->params[l];
         for (int32_t t = 0; t < n_taus; t++) {

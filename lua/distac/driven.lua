@@ -145,9 +145,11 @@ local Job = {}
 Job.__index = Job
 
 -- A task vector as one vector in the order of the model's parameters; scale(name), if given, multiplies tensors.
-function Job.flat(job, index, scale)
+-- there: it lies where the model does.
+function Job.flat(job, index, scale, there)
     local tau = job.taus[index]
-    local flat = raw.tensor_create(context.get(), job.code, { job.size })
+    local flat = there and raw.tensor_create_beside(raw.vit_params(job.vit), job.code, { job.size })
+        or raw.tensor_create(context.get(), job.code, { job.size })
     for name, view in pairs(job.vit:named(flat)) do
         local factor = scale and scale(name) or 1
         if factor ~= 0 then

@@ -183,15 +183,20 @@ local function between_models(op, taus, base)
     return checkpoint.taskvector(raw.merge_delta(rules.handle, { change }))
 end
 
--- The merged TaskVector D, before lambda. A custom operator may want the base too.
+-- The merged TaskVector D, before lambda. A custom operator may want the base too. Of task vectors that lie on a device
+-- (tau:to "cuda") D lies there, too, and most methods are computed there, elementwise ones with the host's bits.
 function Operator.delta(op, taus, base)
     local fname = "distac.merge." .. op.method
     taus_of(fname, taus)
     if base ~= nil then
         check.handle(fname, "base", base, "checkpoint")
     end
-    if op.fn then
-        return merge_own.delta(op, fname, taus, base)
+    if op.fn then -- gets host memory
+        local here = {}
+        for i, tau in ipairs(taus) do
+            here[i] = tau:to "cpu"
+        end
+        return merge_own.delta(op, fname, here, base and base:to "cpu")
     end
     if base and op.values.of == "models" then
         return between_models(op, taus, base)

@@ -8,15 +8,36 @@ local merging = {}
 
 local function engine() return require "distac" end
 
--- The task vectors of a set of models, scaled where the set says so; made once per set.
+-- The checkpoint where models are computed, if it has room there, else as it is.
+local function there(ck)
+    local device = engine().context_info().device
+    if device == "cpu" then return ck, true end
+    local moved, result = pcall(ck.to, ck, device)
+    if moved then return result, true end
+    if type(result) == "table" and result.code == "ENOMEM" then return ck, false end
+    error(result, 0)
+end
+
+-- The base, on the device once it fits there; merges are computed where it and the task vectors lie.
+local function base_of(run)
+    run.merge_base = run.merge_base or there(run.suite:base())
+    return run.merge_base
+end
+
+-- The task vectors of a set of models, scaled where the set says so; made once per set. On the device all or none.
 local function task_vectors(run, set)
     if not set.taus then
-        set.taus = {}
+        local fits, all = true, {}
         for i, task in ipairs(run.tasks) do
             local model = set.models[task]
             local tau = model.checkpoint() - run.suite:base()
-            set.taus[i] = set.scaled and model.kappa ~= 1 and model.kappa * tau or tau
+            all[i] = set.scaled and model.kappa ~= 1 and model.kappa * tau or tau
+            if fits then all[i], fits = there(all[i]) end
         end
+        if not fits then
+            for i, tau in ipairs(all) do all[i] = tau:to "cpu" end
+        end
+        set.taus = all
     end
     return set.taus
 end
@@ -122,7 +143,7 @@ end
 local function compute(run, values, set, method, points, key, what)
     local distac = engine()
     local begun = distac.clock()
-    local base = run.suite:base()
+    local base = base_of(run)
     collectgarbage() -- the last merge's direction and models: a collector does not know how large they are
     collectgarbage()
     local delta, notes = method.delta(base, task_vectors(run, set), input_of(run, values, method, key, what))
@@ -190,7 +211,7 @@ function merging.one(run, values, set, method, folder, n_sets)
     local path = folder .. "/" .. file_name(set, method, n_sets)
     write_model(run, values, key, result, path, desc.models, merged ~= nil, function()
         if merged then return merged end
-        local base = run.suite:base()
+        local base = base_of(run)
         local delta = method.delta(base, task_vectors(run, set),
             input_of(run, values, method, key, "merging " .. label))
         run.store:drop_partial(key)

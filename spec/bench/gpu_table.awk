@@ -33,6 +33,7 @@ $1 == "json" {
     sub(/^json [^ ]+ /, "")
     if (name == "startup") { opened[++starts] = get($0, "open_s"); stepped[starts] = get($0, "first_step_s") }
     if (name == "files-b32") files[get($0, "device")] = get($0, "seconds")
+    if (name ~ /^merges-/) merged[name "-" get($0, "what")] = $0
     json[name] = $0
     next
 }
@@ -95,6 +96,19 @@ END {
     }
     if (files["cuda"] != "")
         printf "\nEight ViT-B/32 of files to a file, whole process: %.2f s on the device, %.2f s on the CPU.\n", files["cuda"], files["cpu"]
+
+    print "\n## Merging 8 models on the device\n"
+    print "Task vectors and result in float32 on the device; GB/s: each of them once, in the time of the merge, however often it"
+    print "is read. Sent: moving the task vectors there, once for all merges.\n"
+    print "| model | method | ms | GB/s | sent s |"
+    print "|---|---|---|---|---|"
+    split("average task_arithmetic ties consensus_ta tsvm", methods, " ")
+    for (s = 1; s <= 2; s++) for (k = 1; k <= 5; k++) {
+        own = merged["merges-" sizes[s] "-" methods[k]]
+        seconds = get(own, "seconds")
+        printf "| %s | %s | %s | %s | %s |\n", title[sizes[s]], methods[k], fixed(seconds == "" ? "" : 1000 * seconds, 2),
+            fixed(get(own, "gb_s"), 0), fixed(get(own, "send_s"), 2)
+    }
 
     print "\n## Start-up\n"
     if (!starts) print "Not run."

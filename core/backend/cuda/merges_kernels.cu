@@ -198,3 +198,37 @@ extern "C" int di_cuda_launch_cut(int64_t n, const di_merge_rule *rule, cudaStre
     if (rule->dtype == DISTAC_F64) return DI_LAUNCH(cut<double>, di_blocks(n, THREADS), THREADS, 0, s, n, *rule);
     return DI_LAUNCH(cut<float>, di_blocks(n, THREADS), THREADS, 0, s, n, *rule);
 }
+
+/* ---- products of many vectors with one ---- */
+
+template <typename T>
+__global__ void dot_pieces(const void *const *taus, const di_merge_span *pieces, const T *x, double *parts) {
+    DI_SHARED(double, scratch, 33);
+    const di_merge_span piece = pieces[blockIdx.x];
+    const T *tau = (const T *)taus[blockIdx.y];
+    double sum = 0;
+    for (int64_t i = threadIdx.x; i < piece.count; i += THREADS)
+        sum += (double)x[piece.first + i] * (double)tau[piece.first + i];
+    sum = di_block_sum(sum, scratch);
+    if (threadIdx.x == 0) parts[(int64_t)blockIdx.y * gridDim.x + blockIdx.x] = sum;
+}
+
+__global__ void add_dots(int64_t count, const int64_t *begin, const double *parts, double *out) {
+    DI_SHARED(double, scratch, 33);
+    double sum = 0;
+    for (int64_t i = begin[blockIdx.x] + threadIdx.x; i < begin[blockIdx.x + 1]; i += THREADS)
+        sum += parts[(int64_t)blockIdx.y * count + i];
+    sum = di_block_sum(sum, scratch);
+    if (threadIdx.x == 0) out[(int64_t)blockIdx.y * gridDim.x + blockIdx.x] = sum;
+}
+
+extern "C" int di_cuda_launch_dots(int32_t models, const void *const *taus, int64_t count, const di_merge_span *pieces,
+                                   int64_t runs, const int64_t *begin, int32_t dtype, const void *x, double *parts,
+                                   double *out, cudaStream_t s) {
+    dim3 grid((unsigned)count, (unsigned)models), sums((unsigned)runs, (unsigned)models);
+    int error = count == 0 ? 0
+                : dtype == DISTAC_F64
+                    ? DI_LAUNCH(dot_pieces<double>, grid, THREADS, 0, s, taus, pieces, (const double *)x, parts)
+                    : DI_LAUNCH(dot_pieces<float>, grid, THREADS, 0, s, taus, pieces, (const float *)x, parts);
+    return error ? error : DI_LAUNCH(add_dots, sums, THREADS, 0, s, count, begin, parts, out);
+}

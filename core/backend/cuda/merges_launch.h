@@ -16,6 +16,13 @@ int di_cuda_launch_lead(int64_t n, const di_merge_rule *rule, uint64_t *lead, cu
 int di_cuda_launch_digits(int64_t n, const di_merge_rule *rule, int32_t shift, int32_t bits, const uint64_t *prefixes,
                           uint64_t *counts, cudaStream_t stream);
 int di_cuda_launch_cut(int64_t n, const di_merge_rule *rule, cudaStream_t stream);
+
+/* Products over runs, in pieces of at most DI_DOT_PIECE elements that each lie in one run. */
+enum { DI_DOT_PIECE = 8192 };
+/* parts [models][count]; out [models][runs]: of run r the pieces begin[r] … begin[r+1]-1. All the device's. */
+int di_cuda_launch_dots(int32_t models, const void *const *taus, int64_t count, const di_merge_span *pieces, int64_t runs,
+                        const int64_t *begin, int32_t dtype, const void *x, double *parts, double *out,
+                        cudaStream_t stream);
 #ifdef __cplusplus
 }
 #endif

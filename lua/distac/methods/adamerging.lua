@@ -2,7 +2,8 @@
 -- they make the merged model's predictions on unlabelled images certain (least entropy).
 --
 -- Cost of an iteration: a training step of batch*batches images for each task, two passes over all task vectors.
--- Memory: all task vectors as vectors, model, base and gradient, and the workspace of that training step.
+-- Memory: all task vectors as vectors, model, base and gradient, and the workspace of that training step; all of it on the
+-- device where the model is there.
 local raw = require "distac.raw"
 local check = require "distac.check"
 local context = require "distac.context"
@@ -47,7 +48,7 @@ local function direction(job)
     local v, count = job.values, #job.taus
     local taus, loaders, rest = {}, {}, job:each "init"
     for i = 1, count do
-        taus[i] = job:flat(i, job.factor)
+        taus[i] = job:flat(i, job.factor, true)
         loaders[i] = require("distac.loader").loader(job.data[i].dataset,
             { batch = v.batch * v.batches, seed = job:task_seed(i) })
     end
