@@ -376,7 +376,8 @@ return distac.recipe(t)
         assert.truthy(err:find("^recipe.lua:%d+: condition.kappa: .*missing"), err)
         status, _, err = planned "function() return -1 end"
         assert.equal(2, status, err)
-        assert.truthy(err:find("^recipe.lua:%d+: condition.kappa: the function returned %-1 for task 'alpha'"), err)
+        local told = "^recipe.lua:%d+: condition.kappa: the function returned %-1 for task 'alpha'"
+        assert.truthy(err:find(told), err)
         assert.equal(0, (planned "function(norms) return norms.alpha + norms.beta + 0.5 end"))
         -- norms that only training will show: the rule is not asked yet
         tiny.write(file, (text:gsub("ROOT", root):gsub("kappa = 1,", "kappa = function() error 'asked' end,")
