@@ -21,7 +21,11 @@ work=${GPU_WORK:-$build/gpu-work}
 python=${PYTHON:-python3}
 most=480 margin=${GPU_MARGIN:-10} # seconds: of a part; between the end of the last one and that of GPU_TIME
 mkdir -p "$state" || exit 2
-if [ $packed = 1 ]; then export LD_LIBRARY_PATH="$root/lib:$root/bin:/usr/local/cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"; fi
+own_libraries=${LD_LIBRARY_PATH:-} # PyTorch must not get a pack's
+if [ $packed = 1 ]; then # the toolkit's libraries, or those that came with PyTorch
+    came=$("$python" -c 'import glob, sys; print(":".join(d for p in sys.path for d in glob.glob(p + "/nvidia/*/lib")))' 2>/dev/null)
+    export LD_LIBRARY_PATH="$root/lib:$root/bin:/usr/local/cuda/lib64${own_libraries:+:$own_libraries}${came:+:$came}"
+fi
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
 # ---- parts: a function each; 0 done, 77 skipped (its last line says why), else failed ----
@@ -162,10 +166,10 @@ bench() { # SIZE PRODUCTS [STEPS]
 }
 peer() { # what torch_gpu.py is told
     gpu || return
-    "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null ||
+    LD_LIBRARY_PATH=$own_libraries "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null ||
         { skip "$python has no torch that sees a GPU (set PYTHON)"; return; }
     mkdir -p "$work/torch" && TORCHINDUCTOR_CACHE_DIR=$work/torch TRITON_CACHE_DIR=$work/torch/triton PYTHONUNBUFFERED=1 \
-        within "$python" spec/bench/torch_gpu.py "$@"
+        LD_LIBRARY_PATH=$own_libraries within "$python" spec/bench/torch_gpu.py "$@"
 }
 tsvm() { # SIZE: 8 task vectors in memory
     gpu || return

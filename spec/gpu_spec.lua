@@ -102,7 +102,7 @@ describe("spec/gpu.sh", function()
     it("goes on after an interruption, on another machine, too", function()
         program("bench_device", [[[ "$1" = tiny ] || sleep 30; echo '{"open_s":1,"first_step_s":2}']])
         write("state/build.status", "done in 1 s\n")
-        local text = gpu("GPU_MARGIN=1 GPU_TIME=4 GPU_OUT=" .. root .. "/out", "startup b32-bf16 l14-bf16")
+        local text = gpu("GPU_MARGIN=1 GPU_TIME=8 GPU_OUT=" .. root .. "/out", "startup b32-bf16 l14-bf16")
         assert.truthy(text:find "startup +done in")
         assert.truthy(text:find("b32-bf16: cut short after", 1, true), text)
         assert.is_nil(text:find "l14%-bf16 +") -- there was no time left to begin it

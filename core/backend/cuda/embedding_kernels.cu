@@ -10,13 +10,14 @@ template <typename A> struct di_channels {
     A mean[DI_CUDA_CHANNELS], std[DI_CUDA_CHANNELS];
 };
 
-/* images [B,C,S,S] in I -> patches [B*G*G, C*p*p] in A */
-template <typename I, typename A>
-__global__ void patches(int64_t n, int64_t C, int64_t S, int64_t p, const I *images, A *out) {
-    int64_t G = S / p, size = C * p * p;
-    DI_EACH(i, n) {
-        int64_t patch = i / size, in = i % size, b = patch / (G * G), cell = patch % (G * G);
-        int64_t c = in / (p * p), y = cell / G * p + in / p % p, x = cell % G * p + in % p;
+/* images [B,C,S,S] in I -> patches [B*G*G, C*p*p] in A. X: what counts the elements; quotients of 64 bits take several
+ * times as long as the memory does. */
+template <typename I, typename A, typename X>
+__global__ void patches(int64_t n, X C, X S, X p, const I *images, A *out) {
+    X G = S / p, size = C * p * p;
+    DI_EACH(each, n) {
+        X i = (X)each, patch = i / size, in = i % size, b = patch / (G * G), cell = patch % (G * G);
+        X c = in / (p * p), y = cell / G * p + in / p % p, x = cell % G * p + in % p;
         out[i] = di_store<A>((typename di_real<A>::type)images[((b * C + c) * S + y) * S + x]);
     }
 }
@@ -83,8 +84,12 @@ __global__ void pixels(int64_t n, int64_t plane, const unsigned char *bytes, con
     extern "C" int di_cuda_launch_patches_##suffix(int64_t B, int64_t C, int64_t S, int64_t p, const void *images,        \
                                             void *out, cudaStream_t s) {                                           \
         int64_t n = B * (S / p) * (S / p) * C * p * p;                                                             \
-        auto kernel = patches<I, A>;                                                                               \
-        return DI_LAUNCH(kernel, di_blocks(n, THREADS), THREADS, 0, s, n, C, S, p, (const I *)images, (A *)out);   \
+        auto few = patches<I, A, uint32_t>;                                                                        \
+        auto many = patches<I, A, int64_t>;                                                                        \
+        if (B * C * S * S <= UINT32_MAX)                                                                           \
+            return DI_LAUNCH(few, di_blocks(n, THREADS), THREADS, 0, s, n, (uint32_t)C, (uint32_t)S, (uint32_t)p,  \
+                             (const I *)images, (A *)out);                                                         \
+        return DI_LAUNCH(many, di_blocks(n, THREADS), THREADS, 0, s, n, C, S, p, (const I *)images, (A *)out);     \
     }                                                                                                              \
     extern "C" int di_cuda_launch_tokens_##suffix(int64_t B, int64_t N, int64_t W, const void *embedded, const void *cls, \
                                            const void *pos, void *x, cudaStream_t s) {                             \

@@ -8,6 +8,7 @@ static bool is_lost(int error) {
     case 220: case 226: case 227: /* links between devices */
     case 700: /* illegal address */
     case 702: /* launch timed out */
+    case 709: /* the context was destroyed */
     case 710: /* assertion */
     case 714: case 715: case 716: case 717: case 718: case 719: /* the program on the device went astray */
     case 721: case 999: return true;

@@ -14,7 +14,7 @@ __global__ void finish(int64_t n, int64_t N, const A *x, const A *bias, int act,
         if (bias) b = di_get<V>(bias + i * V % N);
         for (int k = 0; k < V; k++) {
             if (bias) v.at[k] = di_store<A>(di_load(v.at[k]) + di_load(b.at[k]));
-            out.at[k] = di_store<A>(di_act(act, (R)di_load(v.at[k])));
+            out.at[k] = di_store<A>(di_act_as<A>(act, (R)di_load(v.at[k])));
         }
         if (pre) di_put<V>(pre + i * V, v);
         di_put<V>(y + i * V, out);
@@ -26,7 +26,7 @@ template <typename A, int V> __global__ void slope(int64_t n, int act, const A *
     DI_EACH(i, n / V) {
         di_pack<A, V> p = di_get<V>(pre + i * V), d = di_get<V>(dx + i * V);
         for (int k = 0; k < V; k++)
-            d.at[k] = di_store<A>(di_load(d.at[k]) * di_act_slope(act, (R)di_load(p.at[k])));
+            d.at[k] = di_store<A>(di_load(d.at[k]) * di_act_slope_as<A>(act, (R)di_load(p.at[k])));
         di_put<V>(dx + i * V, d);
     }
 }
