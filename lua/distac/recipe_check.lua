@@ -141,7 +141,8 @@ end
 
 local function cross_checks(values, report)
     if values.finetune and values.sources then
-        report("sources", "give either 'finetune' or 'sources', not both (--set finetune=nil leaves the recipe's out)")
+        report("sources", "give either 'finetune' or 'sources', not both "
+            .. "(--set finetune=nil leaves the recipe's out)")
     end
     if not values.finetune and not values.sources then
         report("", "give 'finetune' (make the sources here) or 'sources' (files of fine-tuned models)")

@@ -80,7 +80,8 @@ local function check_task(root, name, decode)
             problem(entry, "%s: %s", split, text_of(ds))
             -- Folders of another set, unpacked without a folder of its own.
             local what = text_of(ds)
-            local at = what:match "^(.*)/%l+: '.*' is none of the" or what:match "^(.*)/%l+: '.*' is no class folder"
+            local at = what:match "^(.*)/%l+: '.*' is none of the"
+                or what:match "^(.*)/%l+: '.*' is no class folder"
             if at and at == root:gsub("(.)/+$", "%1") then elsewhere = elsewhere + 1 end
         end
     end

@@ -21,8 +21,8 @@ local function twice(names)
     local at, notes = {}, {}
     for i, name in ipairs(names or {}) do
         if at[name] then
-            notes[#notes + 1] = string.format("note: '%s' is class %.0f and class %.0f: the first always wins", name,
-                at[name], i)
+            notes[#notes + 1] = string.format("note: '%s' is class %.0f and class %.0f: the first always wins",
+                name, at[name], i)
         end
         at[name] = at[name] or i
     end
@@ -34,7 +34,9 @@ local function tower(model, options)
     local distac = require "distac"
     local ok, text = pcall(function() return distac.text(distac.load(model), options) end)
     if ok then return text end
-    if type(text) ~= "table" or text.code == "ECANCELED" or text.message:find(model, 1, true) then error(text, 0) end
+    if type(text) ~= "table" or text.code == "ECANCELED" or text.message:find(model, 1, true) then
+        error(text, 0)
+    end
     require("distac.error").raise(text.code, "%s: %s", model, (text.message:gsub("^distac_[%l_]+: ", "")))
 end
 

@@ -198,8 +198,8 @@ function Suite:check(report)
             local good, ds = pcall(self.listed, self, task, split)
             if not good then
                 local near = require("distac.roots").near(self.options.root)
-                report("data.root", message_of(ds):gsub("^distac_[%l_]+: ", "") .. (near and "; the data sets are in '"
-                    .. near .. "'" or " (distac data check " .. self.options.root .. ")"))
+                report("data.root", message_of(ds):gsub("^distac_[%l_]+: ", "")
+                    .. (near and "; the data sets are in '" .. near .. "'" or " (distac data check " .. self.options.root .. ")"))
                 break
             end
             counts[split], counts.classes = ds:size(), ds:classes()
@@ -218,7 +218,9 @@ function Suite:about()
     local distac, lines, data, bytes = engine(), {}, { tasks = {} }, 0
     local function line(...) lines[#lines + 1] = string.format(...) end
     local config, ck = self:vit():config(), self:checkpoint()
-    local known, layout = pcall(function() return distac.load(self.options.model, { layout = "file" }):layout() end)
+    local known, layout = pcall(function()
+        return distac.load(self.options.model, { layout = "file" }):layout()
+    end)
     layout = known and layout or nil
     line("base: %s%s, ViT %dx%d, patch %d, width %d, %d layers, %s%s", self.options.model,
         layout and " (" .. layout .. ")" or "", config.image, config.image, config.patch, config.width,
