@@ -203,6 +203,38 @@ static void fragments_lie_as_on_a_device(void **state) {
     (void)state;
 }
 
+/* Task vectors on the device, merged there, then cut in place. */
+static distac_status merge_two(distac_context *c) {
+    const int64_t shape = 300;
+    distac_checkpoint *taus[2] = {NULL, NULL}, *here = NULL, *merged = NULL;
+    distac_tensor *vectors[2] = {NULL, NULL};
+    distac_merge *ties = NULL;
+    distac_status status = distac_merge_create(c, "ties", &ties);
+    for (int t = 0; t < 2 && status == DISTAC_OK; t++) {
+        distac_tensor *w = NULL;
+        status = distac_tensor_create(c, DISTAC_F32, 1, &shape, &w);
+        if (status == DISTAC_OK) status = distac_tensor_random(w, 0, (uint64_t)t, 1);
+        if (status == DISTAC_OK) status = distac_checkpoint_create(c, &here);
+        if (status == DISTAC_OK) status = distac_checkpoint_set(here, "w", w);
+        if (status == DISTAC_OK) status = distac_checkpoint_to(here, "cuda", &taus[t]);
+        if (status == DISTAC_OK) status = distac_tensor_to(w, "cuda", &vectors[t]);
+        distac_checkpoint_release(here);
+        here = NULL;
+        distac_tensor_release(w);
+    }
+    if (status == DISTAC_OK) status = distac_merge_delta(ties, 2, taus, &merged);
+    if (status == DISTAC_OK) status = distac_checkpoint_combine(1, taus[0], 0.5, merged, &here);
+    if (status == DISTAC_OK) status = distac_ties_vectors(2, vectors, 0.2);
+    distac_checkpoint_release(here);
+    distac_checkpoint_release(merged);
+    for (int t = 0; t < 2; t++) {
+        distac_checkpoint_release(taus[t]);
+        distac_tensor_release(vectors[t]);
+    }
+    distac_merge_release(ties);
+    return status;
+}
+
 /* A little of everything; gives back all that it takes. */
 static distac_status work(distac_context *c) {
     distac_tensor *a = NULL, *b = NULL, *d = NULL, *e = NULL;
@@ -256,6 +288,33 @@ static void any_call_may_fail(void **state) {
         assert_true(after.memory_used == before.memory_used);
         assert_true(set("used", 0) <= used && set("pinned", 0) == pinned);
     }
+    distac_context_release(c);
+    (void)state;
+}
+
+/* The same of merging, at one in five of its many calls. */
+static void merging_may_fail(void **state) {
+    distac_context *c = device();
+    distac_context_info before, after;
+    assert_int_equal(merge_two(c), DISTAC_OK);
+    distac_context_get_info(c, &before);
+    int failures = 0;
+    bool reached = true;
+    for (long long at = 1; reached; at += 5) {
+        set("fail_with", at % 2 ? NO_MEMORY : OTHER);
+        set("fail_at", at);
+        distac_status status = merge_two(c);
+        reached = set("calls", 0) >= at;
+        set("fail_at", 0);
+        if (status == DISTAC_OK) continue;
+        failures++;
+        assert_true(status == DISTAC_ENOMEM || status == DISTAC_EDEVICE);
+        assert_non_null(strstr(distac_last_error(), "cuda:0"));
+    }
+    assert_true(failures > 5);
+    assert_int_equal(merge_two(c), DISTAC_OK);
+    distac_context_get_info(c, &after);
+    assert_true(after.memory_used == before.memory_used);
     distac_context_release(c);
     (void)state;
 }
@@ -367,6 +426,7 @@ int main(void) {
         cmocka_unit_test(what_sets_out_waits_for_its_readers),
         cmocka_unit_test(fragments_lie_as_on_a_device),
         cmocka_unit_test(any_call_may_fail),
+        cmocka_unit_test(merging_may_fail),
         cmocka_unit_test(opening_may_fail),
         cmocka_unit_test(a_full_device_goes_on),
         cmocka_unit_test(a_lost_device_stays_lost),
