@@ -124,7 +124,7 @@ part_specs() { # the Lua specs that look at devices, by a runner of our own
     gpu || return
     local at name code
     at=$(program distac) || { skip "the program distac is not built: it needs Lua's development files"; return; }
-    for name in device device_merge device_recipe tensor train text; do
+    for name in device device_merge device_recipe adamerging tensor train text; do
         DISTAC_TEST_DEVICE=cuda DISTAC_TEST_PROGRAM=$at DISTAC_BUILD=$build \
             within "$at" spec/bare.lua "spec/${name}_spec.lua"
         code=$?

@@ -320,7 +320,7 @@ if has cuda-emulated && needs cuda-emulated gcc g++ lua5.4 busted; then
         step "emulated device is listed" "$emulated/distac" -e 'assert(#require("distac").devices() == 3)'; then
         # shellcheck disable=SC2086
         c_tests cuda-emulated "$emulated" $there
-        only="device device_merge device_recipe tensor train text" busted_specs cuda-emulated "$emulated" 5.4 env DISTAC_TEST_DEVICE=cuda busted --lua="$(command -v lua5.4)"
+        only="device device_merge device_recipe adamerging tensor train text" busted_specs cuda-emulated "$emulated" 5.4 env DISTAC_TEST_DEVICE=cuda busted --lua="$(command -v lua5.4)"
     fi
 fi
 if has examples; then
