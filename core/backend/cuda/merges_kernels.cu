@@ -5,7 +5,7 @@
 
 enum { THREADS = 256, EACH = 4, BLOCK = THREADS * EACH };
 
-/* Sign bit in memory of 64 bits; only adding and the larger of two are done to it, which any order gives alike. */
+/* What blocks share: whole numbers, added up or the larger of two taken, which gives the same in any order. */
 typedef unsigned long long word;
 
 __device__ static inline void tell(word *bad) { atomicMax(bad, (word)1); }
