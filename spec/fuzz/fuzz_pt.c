@@ -79,8 +79,8 @@ static const char *const seeds[] = {
     "x:8004 'm 'Net x:93 ) new } ( '_parameters } 'w c:torch._utils:_rebuild_tensor_v2 ( "
     "c:torch.storage:_load_from_bytes " STORAGE_BYTES " T1 R #0 #2 #2 T2 #2 #1 T2 false N t R s '_buffers } "
     "'_non_persistent_buffers_set x:8f ( 'a 'b x:90 '_modules } u b .",
-    "proto } ( 'model } 'w W s 'x c:builtins:getattr c:m:A 'B T2 R "
-    "'y c:functools:partial c:m:f T1 R } 'a N s b u .",
+    ("proto } ( 'model } 'w W s 'x c:builtins:getattr c:m:A 'B T2 R "
+     "'y c:functools:partial c:m:f T1 R } 'a N s b u ."),
 };
 enum { SEEDS = sizeof seeds / sizeof seeds[0] };
 
