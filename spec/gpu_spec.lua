@@ -20,8 +20,8 @@ describe("spec/gpu.sh", function()
     end
     -- Runs it with these variables and words: its output.
     local function gpu(set, words)
-        local command = ("env -u CMAKE_OPTIONS -u GPU_TIME -u GPU_OUT -u GPU_RESUME GPU_FORCE=1 PYTHON=false "
-            .. "BUILD=%s/build GPU_STATE=%s/state GPU_WORK=%s/work %s spec/gpu.sh %s 2>&1")
+        local command = ("env -u LD_PRELOAD -u CMAKE_OPTIONS -u GPU_TIME -u GPU_OUT -u GPU_RESUME GPU_FORCE=1 "
+            .. "PYTHON=false BUILD=%s/build GPU_STATE=%s/state GPU_WORK=%s/work %s spec/gpu.sh %s 2>&1")
             :format(root, root, root, set, words)
         local pipe = io.popen(command)
         local text = pipe:read "*a"

@@ -261,9 +261,9 @@ if has sanitize && needs sanitize gcc lua5.4 busted && asan_tree; then
     export LSAN_OPTIONS=suppressions=$PWD/spec/lsan.supp:print_suppressions=0
     c_tests sanitize "$asan"
     # The engine stays loaded to the end: what OpenBLAS and others keep would look lost once they are unloaded. The
-    # binding generator and the source text have nothing to do with memory.
+    # binding generator, the source text and gpu.sh have nothing to do with memory.
     lua_wrapper "$asan/lua-asan" env "LD_PRELOAD=$(gcc -print-file-name=libasan.so):$asan/libdistac.so" "$(command -v lua5.4)"
-    without="gen source" busted_specs sanitize-lua "$asan" 5.4 busted --lua="$asan/lua-asan"
+    without="gen source gpu" busted_specs sanitize-lua "$asan" 5.4 busted --lua="$asan/lua-asan"
     [ ! -x "$build/distac" ] || step "embedding examples with sanitizers" spec/examples_sanitized.sh address,undefined "$asan" "$build"
     unset ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS
 fi
