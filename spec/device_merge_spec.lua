@@ -1,23 +1,15 @@
--- Checkpoints on a device, and merges of task vectors that lie there, beside the same in host memory: the same bits.
--- Skipped, with the reason, where there is no device; the lane cuda-emulated of spec/run.sh has one.
+-- Checkpoints on a device, and merges of task vectors that lie there, beside the same in host memory: the same
+-- bits. Skipped, with the reason, where there is no device; the lane cuda-emulated of spec/run.sh has one.
 local distac = require "distac"
+local helper = require "spec.helper"
+local raises = helper.raises
 
-local device = #distac.devices() > 1
 local function on_device(name, body)
     it(name, function()
-        if not device then
-            local _, why = pcall(function() return distac.zeros { 1 }:to "cuda" end)
-            return pending(tostring(why.message))
-        end
+        local why = helper.no_device()
+        if why then return pending(why) end
         body()
     end)
-end
-
-local function raises(code, text, f, ...)
-    local ok, err = pcall(f, ...)
-    assert.is_false(ok, text)
-    assert.equal(code, err.code, err.message)
-    assert.truthy(err.message:find(text, 1, true), err.message)
 end
 
 -- Both have the same tensors, types and bits, one on the device.

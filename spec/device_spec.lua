@@ -2,15 +2,12 @@
 -- cuda-emulated of spec/run.sh has one that threads of the CPU play.
 local distac = require "distac"
 local helper = require "spec.helper"
-local near = helper.near
+local near, raises = helper.near, helper.raises
 
-local device = #distac.devices() > 1
 local function on_device(name, body)
     it(name, function()
-        if not device then
-            local _, why = pcall(function() return distac.zeros { 1 }:to "cuda" end)
-            return pending(tostring(why.message))
-        end
+        local why = helper.no_device()
+        if why then return pending(why) end
         body()
     end)
 end
@@ -22,13 +19,6 @@ local function agree(what, there, here, tol)
     assert.equal("cuda:0", there:device(), what)
     assert.equal("cpu", here:device(), what)
     near(there, here, tol)
-end
-
-local function raises(code, text, f, ...)
-    local ok, err = pcall(f, ...)
-    assert.is_false(ok, text)
-    assert.equal(code, err.code, err.message)
-    assert.truthy(err.message:find(text, 1, true), err.message)
 end
 
 describe("a device that is not there", function()

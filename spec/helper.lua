@@ -115,6 +115,13 @@ function helper.no_leak(f)
     end
 end
 
+-- Why there is no device, for `pending`; nil where there is one (the lane cuda-emulated of spec/run.sh has one).
+function helper.no_device()
+    if #distac.devices() > 1 then return nil end
+    local _, why = pcall(function() return distac.zeros { 1 }:to "cuda" end)
+    return tostring(why.message)
+end
+
 local folder
 -- A path in a fresh folder of this run.
 function helper.path(name)
