@@ -81,7 +81,7 @@ return function(M)
         return methods.maximum(t, 0)
     end
 
-    -- The sum of the products of two tensors of the same shape, accumulated in double.
+    -- The sum, accumulated in double, of the products of two tensors of the same shape, each of the tensors' type.
     function methods.dot(a, b)
         check.tensor("Tensor:dot", "other", b)
         if format.shape(methods.shape(a)) ~= format.shape(methods.shape(b)) then
